@@ -1,0 +1,5 @@
+"""Numbers from probabilities, figures from numbers. Nothing here trains or knows a model."""
+
+from mnist_lab.evaluation.metrics import Evaluation, RocCurve, evaluate
+
+__all__ = ["Evaluation", "RocCurve", "evaluate"]

@@ -1,0 +1,196 @@
+"""Figures by scikit-learn's Display classes on matplotlib's object interface (no pyplot state).
+
+Each function returns a ``Figure`` sized to be read at the width that MLflow shows, about 800 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
+from sklearn.preprocessing import label_binarize
+
+from mnist_lab.data import Dataset, Split
+from mnist_lab.evaluation.metrics import CALIBRATION_BINS, Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mnist_lab.training import EpochMetrics
+
+DPI = 100
+MISTAKES = 25
+
+
+def draw_trial(
+    evaluation: Evaluation,
+    history: Sequence[EpochMetrics],
+    probabilities: NDArray[np.float32],
+    validation: Split,
+) -> dict[str, Figure]:
+    """The six figures of a trial, by file name: numbers of the validation images throughout."""
+    labels = validation.labels
+    return {
+        "curves": draw_curves(history),
+        "confusion_matrix": draw_confusion_matrix(evaluation),
+        "roc": draw_roc(evaluation),
+        "precision_recall": draw_precision_recall(evaluation, probabilities, labels),
+        "reliability": draw_reliability(evaluation, probabilities, labels),
+        "mistakes": draw_mistakes(probabilities, validation),
+    }
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Write ``<folder>/<name>.png`` for each figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+
+
+def draw_curves(history: Sequence[EpochMetrics]) -> Figure:
+    """Accuracy and loss over the epochs, training and validation named as what they are."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
+    epochs = [epoch.epoch for epoch in history]
+    for panel, name in zip(axes, ("accuracy", "loss"), strict=True):
+        panel.plot(epochs, [getattr(epoch, name) for epoch in history], "o-", label="train")
+        panel.plot(epochs, [getattr(epoch, f"val_{name}") for epoch in history], "o-", label="validation")
+        panel.set_ylabel(name)
+        panel.grid(alpha=0.3)
+    axes[0].legend()
+    axes[1].set_xlabel("epoch")
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle("Accuracy and loss by epoch")
+    return figure
+
+
+def draw_confusion_matrix(evaluation: Evaluation) -> Figure:
+    """Counts, and below them the shares of each true class."""
+    figure = Figure(figsize=(7.5, 14), layout="constrained")
+    top, bottom = figure.subplots(2, 1)
+    counts = evaluation.confusion
+    ConfusionMatrixDisplay(counts).plot(ax=top, cmap="Blues", colorbar=False, values_format="d")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ConfusionMatrixDisplay(shares * 100).plot(
+        ax=bottom, cmap="Blues", colorbar=False, values_format=".1f"
+    )
+    top.set_title("Counts")
+    bottom.set_title("Percent of the true class")
+    figure.suptitle(f"Confusion matrix: accuracy {evaluation.accuracy:.2%} of {evaluation.samples:,}")
+    return figure
+
+
+def draw_roc(evaluation: Evaluation) -> Figure:
+    """One-vs-rest curves: whole, and below them the corner where good models differ."""
+    figure = Figure(figsize=(7.5, 13), layout="constrained")
+    whole, corner = figure.subplots(2, 1)
+    for name, curve in evaluation.roc.items():
+        display = RocCurveDisplay(fpr=curve.false_positive_rate, tpr=curve.true_positive_rate)
+        style = {"linestyle": ":", "color": "black"} if name == "micro" else {}
+        display.plot(ax=whole, curve_kwargs={**style, "label": f"{name} ({curve.auroc:.4f})"})
+        display.plot(ax=corner, curve_kwargs=style)
+    whole.plot([0, 1], [0, 1], "--", color="grey", label="chance (0.5000)")
+    whole.legend(title="class (AUROC)", loc="lower right", fontsize="small")
+    corner.set(xlim=(0, 0.05), ylim=(0.95, 1.0), title="Upper left corner")
+    if corner.get_legend() is not None:
+        corner.get_legend().remove()
+    figure.suptitle(f"ROC, one against the rest: macro AUROC {evaluation.auroc_macro:.4f}")
+    return figure
+
+
+def draw_precision_recall(
+    evaluation: Evaluation, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
+) -> Figure:
+    """Precision against recall, one class against the rest; a good model's corner only."""
+    low = 0.8 if evaluation.accuracy > 0.9 else 0.0
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots()
+    truth = label_binarize(labels, classes=np.arange(probabilities.shape[1]))
+    for label in range(probabilities.shape[1]):
+        if truth[:, label].any():
+            PrecisionRecallDisplay.from_predictions(
+                truth[:, label], probabilities[:, label], ax=axes, name=str(label)
+            )
+    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), title="Precision and recall, one against the rest")
+    axes.set(xlabel="recall", ylabel="precision")
+    axes.legend(title="class", loc="lower left", fontsize="small")
+    return figure
+
+
+def draw_reliability(
+    evaluation: Evaluation, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
+) -> Figure:
+    """How often the model is right when it is so sure, above how often it is so sure."""
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    CalibrationDisplay.from_predictions(
+        correct, confidence.clip(0, 1), n_bins=CALIBRATION_BINS, ax=top, name="model", pos_label=True
+    )
+    top.set(title=f"Reliability: calibration error {evaluation.calibration_error:.4f}", xlabel="")
+    top.set_ylabel("share that is right")
+    bottom.hist(confidence, bins=CALIBRATION_BINS, range=(0, 1), log=True)
+    bottom.set(xlabel="confidence", ylabel="images")
+    return figure
+
+
+def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
+    """The worst mistakes: those where the model gave the true class the least."""
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != split.labels)
+    belief = probabilities[wrong, split.labels[wrong]]
+    worst = wrong[np.argsort(belief, kind="stable")][:MISTAKES]
+    figure = Figure(figsize=(8, 8.5), layout="constrained")
+    panels = figure.subplots(5, 5).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, worst, strict=False):
+        _show_digit(panel, split.images[index])
+        sure = probabilities[index, predicted[index]]
+        panel.set_title(f"{split.labels[index]} taken for {predicted[index]}\n({sure:.0%} sure)", fontsize=8)
+    figure.suptitle(f"Worst of {len(wrong):,} mistakes in {len(split):,} images")
+    return figure
+
+
+def draw_dataset(dataset: Dataset) -> dict[str, Figure]:
+    """The two figures of a data set, by file name."""
+    return {
+        "class_counts": draw_class_counts(dataset.train, dataset.validation),
+        "first_images": draw_first_images(dataset.train),
+    }
+
+
+def draw_class_counts(train: Split, validation: Split) -> Figure:
+    """How many images of each class the two splits hold."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for offset, (name, split) in zip((-0.2, 0.2), (("train", train), ("validation", validation)), strict=True):
+        counts = np.bincount(split.labels, minlength=10)
+        bars = axes.bar(np.arange(len(counts)) + offset, counts, width=0.4, label=f"{name} ({len(split):,})")
+        axes.bar_label(bars, fontsize=6, rotation=90, padding=2)
+    axes.set(xlabel="class", ylabel="images", xticks=range(10), title="Images of each class")
+    axes.margins(y=0.15)
+    axes.legend()
+    return figure
+
+
+def draw_first_images(train: Split) -> Figure:
+    """The first nine training images, as the notebook shows them."""
+    figure = Figure(figsize=(6, 6.4), layout="constrained")
+    for panel, image, label in zip(figure.subplots(3, 3).ravel(), train.images, train.labels, strict=False):
+        _show_digit(panel, image)
+        panel.set_title(str(label), fontsize=10)
+    figure.suptitle("First training images")
+    return figure
+
+
+def _show_digit(axes: Axes, image: NDArray[np.uint8]) -> None:
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()

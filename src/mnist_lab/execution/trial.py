@@ -1,0 +1,148 @@
+"""What a worker does with one job: build, train, evaluate, and leave the trial's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_lab import __version__
+from mnist_lab.data import IMAGE_SHAPE, Dataset
+from mnist_lab.errors import MnistLabError
+from mnist_lab.evaluation import Evaluation, evaluate
+from mnist_lab.evaluation.figures import draw_trial, save
+from mnist_lab.execution.messages import (
+    DIVERGED,
+    INVALID,
+    OUT_OF_MEMORY,
+    TrialFailed,
+    TrialFinished,
+    TrialJob,
+)
+from mnist_lab.spaces.registry import load_space
+from mnist_lab.training import Diverged, EpochMetrics, History, TrainingPlan, train
+from mnist_lab.training.train import VALIDATION_BATCH
+
+if TYPE_CHECKING:
+    import keras
+
+    from mnist_lab.spaces import SearchSpace
+
+DEFAULT_BATCH_SIZE = 128  # for spaces that have no parameter of that name
+MODEL_FILE = "model.keras"
+ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
+
+
+class InvalidModel(Exception):
+    """The space's build function could not make a model of these parameters."""
+
+
+def run_trial(
+    job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]
+) -> TrialFinished | TrialFailed:
+    """Run ``job`` on ``dataset``. Expected failures become ``TrialFailed``; others are raised."""
+    import keras
+
+    try:
+        return _run(job, dataset, go_on)
+    except Diverged as error:
+        return TrialFailed(trial=job.trial, reason=DIVERGED, detail=str(error))
+    except InvalidModel as error:
+        return TrialFailed(trial=job.trial, reason=INVALID, detail=str(error))
+    except MemoryError as error:
+        return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error))
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, not imported here
+            raise
+        return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error)[:300])
+    finally:
+        keras.utils.clear_session()  # or every model of this process stays in memory
+
+
+def _run(
+    job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]
+) -> TrialFinished:
+    import keras
+
+    space = load_space(job.space)
+    plan = TrainingPlan(
+        epochs=job.epochs,
+        batch_size=int(job.params.get("batch_size") or DEFAULT_BATCH_SIZE),
+        seed=job.seed,
+    )
+    keras.utils.set_random_seed(job.seed)
+    model = _build(space, job, dataset)
+    history = train(
+        model, training=dataset.train, validation=dataset.validation, plan=plan, go_on=go_on
+    )
+    probabilities = model.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
+    evaluation = evaluate(probabilities, dataset.validation.labels)
+
+    folder = Path(job.folder)
+    figures = draw_trial(evaluation, history.epochs, probabilities, dataset.validation)
+    save(figures, folder / ARTIFACTS / "figures")
+    _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
+    model.save(folder / MODEL_FILE)
+    return TrialFinished(
+        trial=job.trial,
+        stopped=history.stopped,
+        best_epoch=history.best.epoch,
+        scalars=_scalars(history, evaluation, model),
+    )
+
+
+def _build(space: SearchSpace, job: TrialJob, dataset: Dataset) -> keras.Model:
+    if space.digest != job.space_digest:
+        raise InvalidModel(f"{job.space} has changed since the sweep began")
+    try:
+        return space.build(job.params, IMAGE_SHAPE, dataset.classes)
+    except (ValueError, TypeError, KeyError, MnistLabError) as error:
+        raise InvalidModel(f"{type(error).__name__}: {error}") from error
+
+
+def _scalars(history: History, evaluation: Evaluation, model: keras.Model) -> dict[str, float]:
+    best = history.best
+    return {
+        "best_val_accuracy": best.val_accuracy,
+        "best_val_loss": best.val_loss,
+        "best_epoch": float(best.epoch),
+        "fit_seconds": history.seconds,
+        "parameters": float(model.count_params()),
+        **evaluation.scalars("val"),
+    }
+
+
+def _write_records(
+    folder: Path,
+    job: TrialJob,
+    space: SearchSpace,
+    dataset: Dataset,
+    model: keras.Model,
+    evaluation: Evaluation,
+) -> None:
+    for name, document in evaluation.to_json().items():
+        _write(folder / "evaluation" / f"{name}.json", json.dumps(document, indent=1))
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=88)
+    _write(folder / "model" / "summary.txt", "\n".join(lines) + "\n")
+    record = asdict(job)
+    del record["folder"]
+    record["space_declaration"] = space.to_dict()
+    record["dataset"] = {
+        "name": dataset.name,
+        "train": dataset.train.digest,
+        "validation": dataset.validation.digest,
+    }
+    record["versions"] = {
+        "mnist-lab": __version__,
+        **{package: version(package) for package in ("keras", "tensorflow", "numpy", "optuna")},
+    }
+    _write(folder / "config.json", json.dumps(record, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

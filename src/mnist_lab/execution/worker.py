@@ -1,0 +1,94 @@
+"""A worker process: sets up its share of the machine, loads the data once, runs job after job."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.execution.messages import (
+    EpochFinished,
+    TrialFailed,
+    TrialFinished,
+    TrialJob,
+    TrialStarted,
+)
+from mnist_lab.training import EpochMetrics, Runtime, configure
+
+RunTrial = Callable[
+    [TrialJob, Dataset, Callable[[EpochMetrics], bool]], TrialFinished | TrialFailed
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """How to start one worker.
+
+    ``trainer`` is ``module:function`` of the type ``RunTrial``; it is a name, because it is imported
+    in the worker only. ``log`` takes what TensorFlow and the trainer print.
+    """
+
+    index: int
+    runtime: Runtime
+    dataset: str
+    data_folder: Path
+    log: Path
+    trainer: str = "mnist_lab.execution.trial:run_trial"
+
+
+def work(spec: WorkerSpec, connection: Connection) -> None:
+    """The whole life of a worker; ends when the supervisor closes the connection or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
+    _end_with_parent()
+    _print_to(spec.log)
+    configure(spec.runtime)
+    module, _, function = spec.trainer.partition(":")
+    run_trial: RunTrial = getattr(importlib.import_module(module), function)
+    dataset = load_dataset(spec.dataset, data_folder=spec.data_folder)
+    while True:
+        try:
+            job: TrialJob = connection.recv()
+            connection.send(TrialStarted(trial=job.trial, worker=spec.index))
+            connection.send(run_trial(job, dataset, _ask_supervisor(job, connection)))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _ask_supervisor(job: TrialJob, connection: Connection) -> Callable[[EpochMetrics], bool]:
+    def go_on(metrics: EpochMetrics) -> bool:
+        connection.send(EpochFinished(trial=job.trial, metrics=metrics))
+        return bool(connection.recv())
+
+    return go_on
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the supervisor dies, even in the middle of an epoch: no orphans."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _print_to(log: Path) -> None:
+    # The file descriptors themselves, because TensorFlow writes to them from C++.
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

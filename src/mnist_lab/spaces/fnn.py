@@ -1,0 +1,60 @@
+"""The feedforward family. Its baseline is the notebook's: 784 and 128 units, 717,210 parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna.distributions import FloatDistribution, IntDistribution
+
+from mnist_lab.spaces.layers import (
+    TRAINING,
+    TRAINING_CONDITIONS,
+    TRAINING_DEFAULTS,
+    classifier,
+    dense_block,
+    normalised_input,
+    number,
+)
+from mnist_lab.spaces.space import Condition, Params, search_space
+
+if TYPE_CHECKING:
+    import keras
+
+
+@search_space(
+    name="fnn",
+    version=1,
+    description="feedforward network: 1 to 3 dense layers",
+    distributions={
+        "hidden_layers": IntDistribution(1, 3),
+        "units_1": IntDistribution(32, 1024, log=True),
+        "units_2": IntDistribution(32, 512, log=True),
+        "units_3": IntDistribution(32, 512, log=True),
+        "dropout": FloatDistribution(0.0, 0.6),
+        **TRAINING,
+    },
+    defaults={
+        **TRAINING_DEFAULTS,
+        "hidden_layers": 2,
+        "units_1": 784,
+        "units_2": 128,
+        "units_3": 128,
+        "dropout": 0.0,
+        "kernel_initializer": "random_normal",
+    },
+    conditions={
+        "units_2": (Condition(parent="hidden_layers", values=(2, 3)),),
+        "units_3": (Condition(parent="hidden_layers", values=(3,)),),
+        **TRAINING_CONDITIONS,
+    },
+)
+def fnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """Flatten, then dense blocks of ``units_1``, ``units_2``, ``units_3``."""
+    import keras
+
+    pixels, x = normalised_input(params, input_shape)
+    x = keras.layers.Flatten()(x)
+    for layer in range(1, int(number(params, "hidden_layers")) + 1):
+        units = int(number(params, f"units_{layer}"))
+        x = dense_block(params, units, number(params, "dropout"), x)
+    return classifier(params, pixels, x, classes, name="fnn")

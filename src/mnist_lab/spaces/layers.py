@@ -1,0 +1,130 @@
+"""What the FNN and the CNN share: the parameters that every family has, and their Keras objects.
+
+Nothing here imports Keras before a model is built.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from mnist_lab.spaces.space import Condition, Distributions, Params
+
+if TYPE_CHECKING:
+    import keras
+    from keras import KerasTensor
+
+# Ranges: learning rates below 1e-4 do not finish in ten epochs and above 3e-2 Adam diverges on both
+# families; batches above 512 take too few steps. The notebook's values lie inside every range.
+TRAINING: Distributions = MappingProxyType(
+    {
+        "normalisation": CategoricalDistribution(("scale", "standardize", "l2_rows")),
+        "activation": CategoricalDistribution(("relu", "elu", "gelu", "silu", "tanh")),
+        "batch_normalization": CategoricalDistribution((False, True)),
+        "kernel_initializer": CategoricalDistribution(
+            ("random_normal", "glorot_uniform", "he_normal")
+        ),
+        "optimizer": CategoricalDistribution(("adam", "adamw", "sgd", "rmsprop")),
+        "learning_rate": FloatDistribution(1e-4, 3e-2, log=True),
+        "weight_decay": FloatDistribution(1e-5, 1e-1, log=True),
+        "momentum": FloatDistribution(0.5, 0.99),
+        "batch_size": IntDistribution(32, 512, log=True),
+        "label_smoothing": FloatDistribution(0.0, 0.2),
+    }
+)
+TRAINING_DEFAULTS: Params = MappingProxyType(
+    {
+        "normalisation": "l2_rows",
+        "activation": "relu",
+        "batch_normalization": False,
+        "kernel_initializer": "glorot_uniform",
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 4e-3,  # Keras's own default for AdamW
+        "momentum": 0.9,
+        "batch_size": 100,
+        "label_smoothing": 0.0,
+    }
+)
+TRAINING_CONDITIONS = MappingProxyType(
+    {
+        "weight_decay": (Condition(parent="optimizer", values=("adamw",)),),
+        "momentum": (Condition(parent="optimizer", values=("sgd",)),),
+    }
+)
+
+
+def number(params: Params, name: str) -> float:
+    """A parameter that the declaration says is numeric."""
+    return cast(float, params[name])
+
+
+def normalised_input(params: Params, input_shape: tuple[int, ...]) -> tuple[KerasTensor, KerasTensor]:
+    """Raw pixels ``(N, *input_shape) uint8`` in, normalised ``float32`` of the same shape out.
+
+    ``scale`` divides by 255; ``standardize`` subtracts the training images' mean and divides by
+    their deviation (the trainer adapts the layer); ``l2_rows`` is the notebook's
+    ``normalize(x, axis=1)``, each column of pixels at unit length.
+    """
+    import keras
+
+    pixels = keras.Input(input_shape, dtype="uint8", name="pixels")
+    kind = params["normalisation"]
+    if kind == "standardize":
+        return pixels, keras.layers.Normalization(axis=None, name="standardize")(pixels)
+    scaled = keras.layers.Rescaling(1 / 255, name="scale")(pixels)
+    if kind == "l2_rows":
+        scaled = keras.layers.UnitNormalization(axis=1, name="l2_rows")(scaled)
+    return pixels, scaled
+
+
+def dense_block(params: Params, units: int, dropout: float, x: KerasTensor) -> KerasTensor:
+    """Dense, batch normalisation, activation, dropout: those of them that the parameters ask for."""
+    import keras
+
+    normalise = bool(params["batch_normalization"])
+    x = keras.layers.Dense(
+        units, kernel_initializer=str(params["kernel_initializer"]), use_bias=not normalise
+    )(x)
+    if normalise:
+        x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Activation(str(params["activation"]))(x)
+    return keras.layers.Dropout(dropout)(x) if dropout else x
+
+
+def classifier(
+    params: Params, pixels: KerasTensor, features: KerasTensor, classes: int, name: str
+) -> keras.Model:
+    """Close the model with a softmax over ``classes`` and compile it."""
+    import keras
+
+    probabilities = keras.layers.Dense(
+        classes,
+        activation="softmax",
+        kernel_initializer=str(params["kernel_initializer"]),
+        name="probabilities",
+    )(features)
+    model = keras.Model(pixels, probabilities, name=name)
+    model.compile(
+        optimizer=_optimizer(params),
+        loss=keras.losses.CategoricalCrossentropy(
+            label_smoothing=number(params, "label_smoothing")
+        ),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def _optimizer(params: Params) -> keras.optimizers.Optimizer:
+    import keras
+
+    kind, rate = params["optimizer"], number(params, "learning_rate")
+    if kind == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=number(params, "weight_decay"))
+    if kind == "sgd":
+        return keras.optimizers.SGD(rate, momentum=number(params, "momentum"), nesterov=True)
+    if kind == "rmsprop":
+        return keras.optimizers.RMSprop(rate)
+    return keras.optimizers.Adam(rate)

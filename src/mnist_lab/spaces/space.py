@@ -1,0 +1,266 @@
+"""``SearchSpace``: parameters as Optuna distributions, conditions between them, and a builder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+from mnist_lab.errors import InvalidParamsError, UnknownNameError
+
+if TYPE_CHECKING:
+    import keras
+
+ParamValue = bool | int | float | str | None
+Params = Mapping[str, ParamValue]
+Distributions = Mapping[str, BaseDistribution]
+Builder = Callable[[Params, tuple[int, ...], int], "keras.Model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A parameter has a meaning only while ``parent`` has one of ``values``."""
+
+    parent: str
+    values: tuple[ParamValue, ...]
+
+    def holds(self, params: Params) -> bool:
+        return self.parent in params and params[self.parent] in self.values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A rule over several parameters; ``allows`` returns False for points that must not be built."""
+
+    name: str
+    allows: Callable[[Params], bool]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchSpace:
+    """A family of models, ``<name>-v<version>``, and the ranges to look for a good one in.
+
+    ``defaults`` holds a value for every parameter, in use or not; those in use are the baseline, the
+    first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
+    that takes raw pixels ``(N, 28, 28) uint8`` and returns probabilities ``(N, classes) float32``;
+    Keras may be imported inside it only. ``params["batch_size"]`` is the trainer's, if it is there.
+    """
+
+    name: str
+    version: int
+    description: str
+    distributions: Distributions
+    defaults: Params
+    build: Builder
+    conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = (set(self.defaults) ^ set(self.distributions)) | (
+            set(self.conditions) - set(self.distributions)
+        )
+        if unknown:
+            raise InvalidParamsError(
+                f"Space {self.id}: {sorted(unknown)} must be both a distribution and a default."
+            )
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-v{self.version}"
+
+    @property
+    def reference(self) -> str:
+        """What ``get_space`` finds this space by, in this process or in a worker."""
+        return self.source or self.id
+
+    @property
+    def baseline(self) -> dict[str, ParamValue]:
+        return self.draw(lambda name, _: self.defaults[name])
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the declaration: two spaces with one digest accept the same points."""
+        declaration = self.to_dict()
+        del declaration["source"], declaration["description"]
+        return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
+
+    def is_active(self, name: str, params: Params) -> bool:
+        return all(condition.holds(params) for condition in self.conditions.get(name, ()))
+
+    def draw(
+        self, choose: Callable[[str, BaseDistribution], ParamValue]
+    ) -> dict[str, ParamValue]:
+        """Walk the parameters in order and let ``choose`` give a value to each one in use."""
+        params: dict[str, ParamValue] = {}
+        for name, distribution in self.distributions.items():
+            if self.is_active(name, params):
+                params[name] = choose(name, distribution)
+        return params
+
+    def point(self, changes: Params) -> dict[str, ParamValue]:
+        """The baseline with ``changes``; parameters that these bring into use get their default.
+
+        Raises:
+            UnknownNameError: a parameter that the space has not.
+            InvalidParamsError: a value outside its range, of another type, or not in use.
+        """
+        for name in changes:
+            if name not in self.distributions:
+                raise UnknownNameError("parameter", name, self.distributions)
+        params = self.draw(lambda name, _: changes.get(name, self.defaults[name]))
+        unused = sorted(set(changes) - set(params))
+        if unused:
+            raise InvalidParamsError(
+                f"{', '.join(unused)} has no meaning here: {self.explain_condition(unused[0])}.",
+                next_step=f"See: mnist-lab spaces {self.id}",
+            )
+        self.check(params)
+        return params
+
+    def check(self, params: Params) -> None:
+        """Raise ``InvalidParamsError`` unless ``params`` is a point of this space."""
+        for name, value in params.items():
+            distribution = self.distributions[name]
+            if not _contains(distribution, value):
+                raise InvalidParamsError(
+                    f"{name}={value!r} is outside {describe_range(distribution)}.",
+                    next_step=f"See: mnist-lab spaces {self.id}",
+                )
+        broken = self.broken_constraint(params)
+        if broken:
+            raise InvalidParamsError(f"Not allowed in {self.id}: {broken}.")
+
+    def broken_constraint(self, params: Params) -> str | None:
+        return next((rule.name for rule in self.constraints if not rule.allows(params)), None)
+
+    def explain_condition(self, name: str) -> str:
+        rules = (
+            f"{rule.parent} is {' or '.join(str(value) for value in rule.values)}"
+            for rule in self.conditions.get(name, ())
+        )
+        return f"{name} is used when " + " and ".join(rules)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The declaration as JSON-able data; ``from_dict`` brings it back."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "source": self.source,
+            "distributions": {
+                name: json.loads(distribution_to_json(distribution))
+                for name, distribution in self.distributions.items()
+            },
+            "defaults": dict(self.defaults),
+            "conditions": {
+                name: [{"parent": rule.parent, "values": list(rule.values)} for rule in rules]
+                for name, rules in self.conditions.items()
+            },
+            "constraints": [rule.name for rule in self.constraints],
+        }
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, build: Builder, constraints: tuple[Constraint, ...] = ()
+    ) -> SearchSpace:
+        """Bring a declaration back; code (``build``, ``constraints``) does not travel as JSON."""
+        return cls(
+            name=data["name"],
+            version=data["version"],
+            description=data["description"],
+            source=data["source"],
+            distributions={
+                name: json_to_distribution(json.dumps(entry))
+                for name, entry in data["distributions"].items()
+            },
+            defaults=data["defaults"],
+            conditions={
+                name: tuple(
+                    Condition(parent=rule["parent"], values=tuple(rule["values"])) for rule in rules
+                )
+                for name, rules in data["conditions"].items()
+            },
+            constraints=constraints
+            or tuple(Constraint(name=name, allows=lambda _: True) for name in data["constraints"]),
+            build=build,
+        )
+
+
+def search_space(
+    *,
+    name: str,
+    version: int,
+    description: str,
+    distributions: Distributions,
+    defaults: Params,
+    conditions: Mapping[str, tuple[Condition, ...]] = MappingProxyType({}),
+    constraints: tuple[Constraint, ...] = (),
+) -> Callable[[Builder], SearchSpace]:
+    """Turn a build function into a ``SearchSpace``: the one decorator that adds a family."""
+
+    def decorate(build: Builder) -> SearchSpace:
+        return SearchSpace(
+            name=name,
+            version=version,
+            description=description,
+            distributions=MappingProxyType(dict(distributions)),
+            defaults=MappingProxyType(dict(defaults)),
+            conditions=MappingProxyType(dict(conditions)),
+            constraints=constraints,
+            build=build,
+        )
+
+    return decorate
+
+
+def describe_range(distribution: BaseDistribution) -> str:
+    """One line for people: ``64 to 512 (log)``, ``relu | tanh``."""
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(str(choice) for choice in distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    step = distribution.step if distribution.step not in (None, 1) else None
+    notes = [*(["log"] if distribution.log else []), *([f"step {step}"] if step else [])]
+    return f"{distribution.low:g} to {distribution.high:g}" + (
+        f" ({', '.join(notes)})" if notes else ""
+    )
+
+
+def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
+    """Read ``text`` from a command line as a value of ``distribution``.
+
+    Raises:
+        InvalidParamsError: it is no value of the distribution's kind.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        for choice in distribution.choices:
+            if str(choice).lower() == text.lower():
+                return choice
+        raise InvalidParamsError(f"{text!r} is none of {describe_range(distribution)}.")
+    try:
+        return int(text) if isinstance(distribution, IntDistribution) else float(text)
+    except ValueError:
+        raise InvalidParamsError(f"{text!r} is not a number.") from None
+
+
+def _contains(distribution: BaseDistribution, value: ParamValue) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        # ``True == 1`` and ``1 == 1.0`` in Python, hence the types as well.
+        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(distribution, IntDistribution) and not isinstance(value, int):
+        return False
+    return distribution._contains(distribution.to_internal_repr(value))

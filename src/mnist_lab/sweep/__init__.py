@@ -1,0 +1,18 @@
+"""The sweep: an Optuna study whose trials are trainings in workers, projected into a tracker."""
+
+from mnist_lab.sweep.config import SweepConfig, parse_config, read_config
+from mnist_lab.sweep.launch import launch
+from mnist_lab.sweep.progress import Progress
+from mnist_lab.sweep.study import open_study
+from mnist_lab.sweep.supervisor import Supervisor, SweepResult
+
+__all__ = [
+    "Progress",
+    "Supervisor",
+    "SweepConfig",
+    "SweepResult",
+    "launch",
+    "open_study",
+    "parse_config",
+    "read_config",
+]

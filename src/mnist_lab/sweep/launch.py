@@ -1,0 +1,146 @@
+"""From a config and settings to a running sweep: every room's part is chosen and joined here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.execution import Executor, LocalExecutor, plan_workers
+from mnist_lab.execution.worker import WorkerSpec
+from mnist_lab.settings import Settings
+from mnist_lab.spaces import SearchSpace, get_space
+from mnist_lab.sweep import ledger
+from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.signals import answer_signals
+from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
+from mnist_lab.sweep.study import connect, create_study, fingerprint, hold, study_name
+from mnist_lab.sweep.supervisor import Listener, Supervisor, SweepResult
+from mnist_lab.tracking import StudyRecord, Tracker
+
+TrackerFactory = Callable[[StudyRecord], Tracker]
+
+
+def launch(
+    config: SweepConfig,
+    settings: Settings,
+    *,
+    listener: Listener = lambda _: None,
+    make_tracker: TrackerFactory | None = None,
+    trainer: str = WorkerSpec.trainer,
+) -> SweepResult:
+    """Run or resume a sweep.
+
+    Args:
+        make_tracker: MLflow by default; given by tests and by measurements of what tracking costs.
+        trainer: ``module:function`` that workers run a job with.
+
+    Raises:
+        MnistLabError: whatever is wrong with the config, before anything is trained.
+    """
+    space = get_space(config.space)
+    baseline = space.point(config.set)
+    dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
+    name = study_name(config, space, dataset)
+    pruner = make_pruner(config.pruner, epochs=config.epochs)
+    make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)  # a wrong name fails now
+    points = [baseline]
+    if config.sampler == "grid":
+        points += list(grid_points(space, config.grid, config.set))
+    work = settings.work / name
+    with hold(settings.work, name):
+        study, new = create_study(
+            connect(settings.storage), name, fingerprint(config, space, dataset), pruner=pruner
+        )
+        if new:
+            for number, point in enumerate(points):
+                study.enqueue_trial(point, user_attrs={"baseline": True} if number == 0 else None)
+        missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
+        executor = _make_executor(config, settings, dataset, work, missing, trainer)
+        with answer_signals() as stop:
+            try:
+                if missing > 0:
+                    executor.start()
+                record = _make_record(config, space, dataset, name, work if new else None)
+                tracker = make_tracker(record) if make_tracker else _mlflow_tracker(settings, record)
+                return Supervisor(
+                    config=config,
+                    study=study,
+                    space=space,
+                    record=record,
+                    executor=executor,
+                    tracker=tracker,
+                    files=TrialFiles(work),
+                    stop=stop,
+                    listener=listener,
+                ).run()
+            finally:
+                executor.close()
+
+
+def _make_executor(
+    config: SweepConfig,
+    settings: Settings,
+    dataset: Dataset,
+    work: Path,
+    missing: int,
+    trainer: str,
+) -> Executor:
+    runtimes = plan_workers(
+        workers=config.workers,
+        device=config.device,
+        workers_per_gpu=config.workers_per_gpu,
+        at_most=missing,
+    )
+    return LocalExecutor(
+        [
+            WorkerSpec(
+                index=index,
+                runtime=runtime,
+                dataset=dataset.source,
+                data_folder=settings.data_folder,
+                log=work / f"worker-{index}.log",
+                trainer=trainer,
+            )
+            for index, runtime in enumerate(runtimes)
+        ]
+    )
+
+
+def _make_record(
+    config: SweepConfig, space: SearchSpace, dataset: Dataset, name: str, draw_in: Path | None
+) -> StudyRecord:
+    figures = None
+    if draw_in is not None:  # once a study, not again when it is resumed
+        from mnist_lab.evaluation.figures import draw_dataset, save
+
+        figures = draw_in / "dataset"
+        save(draw_dataset(dataset), figures)
+    return StudyRecord(
+        name=name,
+        family=space.name,
+        space=space.id,
+        dataset=dataset,
+        settings={
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "epochs": str(config.epochs),
+            "seed": str(config.seed),
+            "space_digest": space.digest,
+            "optuna": optuna.__version__,
+            **{f"set.{key}": str(value) for key, value in config.set.items()},
+        },
+        figures=figures,
+    )
+
+
+def _mlflow_tracker(settings: Settings, record: StudyRecord) -> Tracker:
+    # Imported late: it takes 3 s, in which the workers import TensorFlow.
+    from mnist_lab.tracking.mlflow_tracker import MlflowTracker, experiment_name
+    from mnist_lab.tracking.store import artifact_location, open_client
+
+    experiment = experiment_name(record.dataset.name, record.family)
+    return MlflowTracker(open_client(settings), artifact_location(settings, experiment))

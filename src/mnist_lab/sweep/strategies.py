@@ -1,0 +1,124 @@
+"""Samplers and pruners by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import optuna
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    PartialFixedSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
+from mnist_lab.spaces import SearchSpace
+from mnist_lab.spaces.space import Params, ParamValue
+
+SamplerFactory = Callable[[int], BaseSampler]
+
+
+def _tpe(seed: int) -> BaseSampler:
+    # ``group`` keeps conditional parameters in the joint model; without it they are drawn alone.
+    return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _cmaes(seed: int) -> BaseSampler:
+    if importlib.util.find_spec("cmaes") is None:
+        raise MissingExtraError("The sampler 'cmaes'", "cmaes", "cmaes")
+    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
+def _gp(seed: int) -> BaseSampler:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("The sampler 'gp'", "torch", "gp")
+    return GPSampler(seed=seed, warn_independent_sampling=False)
+
+
+def _qmc(seed: int) -> BaseSampler:
+    return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+
+
+SAMPLERS: Mapping[str, SamplerFactory] = {
+    "tpe": _tpe,
+    "random": lambda seed: RandomSampler(seed=seed),
+    "qmc": _qmc,
+    "grid": lambda seed: RandomSampler(seed=seed),  # its points are queued: see ``grid_points``
+    "cmaes": _cmaes,
+    "gp": _gp,
+}
+# These keep a sequence or a state of their own in the storage; another seed would begin another one.
+_SEQUENTIAL = ("qmc", "cmaes")
+
+PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
+    "none": lambda _: NopPruner(),
+    # Five whole trials to compare with, and no verdict on a first epoch.
+    "median": lambda _: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "asha": lambda _: SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "hyperband": lambda epochs: HyperbandPruner(
+        min_resource=1, max_resource=epochs, reduction_factor=3
+    ),
+}
+
+
+def make_sampler(name: str, *, seed: int, trial: int, fixed: Params) -> BaseSampler:
+    """The sampler for trial number ``trial`` of a study.
+
+    A sampler is made anew for every trial, seeded by the study's seed and the trial's number, so
+    that a resumed study draws what an uninterrupted one would have drawn.
+
+    Raises:
+        UnknownNameError, MissingExtraError
+    """
+    if name not in SAMPLERS:
+        raise UnknownNameError("sampler", name, SAMPLERS)
+    drawn = seed if name in _SEQUENTIAL else trial_seed(seed, trial)
+    with warnings.catch_warnings():
+        # Options that Optuna calls experimental, and says so at every construction.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = SAMPLERS[name](drawn)
+        return PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
+
+
+def make_pruner(name: str, *, epochs: int) -> BasePruner:
+    if name not in PRUNERS:
+        raise UnknownNameError("pruner", name, PRUNERS)
+    return PRUNERS[name](epochs)
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """A 31-bit seed for one trial: independent streams from one number (NumPy's SeedSequence)."""
+    return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0] >> 1)
+
+
+def grid_points(
+    space: SearchSpace, grid: Mapping[str, list[bool | int | float | str]], fixed: Params
+) -> Iterator[dict[str, ParamValue]]:
+    """Every combination of ``grid``'s values, all else as in the baseline or ``fixed``.
+
+    Raises:
+        UsageError: there is no grid.
+        InvalidParamsError: a combination is not a point of ``space``.
+    """
+    if not grid:
+        raise UsageError(
+            "The sampler 'grid' needs the values to try.",
+            next_step="Add for example: --grid filters_1=16,32 --grid dense_units=64,128",
+        )
+    for combination in itertools.product(*grid.values()):
+        yield space.point({**fixed, **dict(zip(grid, combination, strict=True))})

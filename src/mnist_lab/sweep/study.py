@@ -1,0 +1,159 @@
+"""Opening the Optuna study of a sweep: its storage, its lock, and what it was made with."""
+
+from __future__ import annotations
+
+import re
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+
+from mnist_lab.data import Dataset
+from mnist_lab.errors import BusyError, ConfigurationError, ServiceError, UnknownNameError, UsageError
+from mnist_lab.spaces import SearchSpace
+from mnist_lab.sweep.config import SweepConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,99}")
+_FINGERPRINT = "mnist_lab"
+DIRECTION = "maximize"
+SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """What all trials of a study share; a study with another one is another study."""
+
+    space: str
+    space_digest: str
+    reference: str
+    family: str
+    dataset: str
+    dataset_source: str
+    dataset_digest: str
+    epochs: int
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """One line a difference that makes results incomparable; paths may differ."""
+        mine, theirs = asdict(self), asdict(other)
+        return [
+            f"{key} {str(theirs[key])[:16]} (the study has {str(mine[key])[:16]})"
+            for key in ("space", "space_digest", "dataset_digest", "epochs")
+            if mine[key] != theirs[key]
+        ]
+
+
+def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fingerprint:
+    return Fingerprint(
+        space=space.id,
+        space_digest=space.digest,
+        reference=space.reference,
+        family=space.name,
+        dataset=dataset.name,
+        dataset_source=dataset.source,
+        dataset_digest=dataset.digest,
+        epochs=config.epochs,
+    )
+
+
+def study_name(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> str:
+    """The given name, or one that another space, data set or epoch count would change."""
+    name = config.study or f"{dataset.name}-{space.id}-{config.epochs}ep"
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:80]!r} cannot name a study: letters, digits and . _ + @ - only, 100 at most."
+        )
+    return name
+
+
+def connect(storage: str) -> RDBStorage:
+    """Open the storage, creating its schema if it is new.
+
+    Raises:
+        ServiceError: it cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}} if storage.startswith("sqlite") else {}
+    try:
+        return RDBStorage(storage, engine_kwargs=options)
+    except Exception as error:  # whatever the database's driver raises
+        raise ServiceError(
+            f"The study storage cannot be opened: {str(error).splitlines()[0]}",
+            next_step="Check --storage or MNIST_LAB_STORAGE.",
+        ) from error
+
+
+def create_study(
+    storage: RDBStorage, name: str, made_with: Fingerprint, *, pruner: optuna.pruners.BasePruner
+) -> tuple[optuna.Study, bool]:
+    """Create the study or open the one of that name; the flag says that it is new.
+
+    Raises:
+        ConfigurationError: one of that name exists and was made with something else.
+    """
+    if name not in optuna.get_all_study_names(storage):
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction=DIRECTION, pruner=pruner
+        )
+        study.set_user_attr(_FINGERPRINT, asdict(made_with))
+        return study, True
+    study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    found = read_fingerprint(study)
+    differences = ["not made by mnist-lab"] if found is None else found.differences(made_with)
+    if study.direction != StudyDirection.MAXIMIZE:
+        differences.append(f"direction maximize (the study has {study.direction.name.lower()})")
+    if differences:
+        raise ConfigurationError(
+            f"Study {name!r} exists and does not fit: {'; '.join(differences)}.",
+            safe="Nothing was written.",
+            next_step="Give another --study.",
+        )
+    return study, False
+
+
+def open_study(storage: str, name: str) -> optuna.Study:
+    """Open an existing study to read it.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    opened = connect(storage)
+    names = optuna.get_all_study_names(opened)
+    if name not in names:
+        raise UnknownNameError("study", name, names, next_step="See: mnist-lab studies")
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def read_fingerprint(study: optuna.Study) -> Fingerprint | None:
+    stored = study.user_attrs.get(_FINGERPRINT)
+    return Fingerprint(**stored) if stored else None
+
+
+@contextmanager
+def hold(folder: Path, name: str) -> Iterator[None]:
+    """Be the only supervisor of a study on this machine; the lock dies with its process.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{name}.pid"
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            holder.write_text(str(os.getpid()))
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "unknown"
+        raise BusyError(
+            f"Study {name!r} is being swept by process {who}.",
+            safe="It goes on.",
+            next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
+        ) from None

@@ -1,0 +1,27 @@
+"""Drawing one parameter from an Optuna trial by its distribution."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from mnist_lab.spaces.space import ParamValue
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> ParamValue:
+    """Ask ``trial`` for a value; a trial that has one already answers with that."""
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )

@@ -1,0 +1,73 @@
+"""What stands on a study's page when a sweep ends."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+import optuna
+from optuna.trial import TrialState
+
+from mnist_lab.sweep import ledger
+from mnist_lab.tracking import State, StudySummary
+
+TOP = 5
+# PED-ANOVA compares the best tenth with the rest; from fewer trials it says nothing.
+MIN_TRIALS_FOR_IMPORTANCE = 10
+
+
+def summarise(study: optuna.Study, stopped: str) -> StudySummary:
+    """Counts, the best trials and the importances; ``stopped`` says why the total was not reached."""
+    trials = study.get_trials(deepcopy=False)
+    counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
+    ranked = ledger.rank(study)
+    state: State = "complete" if not stopped else "failed" if "failed" in stopped else "interrupted"
+    metrics = {f"trials_{name}": float(counts[name]) for name in ("complete", "pruned", "failed")}
+    tags = {}
+    if ranked:
+        metrics |= ledger.read_scalars(ranked[0])
+        tags["best_trial"] = str(ranked[0].number)
+    return StudySummary(
+        state=state,
+        metrics=metrics,
+        tags=tags,
+        note=_note(study, dict(counts), stopped),
+        importances=importances(study),
+    )
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Share of the objective's variance that each parameter explains (PED-ANOVA), largest first.
+
+    Empty for few trials. Parameters with a condition are left out, as Optuna leaves them out.
+    """
+    if len(ledger.rank(study)) < MIN_TRIALS_FOR_IMPORTANCE:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return dict(optuna.importance.get_param_importances(study))
+
+
+def _note(study: optuna.Study, counts: dict[str, int], stopped: str) -> str:
+    ranked = ledger.rank(study)
+    lines = [
+        f"**{study.study_name}**: "
+        + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+        + (f"; stopped: {stopped}" if stopped else "")
+        + "."
+    ]
+    if ranked:
+        lines += ["", "| trial | val_accuracy | val_loss | parameters | epoch |", "|--:|--:|--:|--:|--:|"]
+    for trial in ranked[:TOP]:
+        scalars = ledger.read_scalars(trial)
+        lines.append(
+            f"| {trial.number}{' (baseline)' if ledger.is_baseline(trial) else ''} "
+            f"| {trial.value:.4f} | {scalars['best_val_loss']:.4f} "
+            f"| {scalars['parameters']:,.0f} | {ledger.read_best_epoch(trial)} |"
+        )
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    reasons = Counter(ledger.read_reason(trial) for trial in failed)
+    if reasons:
+        lines += ["", "Failures: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) + "."]
+    lines += ["", "Validation figures are of single runs: differences under 0.15 points are noise."]
+    return "\n".join(lines)

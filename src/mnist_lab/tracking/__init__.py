@@ -1,0 +1,23 @@
+"""The projection of a study into MLflow, behind a small seam."""
+
+from mnist_lab.tracking.tracker import (
+    ModelRecord,
+    NullTracker,
+    State,
+    StudyRecord,
+    StudySummary,
+    Tracker,
+    TrialOutcome,
+    TrialRecord,
+)
+
+__all__ = [
+    "ModelRecord",
+    "NullTracker",
+    "State",
+    "StudyRecord",
+    "StudySummary",
+    "Tracker",
+    "TrialOutcome",
+    "TrialRecord",
+]

@@ -1,0 +1,57 @@
+"""What a process must be told before Keras is imported: its device, its threads, its memory.
+
+The only file that imports TensorFlow, and only when it is Keras's backend (DESIGN D11).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One worker's share of the machine.
+
+    ``gpu`` is the device's index as CUDA counts it, or None for the CPU; ``gpu_memory_mb`` is a hard
+    limit for workers that share a GPU, None lets the memory grow as it is needed.
+    """
+
+    threads: int
+    gpu: str | None = None
+    gpu_memory_mb: int | None = None
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.gpu is None else f"gpu:{self.gpu}"
+
+
+def environment(runtime: Runtime) -> dict[str, str]:
+    """The environment variables that make this process see its share only."""
+    return {
+        "CUDA_VISIBLE_DEVICES": "-1" if runtime.gpu is None else runtime.gpu,
+        "OMP_NUM_THREADS": str(runtime.threads),
+        "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+        "MPLBACKEND": "Agg",
+    }
+
+
+def configure(runtime: Runtime) -> None:
+    """Apply ``runtime`` to this process. Call it once, before anything imports Keras."""
+    os.environ.update(environment(runtime))
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        _configure_tensorflow(runtime)
+
+
+def _configure_tensorflow(runtime: Runtime) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        if runtime.gpu_memory_mb is None:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        else:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=runtime.gpu_memory_mb)
+            tf.config.set_logical_device_configuration(gpu, [limit])
