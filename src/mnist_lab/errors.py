@@ -7,7 +7,7 @@ codes are those of BSD's ``sysexits.h``::
     ├── UsageError               64   the command line is wrong
     │   ├── UnknownNameError     64   a name that does not exist; carries the nearest ones
     │   └── InvalidParamsError   64   parameters outside their search space
-    ├── DataError                66   a data set or model file is missing, damaged or not what it says
+    ├── DataError                66   a data set or model file is missing or damaged
     ├── ServiceError             69   a tracking server or a database does not answer
     ├── BusyError                75   somebody else holds it now; try again later
     ├── ConfigurationError       78   a file, a study or an installation does not fit this command
@@ -43,14 +43,14 @@ class UsageError(MnistLabError):
 class UnknownNameError(UsageError):
     """A name that is not among ``choices``; the message offers the nearest one first."""
 
-    def __init__(self, kind: str, name: str, choices: Iterable[str], *, next_step: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, choices: Iterable[str], *, next_step: str = ""
+    ) -> None:
         self.choices = tuple(choices)
         near = difflib.get_close_matches(name, self.choices, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(self.choices) or "none"
-        super().__init__(
-            f"There is no {kind} {name!r}.{hint} Known: {known}.", next_step=next_step
-        )
+        super().__init__(f"There is no {kind} {name!r}.{hint} Known: {known}.", next_step=next_step)
 
 
 class InvalidParamsError(UsageError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 IMAGE_SHAPE = (28, 28)
 CLASSES = 10
-# The notebook's sizes, 50,000 + 10,000, as a ratio: the last sixth of the training images validates.
+# The notebook's sizes, 50,000 + 10,000, as a ratio: the last sixth of the images validates.
 VALIDATION_SHARE = 6
 
 

@@ -40,10 +40,13 @@ def read_part(path: Path, part: Part) -> Arrays:
 def _read_npz(path: Path, part: Part) -> Arrays:
     keys = (f"x_{part}", f"y_{part}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive]
             if missing:
-                raise _bad(path, f"it has the keys {sorted(archive.files)}", f"{keys[0]}, {keys[1]}")
+                raise _bad(
+                    path, f"it has the keys {sorted(archive.files)}", f"{keys[0]}, {keys[1]}"
+                )
             return archive[keys[0]], archive[keys[1]]
     except FileNotFoundError:
         raise _bad(path, "no such file", "an .npz file or a folder of IDX files") from None
@@ -84,13 +87,17 @@ def _read_idx_file(path: Path, *, dims: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header).reshape(sizes)
 
 
-def _checked(path: Path, part: Part, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Arrays:
+def _checked(
+    path: Path, part: Part, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> Arrays:
     if images.dtype != np.uint8:
         raise _bad(path, f"x_{part} of dtype {images.dtype}", "uint8 pixels in [0, 255]")
     if images.ndim != 3 or images.shape[1:] != IMAGE_SHAPE:
         raise _bad(path, f"x_{part} of shape {images.shape}", "(N, 28, 28)")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise _bad(path, f"y_{part} of {labels.dtype} {labels.shape}", "whole numbers of shape (N,)")
+        raise _bad(
+            path, f"y_{part} of {labels.dtype} {labels.shape}", "whole numbers of shape (N,)"
+        )
     if len(images) != len(labels):
         raise _bad(path, f"{len(images)} images and {len(labels)} labels", "as many as images")
     if len(labels) == 0:

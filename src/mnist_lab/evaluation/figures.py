@@ -1,6 +1,6 @@
-"""Figures by scikit-learn's Display classes on matplotlib's object interface (no pyplot state).
+"""Figures by scikit-learn's Display classes on matplotlib's object interface, no pyplot state.
 
-Each function returns a ``Figure`` sized to be read at the width that MLflow shows, about 800 pixels.
+Each function returns a ``Figure`` sized to be read at the width that MLflow shows, 800 pixels.
 """
 
 from __future__ import annotations
@@ -35,14 +35,22 @@ def draw_trial(
     validation: Split,
 ) -> dict[str, Figure]:
     """The six figures of a trial, by file name: numbers of the validation images throughout."""
-    labels = validation.labels
     return {
         "curves": draw_curves(history),
+        **draw_predictions(evaluation, probabilities, validation),
+    }
+
+
+def draw_predictions(
+    evaluation: Evaluation, probabilities: NDArray[np.float32], split: Split
+) -> dict[str, Figure]:
+    """The figures that need no history, by file name."""
+    return {
         "confusion_matrix": draw_confusion_matrix(evaluation),
         "roc": draw_roc(evaluation),
-        "precision_recall": draw_precision_recall(evaluation, probabilities, labels),
-        "reliability": draw_reliability(evaluation, probabilities, labels),
-        "mistakes": draw_mistakes(probabilities, validation),
+        "precision_recall": draw_precision_recall(evaluation, probabilities, split.labels),
+        "reliability": draw_reliability(evaluation, probabilities, split.labels),
+        "mistakes": draw_mistakes(probabilities, split),
     }
 
 
@@ -60,7 +68,9 @@ def draw_curves(history: Sequence[EpochMetrics]) -> Figure:
     epochs = [epoch.epoch for epoch in history]
     for panel, name in zip(axes, ("accuracy", "loss"), strict=True):
         panel.plot(epochs, [getattr(epoch, name) for epoch in history], "o-", label="train")
-        panel.plot(epochs, [getattr(epoch, f"val_{name}") for epoch in history], "o-", label="validation")
+        panel.plot(
+            epochs, [getattr(epoch, f"val_{name}") for epoch in history], "o-", label="validation"
+        )
         panel.set_ylabel(name)
         panel.grid(alpha=0.3)
     axes[0].legend()
@@ -82,7 +92,9 @@ def draw_confusion_matrix(evaluation: Evaluation) -> Figure:
     )
     top.set_title("Counts")
     bottom.set_title("Percent of the true class")
-    figure.suptitle(f"Confusion matrix: accuracy {evaluation.accuracy:.2%} of {evaluation.samples:,}")
+    figure.suptitle(
+        f"Confusion matrix: accuracy {evaluation.accuracy:.2%} of {evaluation.samples:,}"
+    )
     return figure
 
 
@@ -117,7 +129,9 @@ def draw_precision_recall(
             PrecisionRecallDisplay.from_predictions(
                 truth[:, label], probabilities[:, label], ax=axes, name=str(label)
             )
-    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), title="Precision and recall, one against the rest")
+    axes.set(
+        xlim=(low, 1.005), ylim=(low, 1.005), title="Precision and recall, one against the rest"
+    )
     axes.set(xlabel="recall", ylabel="precision")
     axes.legend(title="class", loc="lower left", fontsize="small")
     return figure
@@ -132,7 +146,12 @@ def draw_reliability(
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     CalibrationDisplay.from_predictions(
-        correct, confidence.clip(0, 1), n_bins=CALIBRATION_BINS, ax=top, name="model", pos_label=True
+        correct,
+        confidence.clip(0, 1),
+        n_bins=CALIBRATION_BINS,
+        ax=top,
+        name="model",
+        pos_label=True,
     )
     top.set(title=f"Reliability: calibration error {evaluation.calibration_error:.4f}", xlabel="")
     top.set_ylabel("share that is right")
@@ -154,7 +173,9 @@ def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
     for panel, index in zip(panels, worst, strict=False):
         _show_digit(panel, split.images[index])
         sure = probabilities[index, predicted[index]]
-        panel.set_title(f"{split.labels[index]} taken for {predicted[index]}\n({sure:.0%} sure)", fontsize=8)
+        panel.set_title(
+            f"{split.labels[index]} taken for {predicted[index]}\n({sure:.0%} sure)", fontsize=8
+        )
     figure.suptitle(f"Worst of {len(wrong):,} mistakes in {len(split):,} images")
     return figure
 
@@ -171,9 +192,13 @@ def draw_class_counts(train: Split, validation: Split) -> Figure:
     """How many images of each class the two splits hold."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for offset, (name, split) in zip((-0.2, 0.2), (("train", train), ("validation", validation)), strict=True):
+    for offset, (name, split) in zip(
+        (-0.2, 0.2), (("train", train), ("validation", validation)), strict=True
+    ):
         counts = np.bincount(split.labels, minlength=10)
-        bars = axes.bar(np.arange(len(counts)) + offset, counts, width=0.4, label=f"{name} ({len(split):,})")
+        bars = axes.bar(
+            np.arange(len(counts)) + offset, counts, width=0.4, label=f"{name} ({len(split):,})"
+        )
         axes.bar_label(bars, fontsize=6, rotation=90, padding=2)
     axes.set(xlabel="class", ylabel="images", xticks=range(10), title="Images of each class")
     axes.margins(y=0.15)
@@ -184,7 +209,9 @@ def draw_class_counts(train: Split, validation: Split) -> Figure:
 def draw_first_images(train: Split) -> Figure:
     """The first nine training images, as the notebook shows them."""
     figure = Figure(figsize=(6, 6.4), layout="constrained")
-    for panel, image, label in zip(figure.subplots(3, 3).ravel(), train.images, train.labels, strict=False):
+    for panel, image, label in zip(
+        figure.subplots(3, 3).ravel(), train.images, train.labels, strict=False
+    ):
         _show_digit(panel, image)
         panel.set_title(str(label), fontsize=10)
     figure.suptitle("First training images")

@@ -28,8 +28,8 @@ class Evaluation:
     """What ``N`` predictions in ``C`` classes are worth.
 
     ``confusion`` is ``(C, C) int64``, rows true, columns predicted. ``per_class`` holds precision,
-    recall, f1 and support for each class. ``roc`` has one one-vs-rest curve a class that occurs, and
-    ``micro``; ``auroc_macro`` is the mean over classes.
+    recall, f1 and support for each class. ``roc`` has one one-vs-rest curve a class that occurs,
+    and ``micro``; ``auroc_macro`` is the mean over classes.
     """
 
     samples: int
@@ -53,7 +53,11 @@ class Evaluation:
     def to_json(self) -> dict[str, dict[str, Any]]:
         """One JSON-able document a file: ``confusion_matrix``, ``classification_report``, ``roc``."""
         return {
-            "confusion_matrix": {"rows": "true", "columns": "predicted", "counts": self.confusion.tolist()},
+            "confusion_matrix": {
+                "rows": "true",
+                "columns": "predicted",
+                "counts": self.confusion.tolist(),
+            },
             "classification_report": {
                 "samples": self.samples,
                 "loss": self.loss,

@@ -7,9 +7,11 @@ import signal
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from mnist_lab.errors import ServiceError
 from mnist_lab.execution.messages import (
@@ -61,10 +63,7 @@ class LocalExecutor:
         self._require_workers()
         free = next(worker for worker in self._workers if worker.trial is None)
         free.trial = job.trial
-        try:
-            free.connection.send(job)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has just died: next_event sees that, and says so
+        self._send(free, job)
 
     def next_event(self, timeout: float) -> Event | None:
         deadline = time.monotonic() + timeout
@@ -73,11 +72,13 @@ class LocalExecutor:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return None
-            by_handle: dict[object, _Worker] = {}
+            by_handle: dict[Any, _Worker] = {}
             for worker in self._workers:
                 by_handle[worker.connection] = by_handle[worker.process.sentinel] = worker
             # The connection and the sentinel of one worker may both be ready: read it once.
-            ready = {id(by_handle[handle]): by_handle[handle] for handle in wait(by_handle, remaining)}
+            ready = {
+                id(by_handle[handle]): by_handle[handle] for handle in wait(by_handle, remaining)
+            }
             for worker in ready.values():
                 self._read(worker)
         return self._events.popleft()
@@ -86,10 +87,7 @@ class LocalExecutor:
         for worker in self._workers:
             if worker.trial == trial and worker.awaits_decision:
                 worker.awaits_decision = False
-                try:
-                    worker.connection.send(go_on)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # as in submit
+                self._send(worker, go_on)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -103,6 +101,11 @@ class LocalExecutor:
                 worker.process.kill()
                 worker.process.join()
         self._workers = []
+
+    def _send(self, worker: _Worker, message: TrialJob | bool) -> None:
+        # A worker that has just died is seen, and spoken of, by next_event.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            worker.connection.send(message)
 
     def _require_workers(self) -> None:
         if not self._workers:

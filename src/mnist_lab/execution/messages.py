@@ -34,6 +34,8 @@ class TrialJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
+    """A worker has taken the job."""
+
     trial: int
     worker: int
 

@@ -62,9 +62,7 @@ def run_trial(
         keras.utils.clear_session()  # or every model of this process stays in memory
 
 
-def _run(
-    job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]
-) -> TrialFinished:
+def _run(job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]) -> TrialFinished:
     import keras
 
     space = load_space(job.space)

@@ -58,6 +58,7 @@ _MONOTONE = ("relu", "elu", "tanh")
         "filters_3": (Condition(parent="blocks", values=(3,)),),
         **TRAINING_CONDITIONS,
     },
+    baseline_size=1_386_506,
 )
 def cnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     """Blocks of convolution, pooling and dropout, then one dense block.
@@ -84,7 +85,7 @@ def _conv_block(params: Params, filters: int, padding: str, x: KerasTensor) -> K
     normalise = bool(params["batch_normalization"])
     activation = keras.layers.Activation(str(params["activation"]))
     average = params["pooling"] == "average"
-    pool = keras.layers.AveragePooling2D() if average else keras.layers.MaxPooling2D()
+    pool = keras.layers.AveragePooling2D(2) if average else keras.layers.MaxPooling2D(2)
     pool_first = not average and params["activation"] in _MONOTONE
 
     x = keras.layers.Conv2D(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         "units_3": (Condition(parent="hidden_layers", values=(3,)),),
         **TRAINING_CONDITIONS,
     },
+    baseline_size=717_210,
 )
 def fnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     """Flatten, then dense blocks of ``units_1``, ``units_2``, ``units_3``."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 
-class SpaceHyperModel(keras_tuner.HyperModel):
+class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
     """One of our spaces as KerasTuner sees it: takes pixels ``(N, 28, 28)`` and one-hot labels."""
 
     def __init__(self, space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
@@ -46,7 +46,9 @@ class SpaceHyperModel(keras_tuner.HyperModel):
                 params[name] = value
         return self._space.build(params, self._input_shape, self._classes)
 
-    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any
+    ) -> Any:
         if "batch_size" in self._space.distributions:
             kwargs.setdefault("batch_size", hp.get("batch_size"))
         return model.fit(*args, **kwargs)
@@ -60,6 +62,7 @@ def to_hypermodel(
 
 
 def is_hypermodel(value: Any) -> bool:
+    """Whether ``value`` is a KerasTuner hypermodel, or a class of them."""
     return isinstance(value, keras_tuner.HyperModel) or (
         isinstance(value, type) and issubclass(value, keras_tuner.HyperModel)
     )
@@ -87,7 +90,9 @@ def from_hypermodel(
 
     def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
         hp = keras_tuner.HyperParameters()
-        hp.values = {each.name: params[keys[id(each)]] for each in declared if keys[id(each)] in params}
+        hp.values = {
+            each.name: params[keys[id(each)]] for each in declared if keys[id(each)] in params
+        }
         return _on_raw_pixels(hypermodel.build(hp), input_shape, classes)
 
     return SearchSpace(
@@ -180,7 +185,9 @@ def _on_raw_pixels(inner: keras.Model, input_shape: tuple[int, ...], classes: in
     if getattr(inner.loss, "from_logits", False):
         x = keras.layers.Softmax()(x)
     if x.shape[-1] != classes:
-        raise ConfigurationError(f"The hypermodel's output has shape {x.shape}, not (N, {classes}).")
+        raise ConfigurationError(
+            f"The hypermodel's output has shape {x.shape}, not (N, {classes})."
+        )
     model = keras.Model(pixels, x, name=inner.name)
     model.compile(optimizer=inner.optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
     return model

@@ -61,7 +61,9 @@ def number(params: Params, name: str) -> float:
     return cast(float, params[name])
 
 
-def normalised_input(params: Params, input_shape: tuple[int, ...]) -> tuple[KerasTensor, KerasTensor]:
+def normalised_input(
+    params: Params, input_shape: tuple[int, ...]
+) -> tuple[KerasTensor, KerasTensor]:
     """Raw pixels ``(N, *input_shape) uint8`` in, normalised ``float32`` of the same shape out.
 
     ``scale`` divides by 255; ``standardize`` subtracts the training images' mean and divides by

@@ -56,6 +56,8 @@ class SearchSpace:
     first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
     that takes raw pixels ``(N, 28, 28) uint8`` and returns probabilities ``(N, classes) float32``;
     Keras may be imported inside it only. ``params["batch_size"]`` is the trainer's, if it is there.
+    ``baseline_size`` is the baseline's count of Keras parameters, declared so that it can be shown
+    without Keras; ``mnist-lab spaces NAME --check`` counts it.
     """
 
     name: str
@@ -67,6 +69,7 @@ class SearchSpace:
     conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
     source: str = ""
+    baseline_size: int | None = None
 
     def __post_init__(self) -> None:
         unknown = (set(self.defaults) ^ set(self.distributions)) | (
@@ -94,15 +97,13 @@ class SearchSpace:
     def digest(self) -> str:
         """sha256 of the declaration: two spaces with one digest accept the same points."""
         declaration = self.to_dict()
-        del declaration["source"], declaration["description"]
+        del declaration["source"], declaration["description"], declaration["baseline_size"]
         return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
     def is_active(self, name: str, params: Params) -> bool:
         return all(condition.holds(params) for condition in self.conditions.get(name, ()))
 
-    def draw(
-        self, choose: Callable[[str, BaseDistribution], ParamValue]
-    ) -> dict[str, ParamValue]:
+    def draw(self, choose: Callable[[str, BaseDistribution], ParamValue]) -> dict[str, ParamValue]:
         """Walk the parameters in order and let ``choose`` give a value to each one in use."""
         params: dict[str, ParamValue] = {}
         for name, distribution in self.distributions.items():
@@ -120,7 +121,11 @@ class SearchSpace:
         for name in changes:
             if name not in self.distributions:
                 raise UnknownNameError("parameter", name, self.distributions)
-        params = self.draw(lambda name, _: changes.get(name, self.defaults[name]))
+        params = self.draw(
+            lambda name, distribution: _as_kind(
+                distribution, changes.get(name, self.defaults[name])
+            )
+        )
         unused = sorted(set(changes) - set(params))
         if unused:
             raise InvalidParamsError(
@@ -160,6 +165,7 @@ class SearchSpace:
             "version": self.version,
             "description": self.description,
             "source": self.source,
+            "baseline_size": self.baseline_size,
             "distributions": {
                 name: json.loads(distribution_to_json(distribution))
                 for name, distribution in self.distributions.items()
@@ -182,6 +188,7 @@ class SearchSpace:
             version=data["version"],
             description=data["description"],
             source=data["source"],
+            baseline_size=data["baseline_size"],
             distributions={
                 name: json_to_distribution(json.dumps(entry))
                 for name, entry in data["distributions"].items()
@@ -208,6 +215,7 @@ def search_space(
     defaults: Params,
     conditions: Mapping[str, tuple[Condition, ...]] = MappingProxyType({}),
     constraints: tuple[Constraint, ...] = (),
+    baseline_size: int | None = None,
 ) -> Callable[[Builder], SearchSpace]:
     """Turn a build function into a ``SearchSpace``: the one decorator that adds a family."""
 
@@ -220,6 +228,7 @@ def search_space(
             defaults=MappingProxyType(dict(defaults)),
             conditions=MappingProxyType(dict(conditions)),
             constraints=constraints,
+            baseline_size=baseline_size,
             build=build,
         )
 
@@ -236,6 +245,21 @@ def describe_range(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g} to {distribution.high:g}" + (
         f" ({', '.join(notes)})" if notes else ""
     )
+
+
+def parse_assignment(space: SearchSpace, text: str) -> tuple[str, list[ParamValue]]:
+    """Read ``name=value`` or ``name=v1,v2`` from a command line.
+
+    Raises:
+        UnknownNameError: the space has no such parameter.
+        InvalidParamsError: a value is not of the parameter's kind.
+    """
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise InvalidParamsError(f"{text!r} should read NAME=VALUE.")
+    if name not in space.distributions:
+        raise UnknownNameError("parameter", name, space.distributions)
+    return name, [parse_value(space.distributions[name], each) for each in values.split(",")]
 
 
 def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
@@ -255,10 +279,18 @@ def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
         raise InvalidParamsError(f"{text!r} is not a number.") from None
 
 
+def _as_kind(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
+    # TOML and people write 1 where 1.0 is meant.
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and isinstance(distribution, FloatDistribution) else value  # type: ignore[arg-type]
+
+
 def _contains(distribution: BaseDistribution, value: ParamValue) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         # ``True == 1`` and ``1 == 1.0`` in Python, hence the types as well.
-        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+        return any(
+            value == choice and type(value) is type(choice) for choice in distribution.choices
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if isinstance(distribution, IntDistribution) and not isinstance(value, int):

@@ -12,6 +12,8 @@ from mnist_lab.execution.trial import ARTIFACTS, MODEL_FILE
 
 @dataclass(frozen=True)
 class TrialFiles:
+    """Paths below ``work``, and the moments when they come and go."""
+
     work: Path
 
     def folder(self, trial: int) -> Path:

@@ -46,7 +46,9 @@ def launch(
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     name = study_name(config, space, dataset)
     pruner = make_pruner(config.pruner, epochs=config.epochs)
-    make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)  # a wrong name fails now
+    make_sampler(
+        config.sampler, seed=config.seed, trial=0, fixed=config.set
+    )  # a wrong name fails now
     points = [baseline]
     if config.sampler == "grid":
         points += list(grid_points(space, config.grid, config.set))
@@ -65,7 +67,9 @@ def launch(
                 if missing > 0:
                     executor.start()
                 record = _make_record(config, space, dataset, name, work if new else None)
-                tracker = make_tracker(record) if make_tracker else _mlflow_tracker(settings, record)
+                tracker = (
+                    make_tracker(record) if make_tracker else _mlflow_tracker(settings, record)
+                )
                 return Supervisor(
                     config=config,
                     study=study,

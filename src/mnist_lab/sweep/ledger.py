@@ -12,6 +12,7 @@ from dataclasses import asdict
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.errors import UnknownNameError
 from mnist_lab.execution import TrialFinished
 from mnist_lab.tracking import State, TrialOutcome
 from mnist_lab.training import EpochMetrics
@@ -89,3 +90,18 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials, best first; of equals, the earlier."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+
+def find_trial(study: optuna.Study, number: str) -> FrozenTrial:
+    """Trial ``number`` of the study; its best when ``number`` is empty.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    found = rank(study) if not number else study.get_trials(deepcopy=False)
+    for trial in found:
+        if not number or str(trial.number) == number:
+            return trial
+    raise UnknownNameError(
+        f"trial of study {study.study_name}", number or "best", [str(t.number) for t in found]
+    )

@@ -15,7 +15,7 @@ class StopRequest:
         self.requested = False
         self.exit_code = 0
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int, _: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

@@ -96,6 +96,7 @@ def make_sampler(name: str, *, seed: int, trial: int, fixed: Params) -> BaseSamp
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
+    """The pruner for trials of at most ``epochs`` epochs; raises ``UnknownNameError``."""
     if name not in PRUNERS:
         raise UnknownNameError("pruner", name, PRUNERS)
     return PRUNERS[name](epochs)

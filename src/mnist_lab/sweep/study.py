@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,13 +15,18 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from mnist_lab.data import Dataset
-from mnist_lab.errors import BusyError, ConfigurationError, ServiceError, UnknownNameError, UsageError
+from mnist_lab.errors import (
+    BusyError,
+    ConfigurationError,
+    ServiceError,
+    UnknownNameError,
+    UsageError,
+)
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep.config import SweepConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,99}")
 _FINGERPRINT = "mnist_lab"
-DIRECTION = "maximize"
 SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
 
 
@@ -49,6 +54,7 @@ class Fingerprint:
 
 
 def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fingerprint:
+    """What a study of these three is made with."""
     return Fingerprint(
         space=space.id,
         space_digest=space.digest,
@@ -78,7 +84,11 @@ def connect(storage: str) -> RDBStorage:
         ServiceError: it cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}} if storage.startswith("sqlite") else {}
+    options = (
+        {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
+        if storage.startswith("sqlite")
+        else {}
+    )
     try:
         return RDBStorage(storage, engine_kwargs=options)
     except Exception as error:  # whatever the database's driver raises
@@ -98,7 +108,7 @@ def create_study(
     """
     if name not in optuna.get_all_study_names(storage):
         study = optuna.create_study(
-            storage=storage, study_name=name, direction=DIRECTION, pruner=pruner
+            storage=storage, study_name=name, direction=StudyDirection.MAXIMIZE, pruner=pruner
         )
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
         return study, True
@@ -130,6 +140,7 @@ def open_study(storage: str, name: str) -> optuna.Study:
 
 
 def read_fingerprint(study: optuna.Study) -> Fingerprint | None:
+    """What ``study`` was made with; None if mnist-lab did not make it."""
     stored = study.user_attrs.get(_FINGERPRINT)
     return Fingerprint(**stored) if stored else None
 

@@ -31,7 +31,7 @@ def summarise(study: optuna.Study, stopped: str) -> StudySummary:
         state=state,
         metrics=metrics,
         tags=tags,
-        note=_note(study, dict(counts), stopped),
+        note=_note(study, counts, stopped),
         importances=importances(study),
     )
 
@@ -48,7 +48,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(study))
 
 
-def _note(study: optuna.Study, counts: dict[str, int], stopped: str) -> str:
+def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
     ranked = ledger.rank(study)
     lines = [
         f"**{study.study_name}**: "
@@ -57,7 +57,11 @@ def _note(study: optuna.Study, counts: dict[str, int], stopped: str) -> str:
         + "."
     ]
     if ranked:
-        lines += ["", "| trial | val_accuracy | val_loss | parameters | epoch |", "|--:|--:|--:|--:|--:|"]
+        lines += [
+            "",
+            "| trial | val_accuracy | val_loss | parameters | epoch |",
+            "|--:|--:|--:|--:|--:|",
+        ]
     for trial in ranked[:TOP]:
         scalars = ledger.read_scalars(trial)
         lines.append(
@@ -68,6 +72,9 @@ def _note(study: optuna.Study, counts: dict[str, int], stopped: str) -> str:
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     reasons = Counter(ledger.read_reason(trial) for trial in failed)
     if reasons:
-        lines += ["", "Failures: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) + "."]
+        lines += [
+            "",
+            "Failures: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) + ".",
+        ]
     lines += ["", "Validation figures are of single runs: differences under 0.15 points are noise."]
     return "\n".join(lines)

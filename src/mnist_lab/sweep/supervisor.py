@@ -36,7 +36,6 @@ from mnist_lab.tracking import ModelRecord, StudyRecord, Tracker, TrialOutcome, 
 from mnist_lab.training import EpochMetrics
 
 TICK_SECONDS = 0.5
-INTERRUPTED = "interrupted"
 Listener = Callable[[Progress], None]
 
 
@@ -44,7 +43,8 @@ Listener = Callable[[Progress], None]
 class SweepResult:
     """How a sweep ended: ``stopped`` is empty when the total was reached, else why it was not.
 
-    ``reasons`` counts the study's failed trials by reason.
+    ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
+    asks for (130, 143), else 0.
     """
 
     study: str
@@ -52,6 +52,7 @@ class SweepResult:
     best: FrozenTrial | None
     reasons: dict[str, int]
     stopped: str
+    signal: int
 
 
 @dataclass(kw_only=True)
@@ -107,7 +108,7 @@ class Supervisor:
         finally:
             # What still runs now was cut off by a second Ctrl-C or by a lost storage.
             for running in self._running.values():
-                self.tracker.close_trial(running.run, TrialOutcome(state=INTERRUPTED))
+                self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
             result = self._result()
             self._log_best_models()
             self.tracker.close_study(self._parent, summarise(self.study, result.stopped))
@@ -144,7 +145,7 @@ class Supervisor:
     def _why_stop(self) -> str:
         config = self.config
         if self.stop.requested:
-            return INTERRUPTED
+            return "interrupted"
         if self._failures_in_a_row >= config.max_failures:
             return f"{self._failures_in_a_row} trials in a row failed"
         if config.timeout is not None and time.monotonic() - self._began > config.timeout:
@@ -233,7 +234,7 @@ class Supervisor:
         running = self._running[event.trial]
         if running.interrupted:
             del self._running[event.trial]
-            self.tracker.close_trial(running.run, TrialOutcome(state=INTERRUPTED))
+            self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
             return f"trial {event.trial} interrupted after epoch {len(running.history)}"
         value = event.scalars.get("best_val_accuracy", math.nan)
         if not 0.0 <= value <= 1.0:
@@ -296,7 +297,8 @@ class Supervisor:
             finished=self._finished,
             best=next(iter(ledger.rank(self.study)), None),
             reasons=dict(Counter(map(ledger.read_reason, failed))),
-            stopped="" if enough else self._why_stop() or INTERRUPTED,
+            stopped="" if enough else self._why_stop() or "interrupted",
+            signal=0 if enough else self.stop.exit_code,
         )
 
     def _tell_listener(self, news: str, finished_before: int) -> None:

@@ -74,7 +74,7 @@ class MlflowTracker:
             run_name=study.name,
             tags={**_common_tags(study), f"{TAG}level": "study", **_source_tags()},
         )
-        parent = created.info.run_id
+        parent = str(created.info.run_id)
         self._client.log_batch(parent, params=_params(study.settings))
         self._client.log_inputs(parent, _dataset_inputs(study.dataset))
         if study.figures is not None:
@@ -110,14 +110,16 @@ class MlflowTracker:
         created = self._client.create_run(
             self._experiment, run_name=f"trial-{trial.trial:04d}", tags=tags
         )
-        run = created.info.run_id
+        run = str(created.info.run_id)
         self._client.log_batch(run, params=_params(trial.params))
         self._client.log_inputs(run, _dataset_inputs(trial.study.dataset))
         return run
 
     def log_epoch(self, run: str, metrics: EpochMetrics) -> None:
         stamp = int(metrics.timestamp * 1000)
-        rows = [Metric(key, value, stamp, metrics.epoch) for key, value in metrics.metrics().items()]
+        rows = [
+            Metric(key, value, stamp, metrics.epoch) for key, value in metrics.metrics().items()
+        ]
         self._client.log_batch(run, metrics=rows)
 
     def close_trial(self, run: str, outcome: TrialOutcome) -> None:
@@ -220,7 +222,11 @@ def _common_tags(study: StudyRecord) -> dict[str, str]:
 
 
 def _source_tags() -> dict[str, str]:
-    tags = {"mlflow.source.name": "mnist-lab", "mlflow.source.type": "LOCAL", "mlflow.user": getuser()}
+    tags = {
+        "mlflow.source.name": "mnist-lab",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getuser(),
+    }
     commit = git_commit()
     return {**tags, "mlflow.source.git.commit": commit} if commit else tags
 

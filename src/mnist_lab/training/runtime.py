@@ -51,7 +51,7 @@ def _configure_tensorflow(runtime: Runtime) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for gpu in tf.config.list_physical_devices("GPU"):
         if runtime.gpu_memory_mb is None:
-            tf.config.experimental.set_memory_growth(gpu, True)
+            tf.config.experimental.set_memory_growth(gpu, enable=True)
         else:
             limit = tf.config.LogicalDeviceConfiguration(memory_limit=runtime.gpu_memory_mb)
             tf.config.set_logical_device_configuration(gpu, [limit])

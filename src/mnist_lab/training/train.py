@@ -22,6 +22,8 @@ VALIDATION_BATCH = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
+    """``seed`` is that of shuffling and dropout; the weights were drawn when the model was built."""
+
     epochs: int
     batch_size: int
     seed: int

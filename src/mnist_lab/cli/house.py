@@ -1,0 +1,81 @@
+"""``data`` and ``ui``: keeping house."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
+
+DEFAULT_PORT = 5000
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    app.command()(data)
+    app.command()(ui)
+
+
+def data(
+    dataset: Annotated[
+        str, typer.Argument(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+    ] = "mnist",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Check a data set and show its splits: sizes, class counts, digests.
+
+    A data set is 28x28 grey images (uint8) in 10 classes: an .npz with x_train y_train x_test
+    y_test, or a folder of IDX files, gzipped or not. The last sixth of the training images
+    validates.
+
+    Example: mnist-lab data mnist
+    """
+    import numpy as np
+
+    from mnist_lab.data import load_dataset
+    from mnist_lab.settings import Settings
+
+    loaded = load_dataset(dataset, data_folder=Settings().data_folder)
+    rows = [
+        {
+            "split": name,
+            "images": len(split),
+            "classes": np.bincount(split.labels, minlength=loaded.classes).tolist(),
+            "sha256": split.digest,
+        }
+        for name, split in (("train", loaded.train), ("validation", loaded.validation))
+    ]
+    if as_json:
+        print_json({"name": loaded.name, "digest": loaded.digest, "splits": rows})
+        return
+    columns = (
+        ("split", lambda row: row["split"]),
+        ("images", lambda row: f"{row['images']:,}"),
+        ("sha256", lambda row: row["sha256"][:16]),
+        ("images of each class, 0 to 9", lambda row: " ".join(map(str, row["classes"]))),
+    )
+    print_table(rows, columns, title=f"{loaded.name} (test images sealed)")
+
+
+def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT) -> None:
+    """Open MLflow's own pages on this folder's runs, on this machine only.
+
+    Example: mnist-lab ui --port 5001
+    """
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.server import server_command, server_environment
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    open_client(settings)
+    if settings.tracking_uri.startswith("http"):
+        typer.echo(f"The tracking server is already there: {settings.tracking_uri}")
+        return
+    typer.echo(f"MLflow shows this folder's runs at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    sys.stdout.flush()
+    os.execve(  # noqa: S606 - this process becomes the server, so that Ctrl-C is its own
+        sys.executable, server_command(settings, port), server_environment()
+    )

@@ -1,0 +1,77 @@
+"""Watching a sweep: a live table in a terminal, plain lines elsewhere. Both on standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mnist_lab.sweep import Progress
+
+BAR_WIDTH = 24
+
+
+@contextmanager
+def watch() -> Iterator[Callable[[Progress], None]]:
+    """Yield a listener for a sweep, fit for where standard error goes."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield plain_listener(console)
+        return
+    waiting = Text("starting workers (importing TensorFlow takes about 10 s) …", style="dim")
+    with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
+        yield lambda progress: live.update(render(progress))
+
+
+def plain_listener(console: Console) -> Callable[[Progress], None]:
+    """One line a finished epoch or trial, with the seconds since the sweep began."""
+    began = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        if progress.news:
+            seconds = time.monotonic() - began
+            counts = f"[{progress.finished}/{progress.total}]"
+            console.print(
+                f"{seconds:7.1f} s {counts} {progress.news}", markup=False, soft_wrap=True
+            )
+
+    return tell
+
+
+def render(progress: Progress) -> Group:
+    """The live view: a line for the study, a row for each running trial."""
+    rows = Table(box=None, pad_edge=False)
+    for name in ("trial", "epoch", "", "val_accuracy", "s/epoch"):
+        rows.add_column(name, justify="left" if not name else "right")
+    for trial, last in progress.running.items():
+        done = last.epoch if last else 0
+        rows.add_row(
+            str(trial),
+            f"{done}/{progress.epochs}",
+            ProgressBar(total=progress.epochs, completed=done, width=BAR_WIDTH),
+            f"{last.val_accuracy:.4f}" if last else "…",
+            f"{last.seconds:.1f}" if last else "…",
+        )
+    return Group(_headline(progress), rows)
+
+
+def _headline(progress: Progress) -> Text:
+    line = Text.assemble(
+        (progress.study, "bold"),
+        f"  {progress.finished}/{progress.total}  ",
+        (f"{progress.complete} complete", "green"),
+        f"  {progress.pruned} pruned  ",
+        (f"{progress.failed} failed", "red" if progress.failed else "default"),
+    )
+    if progress.best is not None and progress.best[1] is not None:
+        line.append(f"  best {progress.best[1]:.4f} (trial {progress.best[0]})", style="cyan")
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(int(progress.seconds_left), 60)
+        line.append(f"  {minutes}:{seconds:02d} left", style="dim")
+    return line

@@ -1,0 +1,164 @@
+"""``spaces``, ``studies`` and ``leaderboard``: the commands that only look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from mnist_lab.report import LeaderboardRow
+    from mnist_lab.spaces import SearchSpace
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    app.command()(spaces)
+    app.command()(studies)
+    app.command()(leaderboard)
+
+
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="Show this space: cnn, cnn-v1.")] = None,
+    space_file: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME", help="Show the space in a file.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Build every corner and count parameters (takes Keras).")
+    ] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List the search spaces, or show one: parameters, ranges, conditions, baseline.
+
+    Example: mnist-lab spaces cnn --check
+    """
+    from mnist_lab.spaces import get_space, list_spaces
+
+    wanted = space_file or name
+    if wanted is None:
+        rows = list(list_spaces().values())
+        if as_json:
+            print_json([space.to_dict() for space in rows])
+            return
+        columns = (
+            ("space", lambda space: space.id),
+            ("parameters", lambda space: str(len(space.distributions))),
+            ("description", lambda space: space.description),
+        )
+        print_table(rows, columns)
+        typer.echo(f"\nShow one: mnist-lab spaces {rows[-1].name}")
+        return
+    space = get_space(wanted)
+    counts = _check(space) if check else None
+    if as_json:
+        print_json({**space.to_dict(), "baseline": space.baseline, "corners": counts})
+        return
+    _print_space(space)
+    if counts is not None:
+        typer.echo(
+            f"Every corner builds. Keras parameters: baseline {counts['baseline']:,}, "
+            f"corners {counts['least']:,} to {counts['most']:,} ({counts['corners']} of them)."
+        )
+
+
+def _check(space: SearchSpace) -> dict[str, int]:
+    from mnist_lab.spaces.check import check_corners
+
+    return check_corners(space)
+
+
+def _print_space(space: SearchSpace) -> None:
+    from mnist_lab.spaces.space import describe_range
+
+    baseline = space.baseline
+    columns = (
+        ("parameter", str),
+        ("range", lambda name: describe_range(space.distributions[name])),
+        ("baseline", lambda name: str(baseline.get(name, "-"))),
+        (
+            "condition",
+            lambda name: (
+                space.explain_condition(name).partition(" is used ")[2]
+                if name in space.conditions
+                else ""
+            ),
+        ),
+    )
+    print_table(list(space.distributions), columns, title=f"{space.id}: {space.description}")
+    if space.baseline_size is not None:
+        typer.echo(f"\nThe baseline has {space.baseline_size:,} Keras parameters.")
+
+
+def studies(as_json: bool = JSON_OPTION) -> None:
+    """List the studies in this folder, oldest first.
+
+    Example: mnist-lab studies --json
+    """
+    from mnist_lab.report import list_studies
+    from mnist_lab.settings import Settings
+
+    rows = list_studies(Settings().storage)
+    if as_json:
+        print_json(rows)
+        return
+    columns = (
+        ("study", lambda row: row.study),
+        ("space", lambda row: row.space),
+        ("dataset", lambda row: row.dataset),
+        ("epochs", lambda row: str(row.epochs)),
+        ("complete", lambda row: str(row.complete)),
+        ("pruned", lambda row: str(row.pruned)),
+        ("failed", lambda row: str(row.failed)),
+        ("unfinished", lambda row: str(row.unfinished)),
+        ("best", lambda row: percent(row.best_val_accuracy)),
+    )
+    print_table(rows, columns)
+
+
+def leaderboard(
+    study: Annotated[str | None, typer.Argument(help="[default: the latest study]")] = None,
+    top: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Show the complete trials of a study, best first.
+
+    Example: mnist-lab leaderboard mnist-cnn-v1-3ep --top 5
+    """
+    from mnist_lab import report
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import open_study
+
+    storage = Settings().storage
+    name = study or report.latest_study(storage)
+    rows = report.leaderboard(open_study(storage, name), top=top)
+    if as_json:
+        print_json(rows)
+        return
+    print_leaderboard(rows, title=name)
+
+
+def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
+    """Print ``rows`` as the table that sweeps and ``leaderboard`` end with."""
+    columns = (
+        ("rank", lambda row: str(row.rank)),
+        ("trial", lambda row: f"{row.trial}{' (baseline)' if row.baseline else ''}"),
+        ("val_accuracy", lambda row: percent(row.val_accuracy)),
+        ("val_loss", lambda row: f"{row.val_loss:.4f}"),
+        ("epoch", lambda row: str(row.best_epoch)),
+        ("parameters", lambda row: f"{row.parameters:,}"),
+        ("seconds", lambda row: f"{row.seconds:.1f}"),
+        ("what", lambda row: describe_params(row.params)),
+    )
+    print_table(rows, columns, title=title)
+
+
+def describe_params(params: object, most: int = 4) -> str:
+    """The first few parameters, which are those of the architecture."""
+    assert isinstance(params, dict)
+    shown = list(params.items())[:most]
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in shown
+    )

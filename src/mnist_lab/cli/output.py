@@ -1,0 +1,56 @@
+"""Tables for people and JSON for programs, from the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import typer
+
+Column = tuple[str, Callable[[Any], str]]
+
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON instead of a table.")
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` (data, a dataclass, or a list of them) as JSON on standard output."""
+    typer.echo(json.dumps(_plain(value), indent=2, default=_to_text))
+
+
+def print_table(rows: Sequence[Any], columns: Sequence[Column], *, title: str = "") -> None:
+    """Print ``rows``, one column a name and a function from a row to text."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for name, _ in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(text(row) for _, text in columns))
+    # A fixed width where nobody looks, so that a pipe does not wrap what it passes on.
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] as ``99.05%``; nothing for None."""
+    return "" if value is None else f"{value:.2%}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _to_text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,219 @@
+"""``sweep`` and ``train``: the commands that train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_lab.cli.output import JSON_OPTION, print_json
+
+if TYPE_CHECKING:
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import SweepConfig, SweepResult
+
+EXIT_USAGE = 64
+TOP_ROWS = 5
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Keep a parameter at a value (repeatable)."),
+]
+SpaceFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.py:NAME", help="A search space in a file; it is code and is run."),
+]
+Epochs = Annotated[int | None, typer.Option(help="Epochs of each trial, at most.  [default: 10]")]
+Dataset = Annotated[
+    str | None, typer.Option(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
+]
+Seed = Annotated[int | None, typer.Option(help="Of sampling and training.  [default: 0]")]
+Study = Annotated[str | None, typer.Option(help="The study's name; an existing one is resumed.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    app.command()(sweep)
+    app.command()(train)
+
+
+def sweep(
+    space: Annotated[
+        str | None, typer.Argument(metavar="SPACE|FILE.toml", help="cnn, fnn-v1, or an experiment.")
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Finished trials in all, however often resumed.  [default: 50]"),
+    ] = None,
+    study: Study = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, qmc, grid, cmaes or gp.  [default: tpe]")
+    ] = None,
+    pruner: Annotated[
+        str | None, typer.Option(help="none, median, asha or hyperband.  [default: median]")
+    ] = None,
+    epochs: Epochs = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.  [default: one a core, or one a GPU]")
+    ] = None,
+    device: Device = None,
+    workers_per_gpu: Annotated[
+        int | None, typer.Option(help="Workers that share one GPU.  [default: 1]")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Begin no trial after so long.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(help="Stop after so many failures in a row.  [default: 10]")
+    ] = None,
+    keep_models: Annotated[
+        int | None, typer.Option(help="How many of the best trials log a model.  [default: 3]")
+    ] = None,
+    seed: Seed = None,
+    dataset: Dataset = None,
+    set_: Assignments = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=V1,V2", help="Values of a grid (repeatable, --sampler grid)."),
+    ] = None,
+    space_file: SpaceFile = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Run a study, or go on with it: the same command again continues to the total of --trials.
+
+    Example: mnist-lab sweep cnn --trials 50
+    """
+    options = {
+        "trials": trials,
+        "study": study,
+        "sampler": sampler,
+        "pruner": pruner,
+        "epochs": epochs,
+        "workers": workers,
+        "device": device,
+        "workers_per_gpu": workers_per_gpu,
+        "timeout": timeout,
+        "max_failures": max_failures,
+        "keep_models": keep_models,
+        "seed": seed,
+        "dataset": dataset,
+    }
+    config = _make_config(space, space_file, options, set_ or [], grid or [])
+    _launch_and_print(config, as_json=as_json)
+
+
+def train(
+    space: Annotated[
+        str | None, typer.Argument(metavar="SPACE", help="fnn, cnn, or another space.")
+    ] = None,
+    set_: Assignments = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    dataset: Dataset = None,
+    device: Device = None,
+    study: Study = None,
+    space_file: SpaceFile = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train one tracked model: the space's baseline (the notebook's model) unless --set says else.
+
+    Example: mnist-lab train cnn --set filters_1=32 --epochs 5
+    """
+    name = study or f"train-{space or 'space'}-{datetime.now():%Y%m%d-%H%M%S}"
+    options = {
+        "trials": 1,
+        "study": name,
+        "pruner": "none",
+        "epochs": epochs,
+        "seed": seed,
+        "dataset": dataset,
+        "device": device,
+    }
+    config = _make_config(space, space_file, options, set_ or [], [])
+    _launch_and_print(config, as_json=as_json)
+
+
+def _make_config(
+    space: str | None,
+    space_file: str | None,
+    options: Mapping[str, Any],
+    assignments: list[str],
+    grid: list[str],
+) -> SweepConfig:
+    from mnist_lab.errors import UsageError
+    from mnist_lab.spaces import get_space
+    from mnist_lab.spaces.space import parse_assignment
+    from mnist_lab.sweep import parse_config, read_config
+
+    given = {key: value for key, value in options.items() if value is not None}
+    if space_file is not None:
+        given["space"] = space_file
+    elif space is None:
+        raise UsageError("Which search space?", next_step="Type for example: mnist-lab sweep cnn")
+    from_file = space is not None and space.endswith(".toml")
+    if not from_file:
+        given.setdefault("space", space)
+    config = read_config(Path(str(space)), given) if from_file else parse_config(given)
+    if not assignments and not grid:
+        return config
+    declared = get_space(config.space)
+    changes: dict[str, Any] = {}
+    if assignments:
+        pairs = [parse_assignment(declared, each) for each in assignments]
+        changes["set"] = {**config.set, **{name: values[0] for name, values in pairs}}
+    if grid:
+        changes["grid"] = {**config.grid, **dict(parse_assignment(declared, each) for each in grid)}
+    return parse_config({**vars(config), **changes})
+
+
+def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
+    from mnist_lab.cli.live import watch
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import launch
+
+    settings = Settings()
+    with watch() as listener:
+        result = launch(config, settings, listener=listener)
+    _print_result(config, result, settings, as_json=as_json)
+    _exit_as(result)
+
+
+def _print_result(
+    config: SweepConfig, result: SweepResult, settings: Settings, *, as_json: bool
+) -> None:
+    from mnist_lab.cli.look import print_leaderboard
+    from mnist_lab.report import leaderboard
+    from mnist_lab.sweep import open_study
+
+    rows = leaderboard(open_study(settings.storage, result.study), top=TOP_ROWS)
+    if as_json:
+        print_json({**vars(result), "best": None, "leaderboard": [vars(row) for row in rows]})
+        return
+    title = f"{result.study}: {result.finished} of {config.trials} trials finished"
+    print_leaderboard(rows, title=title)
+    for reason, count in result.reasons.items():
+        typer.echo(f"{count} failed: {reason}")
+    if not result.stopped and rows:
+        typer.echo("")
+        typer.echo("Look closer:   mnist-lab ui")
+        typer.echo(f"All trials:    mnist-lab leaderboard {result.study}")
+        typer.echo(f"Promote it:    mnist-lab promote {result.study}")
+
+
+def _exit_as(result: SweepResult) -> None:
+    from mnist_lab.errors import InterruptedSweep, MnistLabError
+
+    kept = f"{result.finished} finished trials are kept."
+    again = "Type the same command again to go on."
+    if result.signal:
+        raise InterruptedSweep("Interrupted.", safe=kept, next_step=again, exit_code=result.signal)
+    if "failed" in result.stopped:
+        raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=again)
+    if result.stopped:
+        typer.echo(f"Stopped: {result.stopped}. {kept} {again}", err=True)

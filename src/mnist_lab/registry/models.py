@@ -1,0 +1,148 @@
+"""Models in MLflow: those that trials logged, and the versions made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient, artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mnist_lab.errors import DataError, UnknownNameError, UsageError
+from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.package import KERAS_FILE
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialModel:
+    """A trial's logged model. ``sha256`` is of its ``.keras`` file, as it was when it was logged."""
+
+    model: str
+    run: str
+    study: str
+    trial: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRow:
+    """One version of a registered model; accuracies in [0, 1], the test's None if never opened."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    study: str
+    trial: int | None
+    val_accuracy: float | None
+    test_accuracy: float | None
+    test_openings: int
+    run: str
+
+
+def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
+    """The model that the trial of ``run`` logged.
+
+    Raises:
+        UnknownNameError: it logged none (only the best few of a study do).
+    """
+    tags = client.get_run(run).data.tags
+    model = tags.get(f"{TAG}model")
+    if model is None:
+        raise UnknownNameError(
+            "logged model of run",
+            run,
+            (),
+            next_step="Only the best trials keep a model: raise keep_models and run the sweep again.",
+        )
+    logged = client.get_logged_model(model)
+    return TrialModel(
+        model=model,
+        run=run,
+        study=logged.tags[f"{TAG}study"],
+        trial=int(logged.tags[f"{TAG}trial"]),
+        sha256=logged.tags[f"{TAG}sha256"],
+    )
+
+
+def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> Path:
+    """Bring the model's ``.keras`` file here and check it.
+
+    Raises:
+        DataError: the file is not the one that was logged.
+    """
+    location = client.get_logged_model(model.model).artifact_location
+    uri = f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
+    file = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != model.sha256:
+        raise DataError(
+            f"The model file of {model.study} trial {model.trial} is damaged: sha256 {found[:12]}…, "
+            f"expected {model.sha256[:12]}….",
+            safe="No alias was moved.",
+            next_step=f"Look at {uri}.",
+        )
+    return file
+
+
+def find_version(client: MlflowClient, reference: str) -> ModelVersion:
+    """``mnist-cnn@champion`` or ``mnist-cnn/3``.
+
+    Raises:
+        UsageError: it is neither.
+        UnknownNameError: no such model, alias or version.
+    """
+    name, at, alias = reference.partition("@")
+    name, slash, number = (name, "", "") if at else reference.partition("/")
+    if not (at or slash):
+        raise UsageError(
+            f"{reference!r} names no model version: write MODEL@ALIAS or MODEL/VERSION."
+        )
+    try:
+        if at:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, number)
+    except MlflowException:
+        known = [
+            f"{row.name}@{alias}" for row in list_versions(client) for alias in row.aliases
+        ] + [f"{row.name}/{row.version}" for row in list_versions(client)]
+        raise UnknownNameError(
+            "model version", reference, known, next_step="See: mnist-lab models"
+        ) from None
+
+
+def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:
+    """Every version of every registered model (or of ``name``), newest first."""
+    rows = []
+    for model in client.search_registered_models():
+        if name is not None and model.name != name:
+            continue
+        aliases = client.get_registered_model(model.name).aliases
+        found = client.search_model_versions(f"name = '{model.name}'")
+        rows += [_row(version, aliases) for version in sorted(found, key=lambda v: -int(v.version))]
+    return rows
+
+
+def _row(version: ModelVersion, aliases: dict[str, str]) -> VersionRow:
+    tags = version.tags
+
+    def number(key: str) -> float | None:
+        return float(tags[TAG + key]) if TAG + key in tags else None
+
+    return VersionRow(
+        name=version.name,
+        version=int(version.version),
+        aliases=tuple(
+            alias for alias, held in aliases.items() if int(held) == int(version.version)
+        ),
+        study=tags.get(f"{TAG}study", ""),
+        trial=int(tags[f"{TAG}trial"]) if f"{TAG}trial" in tags else None,
+        val_accuracy=number("val_accuracy"),
+        test_accuracy=number("test_accuracy"),
+        test_openings=int(number("test_openings") or 0),
+        run=version.run_id or "",
+    )

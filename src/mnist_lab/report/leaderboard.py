@@ -1,0 +1,47 @@
+"""The trials of a study, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+
+from mnist_lab.spaces.space import ParamValue
+from mnist_lab.sweep import ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """One complete trial; ``seconds`` is the wall time inside its training."""
+
+    rank: int
+    trial: int
+    val_accuracy: float
+    val_loss: float
+    best_epoch: int
+    parameters: int
+    seconds: float
+    baseline: bool
+    run: str
+    params: Mapping[str, ParamValue]
+
+
+def leaderboard(study: optuna.Study, top: int | None = None) -> list[LeaderboardRow]:
+    """The complete trials of ``study``, best first, at most ``top`` of them."""
+    return [
+        LeaderboardRow(
+            rank=rank,
+            trial=trial.number,
+            val_accuracy=float(trial.value or 0.0),
+            val_loss=scalars["best_val_loss"],
+            best_epoch=ledger.read_best_epoch(trial),
+            parameters=int(scalars["parameters"]),
+            seconds=scalars["fit_seconds"],
+            baseline=ledger.is_baseline(trial),
+            run=ledger.read_run(trial),
+            params=trial.params,
+        )
+        for rank, trial in enumerate(ledger.rank(study)[:top], start=1)
+        for scalars in [ledger.read_scalars(trial)]
+    ]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import shutil
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the suite runs the same with and without a GPU
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+for name in ("MLFLOW_TRACKING_URI", "MNIST_LAB_HOME", "MNIST_LAB_STORAGE", "MNIST_LAB_DATA"):
+    os.environ.pop(name, None)
+
+import numpy as np
+import pytest
+
+from mnist_lab.data import load_dataset
+from mnist_lab.data.load import locate
+from mnist_lab.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory):
+    """720 + 120 real MNIST images as an .npz: 600 to train, 120 to validate, 120 to test."""
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    with np.load(locate("mnist")) as whole:
+        np.savez(
+            path,
+            x_train=whole["x_train"][:720],
+            y_train=whole["y_train"][:720],
+            x_test=whole["x_test"][:120],
+            y_test=whole["y_test"][:120],
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_dataset(small_file):
+    return load_dataset(str(small_file))
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory):
+    """An MLflow database with its schema: creating one takes seconds, copying it does not."""
+    from mnist_lab.tracking.store import open_client
+
+    home = tmp_path_factory.mktemp("template")
+    open_client(Settings(home=home))
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def settings(tmp_path, mlflow_template, monkeypatch):
+    """A home of its own, which is also the current folder, with a ready MLflow database."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copyfile(mlflow_template, home / "mlflow.db")
+    monkeypatch.chdir(home)
+    return Settings(home=home)
+
+
+@pytest.fixture
+def client(settings):
+    from mnist_lab.tracking.store import open_client
+
+    return open_client(settings)
