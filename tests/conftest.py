@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import time
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the suite runs the same with and without a GPU
@@ -63,3 +65,40 @@ def client(settings):
     from mnist_lab.tracking.store import open_client
 
     return open_client(settings)
+
+
+@pytest.fixture
+def plain_mlflow(settings):
+    """MLflow's fluent API on this test's store; it keeps the URI in the environment, so undo that."""
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    yield mlflow
+    mlflow.set_tracking_uri(None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def wait_until():
+    """Call a function until it returns something true; errors count as false until the time is up."""
+
+    def wait(condition, *, seconds=30):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            assert time.monotonic() < deadline, f"not true within {seconds} s"
+            time.sleep(0.1)
+
+    return wait

@@ -51,6 +51,7 @@ def finished(trial, best_epoch, value, *, stopped=False):
             "fit_seconds": 0.1,
             "parameters": 100.0,
             "val_auroc_macro": 0.9,
+            "val_cross_entropy": 1 - value,
         },
     )
 
@@ -72,7 +73,9 @@ def run_trial(job: TrialJob, dataset, go_on):
     if behaviour == "raise":
         raise RuntimeError("a mistake in a trainer")
     if behaviour == "fail":
-        return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")
+        return TrialFailed(
+            trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1"
+        )
     epoch = 0
     for epoch in range(1, job.epochs + 1):
         time.sleep(float(job.params.get("epoch_seconds", 0.0)))
@@ -140,3 +143,18 @@ class FakeExecutor:
     def _end(self, job, result):
         del self._epoch[job.trial]
         self._events.append(result)
+
+
+UNLUCKY = 2
+
+
+def run_unlucky_trial(job: TrialJob, dataset, go_on):
+    """As ``run_trial``, but the worker of trial ``UNLUCKY`` dies."""
+    if job.trial == UNLUCKY:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_trial(job, dataset, go_on)
+
+
+def run_failing_trial(job: TrialJob, dataset, go_on):
+    """Every trial diverges."""
+    return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")

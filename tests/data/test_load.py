@@ -125,7 +125,10 @@ def test_labels_of_another_integer_type_are_the_same_labels(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": np.zeros((60, 32, 32), np.uint8)}, r"shape \(60, 32, 32\).*expected \(N, 28, 28\)"),
+        (
+            {"x_train": np.zeros((60, 32, 32), np.uint8)},
+            r"shape \(60, 32, 32\).*expected \(N, 28, 28\)",
+        ),
         ({"x_train": np.zeros((60, 28, 28), np.float32)}, "dtype float32.*expected uint8"),
         ({"y_train": np.full(60, 10, np.uint8)}, "labels 10 to 10, expected 0 to 9"),
         ({"y_train": np.full(60, -1, np.int8)}, "labels -1 to -1"),
@@ -167,7 +170,11 @@ def test_a_pickle_inside_an_npz_is_not_loaded(tmp_path):
     [
         ("train-images-idx3-ubyte", b"\x00\x00", "2 bytes, expected an IDX header"),
         ("train-images-idx3-ubyte", b"\x00\x00\x08\x01" + bytes(12), "magic number 0x00000801"),
-        ("train-images-idx3-ubyte", struct.pack(">4I", 0x0803, 60, 28, 28), "0 data bytes, expected"),
+        (
+            "train-images-idx3-ubyte",
+            struct.pack(">4I", 0x0803, 60, 28, 28),
+            "0 data bytes, expected",
+        ),
     ],
 )
 def test_a_bad_idx_file_is_refused(tmp_path, name, content, message):

@@ -71,7 +71,7 @@ def test_two_hundred_random_points_build_and_survive_json(space):
         point = json.loads(json.dumps(draw(space, rng)))
         space.check(point)
         assert space.build(point, (28, 28), 10).output_shape == (None, 10)
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)  # a garbage collection takes 0.2 s
 
 
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
@@ -143,4 +143,6 @@ def test_batch_normalisation_replaces_the_bias():
     model = space.build(space.point({"batch_normalization": True}), (28, 28), 10)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds.count("BatchNormalization") == 2
-    assert not any(layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    assert not any(
+        layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+    )

@@ -134,7 +134,10 @@ def test_the_defaults_are_kerastuners(handwritten):
 def test_a_handwritten_model_takes_raw_pixels_and_gives_probabilities(handwritten):
     params = handwritten.point({"kind": "conv", "deep": True, "filters": 8})
     model = handwritten.build(params, (28, 28), 10)
-    assert [layer.filters for layer in model.layers[3].layers if hasattr(layer, "filters")] == [8, 2]
+    assert [layer.filters for layer in model.layers[3].layers if hasattr(layer, "filters")] == [
+        8,
+        2,
+    ]
     probabilities = model.predict(data()[0], verbose=0)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(40), abs=1e-5)
 

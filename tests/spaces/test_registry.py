@@ -5,11 +5,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from mnist_lab.errors import ConfigurationError, UnknownNameError
-from mnist_lab.spaces import get_space, list_spaces
-from mnist_lab.spaces import registry
+from mnist_lab.spaces import get_space, list_spaces, registry
 from mnist_lab.spaces.registry import load_space
 
-SPACE_FILE = '''
+SPACE_FILE = """
 from optuna.distributions import IntDistribution
 from mnist_lab.spaces import search_space
 
@@ -33,7 +32,7 @@ def wide(params, input_shape, classes):
     return model
 
 not_a_space = 3
-'''
+"""
 
 
 @pytest.fixture

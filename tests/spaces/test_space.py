@@ -52,7 +52,8 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers": 4}, {"layers": 1.5}, {"rate": 2.0}, {"kind": "c"}, {"kind": 1}, {"rate": True}]
+    "changes",
+    [{"layers": 4}, {"layers": 1.5}, {"rate": 2.0}, {"kind": "c"}, {"kind": 1}, {"rate": True}],
 )
 def test_a_value_outside_its_range_or_of_another_type_is_refused(changes):
     with pytest.raises(InvalidParamsError, match="is outside"):
@@ -84,7 +85,9 @@ def test_a_condition_must_be_on_a_parameter_of_the_space():
         make_space(conditions={"ghost": (Condition(parent="layers", values=(1,)),)})
 
 
-@pytest.mark.parametrize("space", [make_space(), get_space("fnn"), get_space("cnn")], ids=lambda s: s.id)
+@pytest.mark.parametrize(
+    "space", [make_space(), get_space("fnn"), get_space("cnn")], ids=lambda s: s.id
+)
 def test_a_declaration_survives_json(space):
     back = SearchSpace.from_dict(space.to_dict(), build=space.build)
     assert back.digest == space.digest

@@ -145,7 +145,7 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
         ("rank", lambda row: str(row.rank)),
         ("trial", lambda row: f"{row.trial}{' (baseline)' if row.baseline else ''}"),
         ("val_accuracy", lambda row: percent(row.val_accuracy)),
-        ("val_loss", lambda row: f"{row.val_loss:.4f}"),
+        ("cross_entropy", lambda row: f"{row.cross_entropy:.4f}"),
         ("epoch", lambda row: str(row.best_epoch)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),

@@ -44,6 +44,7 @@ class Evaluation:
     def scalars(self, prefix: str) -> dict[str, float]:
         """The single numbers, named ``<prefix>_auroc_macro`` and so on, for a metrics table."""
         numbers = {
+            "cross_entropy": self.loss,  # without the label smoothing that Keras's loss may have
             "auroc_macro": self.auroc_macro,
             "calibration_error": self.calibration_error,
             **{f"auroc_{name}": curve.auroc for name, curve in self.roc.items()},

@@ -83,7 +83,8 @@ def _run(job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool])
     figures = draw_trial(evaluation, history.epochs, probabilities, dataset.validation)
     save(figures, folder / ARTIFACTS / "figures")
     _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
-    model.save(folder / MODEL_FILE)
+    # Without the optimizer, whose state is two thirds of the file and no use in predicting.
+    keras.Model(model.inputs, model.outputs, name=model.name).save(folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
         stopped=history.stopped,

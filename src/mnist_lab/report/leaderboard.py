@@ -13,12 +13,13 @@ from mnist_lab.sweep import ledger
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """One complete trial; ``seconds`` is the wall time inside its training."""
+    """One complete trial; ``seconds`` is the wall time inside its training,
+    ``cross_entropy`` that of the validation images without label smoothing."""
 
     rank: int
     trial: int
     val_accuracy: float
-    val_loss: float
+    cross_entropy: float
     best_epoch: int
     parameters: int
     seconds: float
@@ -34,7 +35,7 @@ def leaderboard(study: optuna.Study, top: int | None = None) -> list[Leaderboard
             rank=rank,
             trial=trial.number,
             val_accuracy=float(trial.value or 0.0),
-            val_loss=scalars["best_val_loss"],
+            cross_entropy=scalars["val_cross_entropy"],
             best_epoch=ledger.read_best_epoch(trial),
             parameters=int(scalars["parameters"]),
             seconds=scalars["fit_seconds"],

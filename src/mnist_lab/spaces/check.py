@@ -66,7 +66,7 @@ def check_corners(space: SearchSpace) -> dict[str, int]:
         if model.output_shape != (None, CLASSES):
             raise ConfigurationError(f"{space.id} builds {model.output_shape} from {point}.")
         counts.append(int(model.count_params()))
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
     if space.baseline_size not in (None, counts[0]):
         raise ConfigurationError(
             f"{space.id} declares {space.baseline_size:,} baseline parameters; it has {counts[0]:,}."

@@ -120,7 +120,7 @@ def _explore(hypermodel: keras_tuner.HyperModel) -> list[Any]:
     trial = keras_tuner.HyperParameters()
     while True:
         hypermodel.build(trial)
-        space.merge(trial)
+        space.merge(trial, overwrite=False)
         entered += [scope for scope in trial.active_scopes if scope not in entered]
         waiting = [scope for scope in trial.inactive_scopes if scope not in entered]
         if not waiting:

@@ -59,14 +59,14 @@ def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
     if ranked:
         lines += [
             "",
-            "| trial | val_accuracy | val_loss | parameters | epoch |",
+            "| trial | val_accuracy | cross-entropy | parameters | epoch |",
             "|--:|--:|--:|--:|--:|",
         ]
     for trial in ranked[:TOP]:
         scalars = ledger.read_scalars(trial)
         lines.append(
             f"| {trial.number}{' (baseline)' if ledger.is_baseline(trial) else ''} "
-            f"| {trial.value:.4f} | {scalars['best_val_loss']:.4f} "
+            f"| {trial.value:.4f} | {scalars['val_cross_entropy']:.4f} "
             f"| {scalars['parameters']:,.0f} | {ledger.read_best_epoch(trial)} |"
         )
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))

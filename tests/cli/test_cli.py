@@ -1,0 +1,388 @@
+"""The command line as a user types it: Typer's runner for what looks, processes for what trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fakes import epoch_metrics
+from mnist_lab.cli import app as app_module
+from mnist_lab.cli import run as run_module
+from mnist_lab.cli.live import plain_listener, render
+from mnist_lab.cli.output import percent
+from mnist_lab.errors import InterruptedSweep, MnistLabError
+from mnist_lab.sweep import Progress, SweepResult
+
+
+@pytest.fixture
+def lab(settings, monkeypatch, capsys):
+    """Type a command in this process: returns its exit code, output and error output."""
+    monkeypatch.setenv("KERAS_BACKEND", "none")  # workers get the fake trainer, and no TensorFlow
+
+    def type_in(*words):
+        monkeypatch.setattr(sys, "argv", ["mnist-lab", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            app_module.main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return type_in
+
+
+@pytest.fixture
+def fake_training(monkeypatch):
+    import mnist_lab.sweep
+    from mnist_lab.execution.worker import WorkerSpec
+    from mnist_lab.sweep import launch as real
+
+    assert WorkerSpec.trainer  # the product's default is the real one
+    monkeypatch.setattr(
+        mnist_lab.sweep,
+        "launch",
+        lambda config, settings, **options: real(
+            config, settings, trainer="fakes:run_trial", **options
+        ),
+    )
+
+
+def test_the_version_is_printed(lab):
+    code, out, _ = lab("--version")
+    assert (code, out) == (0, "mnist-lab 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["sweep", "train", "spaces", "studies", "leaderboard", "promote", "models", "evaluate",
+                "data", "ui"],
+)  # fmt: skip
+def test_every_command_has_help_with_an_example(lab, command):
+    code, out, _ = lab(command, "--help")
+    assert code == 0
+    assert f"Example: mnist-lab {command}" in " ".join(out.split())
+
+
+def test_spaces_are_listed(lab):
+    code, out, _ = lab("spaces")
+    assert code == 0
+    assert "fnn-v1" in out
+    assert "cnn-v1" in out
+
+
+def test_a_space_is_shown_with_ranges_conditions_baseline_and_size(lab):
+    _, out, _ = lab("spaces", "cnn")
+    assert "8 to 64 (log)" in out
+    assert "when blocks is 2 or 3" in out
+    assert "1,386,506 Keras parameters" in out
+
+
+def test_a_space_as_json_comes_back_whole(lab):
+    _, out, _ = lab("spaces", "fnn", "--json")
+    shown = json.loads(out)
+    assert shown["baseline"]["units_1"] == 784
+    assert set(shown["distributions"]) == set(shown["defaults"])
+    assert [space["name"] for space in json.loads(lab("spaces", "--json")[1])] == ["fnn", "cnn"]
+
+
+def test_checking_a_space_builds_its_corners(lab):
+    code, out, _ = lab("spaces", "fnn", "--check")
+    assert code == 0
+    assert "Every corner builds. Keras parameters: baseline 717,210" in out
+
+
+def test_an_unknown_space_is_one_line_with_the_nearest_name(lab):
+    code, out, err = lab("spaces", "cmn")
+    assert (code, out) == (64, "")
+    assert err.count("\n") == 1
+    assert "Did you mean 'cnn'?" in err
+
+
+def test_debug_shows_the_traceback(lab):
+    assert "Traceback" in lab("spaces", "cmn", "--debug")[2]
+
+
+def test_a_wrong_option_is_a_usage_error(lab):
+    code, _, err = lab("sweep", "cnn", "--trails", "3")
+    assert code == 64
+    assert "--trails" in err
+
+
+def test_an_unexpected_error_says_how_to_see_more(lab, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("mnist_lab.spaces.get_space", fail)
+    code, _, err = lab("spaces", "cnn")
+    assert code == 70
+    assert "Unexpected RuntimeError: surprise. Add --debug for the traceback." in err
+
+
+def test_data_shows_splits_and_class_counts(lab, small_file):
+    code, out, _ = lab("data", small_file)
+    assert code == 0
+    assert "600" in out
+    assert "test images sealed" in out
+    shown = json.loads(lab("data", small_file, "--json")[1])
+    assert [split["images"] for split in shown["splits"]] == [600, 120]
+    assert sum(shown["splits"][0]["classes"]) == 600
+
+
+def test_bad_data_is_a_data_error(lab, tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"no")
+    code, _, err = lab("data", tmp_path / "bad.npz")
+    assert code == 66
+    assert "Nothing was trained" in err
+
+
+def test_a_sweep_prints_its_leaderboard_and_the_next_commands(lab, small_file, fake_training):
+    code, out, err = lab("sweep", "fnn", "--trials", 3, "--epochs", 2, "--dataset", small_file)
+    assert code == 0
+    assert "tiny-fnn-v1-2ep: 3 of 3 trials finished" in out
+    assert "mnist-lab promote tiny-fnn-v1-2ep" in out
+    assert "[3/3]" in err
+    assert "epoch 2/2" in err
+
+
+def test_a_sweep_as_json_is_all_that_standard_output_holds(lab, small_file, fake_training):
+    words = ("--trials", 2, "--epochs", 1, "--dataset", small_file, "--json", "--study", "j")
+    shown = json.loads(lab("sweep", "fnn", *words)[1])
+    assert (shown["study"], shown["finished"], len(shown["leaderboard"])) == ("j", 2, 2)
+
+
+def test_studies_and_leaderboards_are_shown_after_a_sweep(lab, small_file, fake_training):
+    lab("sweep", "fnn", "--trials", 2, "--epochs", 1, "--dataset", small_file, "--study", "seen")
+    assert "seen" in lab("studies")[1]
+    assert json.loads(lab("studies", "--json")[1])[0]["complete"] == 2
+    assert "(baseline)" in lab("leaderboard")[1]
+    assert len(json.loads(lab("leaderboard", "seen", "--top", "1", "--json")[1])) == 1
+
+
+def test_an_experiment_file_is_swept_and_options_win(lab, small_file, fake_training, settings):
+    file = settings.root / "exp.toml"
+    file.write_text(
+        f'space = "fnn"\ntrials = 9\nepochs = 1\nstudy = "from-file"\ndataset = "{small_file}"\n'
+    )
+    code, out, _ = lab("sweep", file, "--trials", 2)
+    assert code == 0
+    assert "from-file: 2 of 2 trials finished" in out
+
+
+def test_an_unknown_key_in_an_experiment_is_a_configuration_error(lab, settings):
+    (settings.root / "exp.toml").write_text('space = "fnn"\nepoch = 1\n')
+    code, _, err = lab("sweep", "exp.toml")
+    assert code == 78
+    assert "exp.toml, line 2: unknown key 'epoch'. Did you mean 'epochs'?" in err
+
+
+def test_a_sweep_without_a_space_asks_for_one(lab):
+    code, _, err = lab("sweep")
+    assert code == 64
+    assert "mnist-lab sweep cnn" in err
+
+
+def test_a_parameter_is_set_from_the_command_line(lab, small_file, fake_training):
+    words = ("--set", "dropout=0.25", "--epochs", 1, "--dataset", small_file, "--study", "one")
+    code, _, _ = lab("train", "fnn", *words)
+    assert code == 0
+    row = json.loads(lab("leaderboard", "one", "--json")[1])[0]
+    assert row["params"]["dropout"] == 0.25
+
+
+@pytest.mark.parametrize("word", ["dropout", "dropout=lots", "dropuot=0.5", "dropout=7"])
+def test_a_wrong_assignment_is_a_usage_error(lab, word):
+    assert lab("train", "fnn", "--set", word)[0] == 64
+
+
+def test_a_grid_is_given_on_the_command_line(lab, small_file, fake_training):
+    words = ("--epochs", 1, "--dataset", small_file, "--study", "g", "--sampler", "grid")
+    code, out, err = lab("sweep", "fnn", *words, "--grid", "units_1=32,64")
+    assert code == 0
+    assert "3 of 50 trials finished" in out
+    assert "every point of the grid is done" in err
+
+
+def test_a_space_in_a_file_is_swept(lab, small_file, fake_training, settings):
+    (settings.root / "mine.py").write_text(
+        "from optuna.distributions import IntDistribution\n"
+        "from mnist_lab.spaces import search_space\n"
+        "@search_space(name='mine', version=1, description='', defaults={'units': 16},\n"
+        "              distributions={'units': IntDistribution(8, 64)})\n"
+        "def mine(params, input_shape, classes):\n    raise AssertionError('not with the fake')\n"
+    )
+    words = ("--trials", 2, "--epochs", 1, "--dataset", small_file)
+    code, out, _ = lab("sweep", "--space-file", "mine.py:mine", *words)
+    assert code == 0
+    assert "tiny-mine-v1-1ep" in out
+    assert "units" in lab("spaces", "--space-file", "mine.py:mine")[1]
+
+
+def result(**changes):
+    fields = {"study": "s", "finished": 2, "best": None, "reasons": {}, "stopped": "", "signal": 0}
+    return SweepResult(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(("code", "name"), [(130, "Ctrl-C"), (143, "SIGTERM")])
+def test_an_interrupted_sweep_exits_with_the_signals_code(code, name):
+    with pytest.raises(InterruptedSweep, match="Type the same command again") as caught:
+        run_module._exit_as(result(stopped="interrupted", signal=code))
+    assert caught.value.exit_code == code
+
+
+def test_a_sweep_of_failures_exits_with_one():
+    with pytest.raises(MnistLabError, match="10 trials in a row failed") as caught:
+        run_module._exit_as(result(stopped="10 trials in a row failed", reasons={"crashed": 10}))
+    assert caught.value.exit_code == 1
+
+
+def test_a_sweep_that_failed_prints_its_reasons(lab, small_file, monkeypatch):
+    import mnist_lab.sweep
+    from mnist_lab.sweep import launch as real
+
+    monkeypatch.setattr(
+        mnist_lab.sweep,
+        "launch",
+        lambda config, settings, **o: real(
+            config, settings, trainer="fakes:run_failing_trial", **o
+        ),
+    )
+    words = ("--trials", 9, "--max-failures", 2, "--epochs", 1, "--dataset", small_file)
+    code, out, err = lab("sweep", "fnn", *words, "--workers", 1)
+    assert code == 1
+    assert "2 failed: diverged" in out
+    assert "2 trials in a row failed" in err
+
+
+def progress(**changes):
+    fields = {
+        "study": "s", "total": 9, "epochs": 4, "complete": 2, "pruned": 1, "failed": 1,
+        "best": (1, 0.9876), "running": {5: epoch_metrics(2, 0.5), 6: None}, "seconds_left": 75.0,
+    }  # fmt: skip
+    return Progress(**{**fields, **changes})
+
+
+def draw(renderable):
+    from rich.console import Console
+
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(renderable)
+    console.file.close()
+    return console.export_text()
+
+
+def test_the_live_view_has_a_row_for_each_running_trial():
+    text = draw(render(progress()))
+    assert "4/9" in text
+    assert "2 complete  1 pruned  1 failed" in text
+    assert "best 0.9876 (trial 1)" in text
+    assert "1:15 left" in text
+    rows = [line.split() for line in text.splitlines()[-2:]]
+    assert [(row[0], row[1]) for row in rows] == [("5", "2/4"), ("6", "0/4")]
+
+
+def test_the_live_view_of_a_beginning_promises_nothing():
+    text = draw(render(progress(best=None, seconds_left=None, running={})))
+    assert "best" not in text
+    assert "left" not in text
+
+
+def test_the_plain_view_says_nothing_when_nothing_happened(capsys):
+    from rich.console import Console
+
+    tell = plain_listener(Console())
+    tell(progress(news=""))
+    tell(progress(news="trial 5 epoch 2/4"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("[4/9] trial 5 epoch 2/4")
+
+
+def test_a_share_is_printed_as_percent():
+    assert (percent(0.9905), percent(None)) == ("99.05%", "")
+
+
+def test_ui_says_where_a_remote_server_is(lab, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("mnist_lab.tracking.store.open_client", lambda _: None)
+    assert "already there: http://127.0.0.1:9" in lab("ui")[1]
+
+
+def test_ui_becomes_mlflows_server(lab, monkeypatch):
+    called = []
+    monkeypatch.setattr(os, "execve", lambda *words: called.append(words))
+    _, out, _ = lab("ui", "--port", 5777)
+    assert "http://127.0.0.1:5777" in out
+    program, words, environment = called[0]
+    assert program == sys.executable
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--allowed-hosts") + 1] == "127.0.0.1:5777,localhost:5777"
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_the_whole_story_with_real_keras_in_a_fresh_folder(settings, small_file):
+    """sweep, promote, models, evaluate: each its own process, as typed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KERAS")}
+    script = Path(sys.executable).parent / "mnist-lab"
+
+    def type_in(*words, code=0):
+        done = subprocess.run(
+            [str(script), *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    words = (
+        "--epochs",
+        "1",
+        "--dataset",
+        str(small_file),
+        "--set",
+        "blocks=1",
+        "--set",
+        "filters_1=8",
+    )
+    type_in("sweep", "cnn", "--trials", "2", *words, "--study", "first")
+    promoted = type_in("promote", "first")
+    assert "tiny-cnn@champion is now version 1" in promoted
+    assert "120 sealed images (opening 1" in promoted
+    again = type_in("promote", "first", code=1)
+    assert "Not promoted" in again
+    rows = json.loads(type_in("models", "--json"))
+    assert [(row["name"], row["aliases"]) for row in rows] == [("tiny-cnn", ["champion"])]
+    assert "champion" in type_in("models")
+    opened = json.loads(type_in("evaluate", "tiny-cnn@champion", "--json"))
+    assert (opened["openings"], opened["samples"]) == (2, 120)
+    assert "opening 3" in type_in("evaluate", "first")
+
+
+def test_ctrl_c_in_a_terminal_names_the_way_on(settings, small_file):
+    program = (
+        "import sys, mnist_lab.sweep as s; real = s.launch\n"
+        "s.launch = lambda c, e, **o: real(c, e, trainer='fakes:run_slow_trial', **o)\n"
+        "from mnist_lab.cli import main\n"
+        "if __name__ == '__main__':\n    main()\n"
+    )
+    (settings.root / "lab.py").write_text(program)
+    tests = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "KERAS_BACKEND": "none", "PYTHONPATH": tests}
+    words = ["sweep", "fnn", "--trials", "9", "--epochs", "40", "--dataset", str(small_file)]
+    process = subprocess.Popen(
+        [sys.executable, "lab.py", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while "epoch" not in process.stderr.readline():
+        pass
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == (
+        "mnist-lab: Interrupted. 0 finished trials are kept. Type the same command again to go on."
+    )
+    assert "Traceback" not in err

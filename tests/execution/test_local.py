@@ -1,0 +1,179 @@
+"""Real worker processes with a trainer that needs no Keras."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from mnist_lab.errors import ServiceError
+from mnist_lab.execution import (
+    EpochFinished,
+    LocalExecutor,
+    TrialFailed,
+    TrialFinished,
+    TrialJob,
+    TrialStarted,
+)
+from mnist_lab.execution.local import describe_exit
+from mnist_lab.execution.worker import WorkerSpec
+from mnist_lab.training import Runtime
+
+
+@pytest.fixture
+def make_executor(small_file, tmp_path, monkeypatch):
+    # The fake trainer needs no TensorFlow, and importing it would take ten seconds a worker.
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    made = []
+
+    def make(workers=1, trainer="fakes:run_trial"):
+        specs = [
+            WorkerSpec(
+                index=index,
+                runtime=Runtime(threads=1),
+                dataset=str(small_file),
+                data_folder=tmp_path,
+                log=tmp_path / f"worker-{index}.log",
+                trainer=trainer,
+            )
+            for index in range(workers)
+        ]
+        executor = LocalExecutor(specs)
+        made.append(executor)
+        executor.start()
+        return executor
+
+    yield make
+    for executor in made:
+        executor.close()
+
+
+def job(trial, tmp_path, **params):
+    return TrialJob(
+        trial=trial,
+        study="s",
+        space="fnn",
+        space_digest="",
+        params=params,
+        epochs=3,
+        seed=0,
+        folder=str(tmp_path / f"trial-{trial}"),
+    )
+
+
+def events_until_end(executor, trials=1, decide=lambda event: True):
+    events = []
+    while trials:
+        event = executor.next_event(30)
+        assert event is not None, "no event in 30 s"
+        events.append(event)
+        if isinstance(event, EpochFinished):
+            executor.decide(event.trial, go_on=decide(event))
+        trials -= isinstance(event, TrialFinished | TrialFailed)
+    return events
+
+
+def test_a_trial_starts_reports_every_epoch_and_finishes(make_executor, tmp_path):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path))
+    events = events_until_end(executor)
+    assert isinstance(events[0], TrialStarted)
+    assert [e.metrics.epoch for e in events if isinstance(e, EpochFinished)] == [1, 2, 3]
+    assert isinstance(events[-1], TrialFinished)
+
+
+def test_a_trial_stops_at_the_epoch_it_is_told_to(make_executor, tmp_path):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path))
+    events = events_until_end(executor, decide=lambda event: event.metrics.epoch < 2)
+    assert events[-1].stopped
+    assert events[-1].best_epoch == 2
+
+
+def test_a_worker_runs_one_trial_after_another(make_executor, tmp_path):
+    executor = make_executor()
+    workers = []
+    for number in range(3):
+        executor.submit(job(number, tmp_path))
+        workers.append(executor._workers[0].process.pid)
+        events_until_end(executor)
+    assert len(set(workers)) == 1
+
+
+def test_two_workers_run_two_trials_at_once(make_executor, tmp_path):
+    executor = make_executor(workers=2)
+    executor.submit(job(0, tmp_path))
+    executor.submit(job(1, tmp_path))
+    events = events_until_end(executor, trials=2)
+    assert {event.worker for event in events if isinstance(event, TrialStarted)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "detail"),
+    [("kill", "crashed (signal 9, SIGKILL)"), ("segfault", "crashed (signal 11, SIGSEGV)")],
+)
+def test_a_worker_that_a_signal_ends_fails_its_trial_only(
+    make_executor, tmp_path, behaviour, detail
+):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path, behaviour=behaviour))
+    failed = events_until_end(executor)[-1]
+    assert failed.reason == "crashed"
+    assert detail in failed.detail
+    executor.submit(job(1, tmp_path))
+    assert isinstance(events_until_end(executor)[-1], TrialFinished)
+
+
+def test_an_exception_in_a_trainer_is_a_crash_whose_log_is_named(make_executor, tmp_path):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path, behaviour="raise"))
+    failed = events_until_end(executor)[-1]
+    assert failed.detail.startswith("exited with 1; see ")
+    assert "a mistake in a trainer" in (tmp_path / "worker-0.log").read_text()
+
+
+def test_a_failure_that_the_trainer_reports_costs_no_worker(make_executor, tmp_path):
+    executor = make_executor()
+    pid = executor._workers[0].process.pid
+    executor.submit(job(0, tmp_path, behaviour="fail"))
+    assert events_until_end(executor)[-1].reason == "diverged"
+    assert executor._workers[0].process.pid == pid
+
+
+def test_a_worker_killed_before_its_first_message_fails_its_trial(make_executor, tmp_path):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path))
+    os.kill(executor._workers[0].process.pid, signal.SIGKILL)
+    assert events_until_end(executor)[-1].reason == "crashed"
+
+
+def test_workers_that_cannot_start_are_not_started_for_ever(make_executor, tmp_path):
+    executor = make_executor(trainer="no_such_module:run")
+    with pytest.raises(ServiceError, match="No worker process stays alive"):
+        executor.next_event(60)
+
+
+def test_waiting_for_an_event_ends_at_its_timeout(make_executor):
+    executor = make_executor()
+    began = time.monotonic()
+    assert executor.next_event(0.05) is None
+    assert time.monotonic() - began < 5
+
+
+def test_closing_ends_every_worker_even_in_the_middle_of_an_epoch(make_executor, tmp_path):
+    executor = make_executor(workers=2)
+    executor.submit(job(0, tmp_path, epoch_seconds=60))
+    assert isinstance(executor.next_event(30), TrialStarted)
+    pids = [worker.process.pid for worker in executor._workers]
+    executor.close()
+    executor.close()  # safe to call twice
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_an_exit_is_described_by_its_signal_or_its_code():
+    assert describe_exit(-9) == "crashed (signal 9, SIGKILL)"
+    assert describe_exit(3) == "exited with 3"

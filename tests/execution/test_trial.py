@@ -1,0 +1,130 @@
+"""One job through real Keras, on few images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+import pytest
+
+from mnist_lab.execution import TrialFailed, TrialFinished, TrialJob
+from mnist_lab.execution.trial import run_trial
+from mnist_lab.spaces import get_space
+
+
+def make_job(folder, name="cnn", **changes):
+    space = get_space(name)
+    small = {"filters_1": 8, "dense_units": 32} if name == "cnn" else {"units_1": 32}
+    fields = {
+        "trial": 7,
+        "study": "s",
+        "space": space.reference,
+        "space_digest": space.digest,
+        "params": space.point(small),
+        "epochs": 2,
+        "seed": 5,
+        "folder": str(folder),
+    }
+    return TrialJob(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def done(small_dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trial")
+    result = run_trial(make_job(folder), small_dataset, lambda _: True)
+    return result, folder
+
+
+def test_a_trial_ends_with_its_final_numbers(done):
+    result, _ = done
+    assert isinstance(result, TrialFinished)
+    expected = {"best_val_accuracy", "best_val_loss", "best_epoch", "fit_seconds", "parameters"}
+    assert expected | {"val_auroc_macro", "val_cross_entropy"} <= set(result.scalars)
+    assert result.scalars["best_epoch"] == result.best_epoch
+
+
+def test_a_trial_leaves_every_artifact_that_its_run_shows(done):
+    _, folder = done
+    files = {
+        str(path.relative_to(folder / "artifacts")) for path in (folder / "artifacts").rglob("*.*")
+    }
+    assert files == {
+        "figures/curves.png",
+        "figures/confusion_matrix.png",
+        "figures/roc.png",
+        "figures/precision_recall.png",
+        "figures/reliability.png",
+        "figures/mistakes.png",
+        "evaluation/confusion_matrix.json",
+        "evaluation/classification_report.json",
+        "evaluation/roc.json",
+        "model/summary.txt",
+        "config.json",
+    }
+
+
+def test_the_config_is_enough_to_build_the_model_again(done):
+    _, folder = done
+    record = json.loads((folder / "artifacts" / "config.json").read_text())
+    model = get_space(record["space"]).build(record["params"], (28, 28), 10)
+    saved = keras.saving.load_model(folder / "model.keras")
+    assert model.count_params() == saved.count_params()
+    assert [w.shape for w in model.weights] == [w.shape for w in saved.weights]
+    assert record["seed"] == 5
+    assert set(record["versions"]) >= {"keras", "tensorflow", "mnist-lab"}
+
+
+def test_the_model_is_summarised_in_words(done):
+    _, folder = done
+    assert "conv2d" in (folder / "artifacts" / "model" / "summary.txt").read_text()
+
+
+def test_the_same_job_gives_the_same_result(done, small_dataset, tmp_path):
+    first, _ = done
+    second = run_trial(make_job(tmp_path), small_dataset, lambda _: True)
+    same = {name for name in first.scalars if name != "fit_seconds"}
+    assert {n: first.scalars[n] for n in same} == {n: second.scalars[n] for n in same}
+
+
+def test_a_stopped_trial_is_evaluated_all_the_same(small_dataset, tmp_path):
+    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, lambda _: False)
+    assert result.stopped
+    assert (Path(tmp_path) / "artifacts" / "figures" / "roc.png").exists()
+
+
+def test_a_diverging_trial_fails_with_its_epoch(small_dataset, tmp_path, monkeypatch):
+    space = get_space("fnn")
+    job = make_job(
+        tmp_path, "fnn", params={**space.point({"optimizer": "sgd"}), "learning_rate": 1e30}
+    )
+    result = run_trial(job, small_dataset, lambda _: True)
+    assert result == TrialFailed(trial=7, reason="diverged", detail="loss is not finite in epoch 1")
+
+
+def test_a_model_that_cannot_be_built_is_invalid(small_dataset, tmp_path):
+    params = {**get_space("cnn").baseline, "filters_1": 0}
+    result = run_trial(make_job(tmp_path, params=params), small_dataset, lambda _: True)
+    assert (type(result), result.reason) == (TrialFailed, "invalid")
+
+
+def test_a_space_that_changed_under_a_sweep_is_invalid(small_dataset, tmp_path):
+    result = run_trial(make_job(tmp_path, space_digest="old"), small_dataset, lambda _: True)
+    assert "has changed since the sweep began" in result.detail
+
+
+@pytest.mark.parametrize("kind", [MemoryError, type("ResourceExhaustedError", (Exception,), {})])
+def test_running_out_of_memory_is_a_failure_of_its_own_kind(small_dataset, tmp_path, kind):
+    def go_on(_):
+        raise kind("no memory")
+
+    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, go_on)
+    assert (result.reason, result.detail) == ("out_of_memory", "no memory")
+
+
+def test_any_other_exception_is_not_hidden(small_dataset, tmp_path):
+    def go_on(_):
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        run_trial(make_job(tmp_path, "fnn"), small_dataset, go_on)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from fakes import finished
+from mnist_lab.errors import UnknownNameError
+from mnist_lab.report import latest_study, leaderboard, list_studies
+from mnist_lab.spaces import get_space
+from mnist_lab.sweep import SweepConfig, ledger, open_study
+from mnist_lab.sweep.study import connect, create_study, fingerprint
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture
+def fill(storage, small_dataset):
+    """A study whose trials end with the given values; None for a failure."""
+
+    def fill(name, *values):
+        made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+        pruner = optuna.pruners.NopPruner()
+        study, _ = create_study(connect(storage), name, made_with, pruner=pruner)
+        for number, value in enumerate(values):
+            if number == 0:
+                study.enqueue_trial({}, user_attrs={"baseline": True})
+            trial = study.ask()
+            ledger.write_start(trial, seed=0, attempt=1, run=f"run-{number}")
+            if value is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            ledger.write_result(trial, finished(number, 2, value))
+            study.tell(trial, value)
+        return study
+
+    return fill
+
+
+def test_the_leaderboard_has_complete_trials_best_first(fill, storage):
+    fill("s", 0.5, 0.9, None, 0.7)
+    rows = leaderboard(open_study(storage, "s"))
+    assert [(row.rank, row.trial, row.val_accuracy) for row in rows] == [
+        (1, 1, 0.9), (2, 3, 0.7), (3, 0, 0.5),
+    ]  # fmt: skip
+    assert [row.baseline for row in rows] == [False, False, True]
+    assert rows[0].run == "run-1"
+
+
+def test_of_equal_trials_the_earlier_is_first(fill, storage):
+    fill("s", 0.5, 0.5)
+    assert [row.trial for row in leaderboard(open_study(storage, "s"))] == [0, 1]
+
+
+def test_the_leaderboard_can_be_cut(fill, storage):
+    fill("s", 0.5, 0.9, 0.7)
+    assert len(leaderboard(open_study(storage, "s"), top=2)) == 2
+
+
+def test_studies_are_listed_with_their_counts_and_best(fill, storage):
+    fill("first", 0.5, None)
+    fill("second", 0.6, 0.8).ask()
+    first, second = list_studies(storage)
+    assert (first.study, first.complete, first.failed) == ("first", 1, 1)
+    assert (second.best_trial, second.best_val_accuracy, second.unfinished) == (1, 0.8, 1)
+
+
+def test_studies_of_others_are_left_out(fill, storage):
+    optuna.create_study(storage=storage, study_name="foreign")
+    fill("ours", 0.5)
+    assert [row.study for row in list_studies(storage)] == ["ours"]
+
+
+def test_the_latest_study_is_the_one_begun_last(fill, storage):
+    fill("first", 0.5)
+    fill("second", 0.5)
+    fill("first", 0.6)
+    assert latest_study(storage) == "second"
+
+
+def test_without_a_study_the_first_command_is_named(storage):
+    with pytest.raises(UnknownNameError, match="mnist-lab sweep cnn"):
+        latest_study(storage)
+
+
+def test_a_trial_is_found_by_its_number_and_the_best_without_one(fill):
+    study = fill("s", 0.5, 0.9)
+    assert ledger.find_trial(study, "0").number == 0
+    assert ledger.find_trial(study, "").number == 1
+    with pytest.raises(UnknownNameError, match="trial of study s"):
+        ledger.find_trial(study, "7")

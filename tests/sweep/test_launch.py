@@ -1,0 +1,210 @@
+"""Whole sweeps: real study, real MLflow, real processes; real Keras in one test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from mnist_lab.errors import ConfigurationError, MnistLabError
+from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.tracking import NullTracker
+
+
+@pytest.fixture
+def run(settings, small_file, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "none")  # the fake trainer needs no TensorFlow
+
+    def run(**changes):
+        fields = {
+            "space": "fnn",
+            "trials": 4,
+            "epochs": 2,
+            "dataset": str(small_file),
+            "study": "s",
+        }
+        options = {key: changes.pop(key) for key in ("make_tracker", "listener") if key in changes}
+        trainer = changes.pop("trainer", "fakes:run_trial")
+        return launch(SweepConfig(**{**fields, **changes}), settings, trainer=trainer, **options)
+
+    return run
+
+
+def children(client, study):
+    experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")
+    runs = client.search_runs(
+        [experiment.experiment_id], f"tags.`mnist_lab.study` = '{study}'", max_results=1000
+    )
+    parents = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
+    return parents, [each for each in runs if each not in parents]
+
+
+def test_mlflow_equals_the_study_after_a_sweep(run, client, settings):
+    result = run(trials=6, pruner="none")
+    parents, trials = children(client, "s")
+    study = open_study(settings.storage, "s")
+    assert result.finished == len(study.trials) == len(trials) == 6
+    assert [each.info.status for each in parents] == ["FINISHED"]
+    by_number = {int(each.data.tags["mnist_lab.trial"]): each for each in trials}
+    for trial in study.trials:
+        told = by_number[trial.number]
+        assert told.info.run_id == ledger.read_run(trial)
+        assert told.info.status == "FINISHED"
+        assert told.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)
+        assert told.data.params == {key: str(value) for key, value in trial.params.items()}
+        history = client.get_metric_history(told.info.run_id, "val_accuracy")
+        assert {p.step: p.value for p in history} == pytest.approx(trial.intermediate_values)
+
+
+def test_the_supervisor_never_imports_keras(settings, small_file):
+    program = (
+        "import sys\n"
+        "from mnist_lab.settings import Settings\n"
+        "from mnist_lab.sweep import SweepConfig, launch\n"
+        "if __name__ == '__main__':\n"
+        "    launch(SweepConfig(space='fnn', trials=2, epochs=1, dataset=sys.argv[1]), Settings(),\n"
+        "           trainer='fakes:run_trial')\n"
+        "    assert not {'keras', 'tensorflow'} & set(sys.modules), 'Keras was imported'\n"
+    )
+    script = settings.root / "program.py"
+    script.write_text(program)
+    here = os.path.dirname(__file__)
+    environment = {**os.environ, "KERAS_BACKEND": "none", "PYTHONPATH": os.path.dirname(here)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(small_file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_crashing_worker_fails_its_trial_and_the_sweep_goes_on(run, client, monkeypatch):
+    import fakes
+
+    result = run(trials=5, trainer="fakes:run_unlucky_trial")
+    assert fakes.UNLUCKY == 2
+    assert (result.finished, result.reasons) == (5, {"crashed": 1})
+    _, trials = children(client, "s")
+    failed = [each for each in trials if each.info.status == "FAILED"]
+    assert [each.data.tags["mnist_lab.reason"] for each in failed] == ["crashed"]
+    assert "signal 9" in failed[0].data.tags["mlflow.note.content"]
+
+
+def test_ctrl_c_keeps_everything_and_the_same_command_reaches_the_total(run, client):
+    pressed = []
+
+    def press_once(progress):
+        if not pressed and progress.finished >= 1 and any(progress.running.values()):
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = run(
+        trials=5, epochs=4, pruner="none", trainer="fakes:run_slow_trial", listener=press_once
+    )
+    assert first.stopped == "interrupted"
+    assert first.signal == 130
+    assert 1 <= first.finished < 5
+    second = run(trials=5, epochs=4, pruner="none", trainer="fakes:run_slow_trial")
+    assert second.finished == 5
+    parents, trials = children(client, "s")
+    assert not [each for each in [*parents, *trials] if each.info.status == "RUNNING"]
+    states = [each.data.tags["mnist_lab.state"] for each in trials]
+    assert states.count("complete") == 5
+
+
+def test_no_worker_outlives_a_killed_supervisor(settings, small_file, wait_until):
+    program = (
+        "import sys\n"
+        "from mnist_lab.settings import Settings\n"
+        "from mnist_lab.sweep import SweepConfig, launch\n"
+        "if __name__ == '__main__':\n"
+        "    launch(SweepConfig(space='fnn', trials=4, epochs=400, dataset=sys.argv[1], study='k'),\n"
+        "           Settings(), trainer='fakes:run_slow_trial',\n"
+        "           listener=lambda p: p.news and print(p.news, flush=True))\n"
+    )
+    script = settings.root / "program.py"
+    script.write_text(program)
+    tests = os.path.dirname(os.path.dirname(__file__))
+    environment = {**os.environ, "KERAS_BACKEND": "none", "PYTHONPATH": tests}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(small_file)], env=environment, stdout=subprocess.PIPE
+    )
+    while b"epoch" not in process.stdout.readline():
+        pass
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    wait_until(lambda: not any(worker.is_running() for worker in workers), seconds=5)
+
+
+def test_parameters_that_are_set_hold_in_every_trial(run, settings):
+    run(trials=4, set={"hidden_layers": 1, "optimizer": "adam"})
+    trials = open_study(settings.storage, "s").trials
+    assert {trial.params["hidden_layers"] for trial in trials} == {1}
+    assert {trial.params["optimizer"] for trial in trials} == {"adam"}
+
+
+def test_a_grid_is_the_baseline_and_its_points(run, settings):
+    result = run(trials=50, sampler="grid", grid={"units_1": [32, 64], "dropout": [0.0, 0.5]})
+    trials = open_study(settings.storage, "s").trials
+    assert len(trials) == 5
+    assert {(t.params["units_1"], t.params["dropout"]) for t in trials[1:]} == {
+        (32, 0.0), (32, 0.5), (64, 0.0), (64, 0.5),
+    }  # fmt: skip
+    assert result.stopped == "every point of the grid is done"
+
+
+def test_a_study_with_another_epoch_count_is_refused_before_anything_is_trained(run, settings):
+    run(trials=1)
+    with pytest.raises(ConfigurationError, match="epochs 3"):
+        run(trials=2, epochs=3)
+    assert len(open_study(settings.storage, "s").trials) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sampler": "nope"}, {"pruner": "nope"}, {"space": "nope"}, {"set": {"nope": 1}}]
+)
+def test_a_wrong_name_is_refused_before_a_study_exists(run, changes, settings):
+    with pytest.raises(MnistLabError, match="nope"):
+        run(**changes)
+    assert not (settings.root / "optuna.db").exists()
+
+
+def test_another_tracker_can_be_given(run, client):
+    result = run(trials=2, make_tracker=lambda record: NullTracker())
+    assert result.finished == 2
+    assert client.get_experiment_by_name("mnist-lab/tiny-fnn") is None
+
+
+def test_a_real_sweep_ends_with_models_that_plain_mlflow_loads(
+    settings, client, small_file, plain_mlflow
+):
+    config = SweepConfig(
+        space="fnn",
+        trials=3,
+        epochs=2,
+        dataset=str(small_file),
+        study="real",
+        keep_models=2,
+        set={"hidden_layers": 1},
+    )
+    result = launch(config, settings)
+    assert result.finished == 3
+    run = client.get_run(ledger.read_run(result.best))
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "config.json", "evaluation", "figures", "model",
+    }  # fmt: skip
+    model = plain_mlflow.keras.load_model(f"models:/{run.data.tags['mnist_lab.model']}")
+    assert model.predict(np.zeros((2, 28, 28), np.uint8), verbose=0).shape == (2, 10)
+    experiment = run.info.experiment_id
+    assert len(client.search_logged_models([experiment])) == 2
