@@ -55,9 +55,9 @@ class SearchSpace:
     ``defaults`` holds a value for every parameter, in use or not; those in use are the baseline, the
     first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
     (functional or sequential) that takes raw pixels ``(N, 28, 28) uint8`` and returns probabilities
-    ``(N, classes) float32``; Keras may be imported inside it only. ``params["batch_size"]`` is the trainer's, if it is there.
-    ``baseline_size`` is the baseline's count of Keras parameters, declared so that it can be shown
-    without Keras; ``mnist-lab spaces NAME --check`` counts it.
+    ``(N, classes) float32``; Keras may be imported inside it only. ``params["batch_size"]`` is the
+    trainer's, if it is there. ``baseline_size`` is the baseline's count of Keras parameters, declared
+    so that it can be shown without Keras; ``mnist-lab spaces NAME --check`` counts it.
     """
 
     name: str
