@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 SPACE ?= cnn
-TRIALS ?= 8
+TRIALS ?= 10
 EPOCHS ?= 3
 
 .PHONY: sweep test test-slow lint format ui clean

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 # Before MLflow is imported: it reads this once. Nothing leaves the machine by default.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException

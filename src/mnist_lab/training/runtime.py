@@ -6,6 +6,8 @@ The only file that imports TensorFlow, and only when it is Keras's backend (DESI
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -45,7 +47,8 @@ def configure(runtime: Runtime) -> None:
 
 
 def _configure_tensorflow(runtime: Runtime) -> None:
-    import tensorflow as tf
+    with _muted_stderr():
+        import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -55,3 +58,20 @@ def _configure_tensorflow(runtime: Runtime) -> None:
         else:
             limit = tf.config.LogicalDeviceConfiguration(memory_limit=runtime.gpu_memory_mb)
             tf.config.set_logical_device_configuration(gpu, [limit])
+
+
+@contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Drop what TensorFlow's C++ says while it is imported; no setting silences it that early.
+
+    A failing import still raises, with its reason.
+    """
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
