@@ -43,7 +43,12 @@ def mlflow_server(tmp_path, mlflow_template, free_port, wait_until):
         cwd=tmp_path,
     )
     url = f"http://127.0.0.1:{free_port}"
-    wait_until(lambda: urllib.request.urlopen(f"{url}/health").status == 200, seconds=60)
+
+    def healthy():
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.status == 200
+
+    wait_until(healthy, seconds=60)
     yield url
     process.terminate()
     process.wait(30)

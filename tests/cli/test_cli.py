@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fakes import epoch_metrics
@@ -17,6 +18,7 @@ from mnist_lab.cli import run as run_module
 from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.output import percent
 from mnist_lab.errors import InterruptedSweep, MnistLabError
+from mnist_lab.evaluation import evaluate
 from mnist_lab.sweep import Progress, SweepResult
 
 
@@ -220,6 +222,74 @@ def test_a_space_in_a_file_is_swept(lab, small_file, fake_training, settings):
     assert "units" in lab("spaces", "--space-file", "mine.py:mine")[1]
 
 
+@pytest.fixture
+def registered(monkeypatch):
+    """The registry's calls, answered without Keras."""
+    from mnist_lab import registry
+    from mnist_lab.registry import Promotion, TestResult
+    from mnist_lab.registry.models import TrialModel, VersionRow
+
+    probabilities = np.eye(10, dtype=np.float32)
+    test = TestResult(
+        model=TrialModel(model="m", run="r", study="s", trial=3, sha256="0"),
+        evaluation=evaluate(probabilities, np.arange(10, dtype=np.uint8)),
+        openings=1,
+    )
+    fields = {
+        "name": "mnist-cnn", "study": "s", "trial": 3, "val_accuracy": 0.99, "forced": False,
+        "champion_accuracy": 0.98, "champion_version": 1, "version": 2, "test": test,
+    }  # fmt: skip
+    rows = [
+        VersionRow(
+            name="mnist-cnn", version=2, aliases=("champion",), study="s", trial=3,
+            val_accuracy=0.99, test_accuracy=0.985, test_openings=1, run="r",
+        )
+    ]  # fmt: skip
+    monkeypatch.setattr(registry, "list_versions", lambda client, name=None: rows)
+
+    def promotes(**changes):
+        promotion = Promotion(**{**fields, **changes})
+        monkeypatch.setattr(registry, "promote", lambda *_, **__: promotion)
+
+    return promotes
+
+
+def test_a_promotion_says_what_was_and_what_is(lab, registered):
+    registered()
+    code, out, _ = lab("promote", "s")
+    assert code == 0
+    assert "mnist-cnn@champion is now version 2: trial 3 of s, validation accuracy 99.00%." in out
+    assert "Before: version 1, 98.00%; it is mnist-cnn@previous now." in out
+    assert "Test accuracy 100.00%" in out
+
+
+def test_a_promotion_as_json(lab, registered):
+    registered(champion_accuracy=None, champion_version=None)
+    shown = json.loads(lab("promote", "s", "--json")[1])
+    assert (shown["promoted"], shown["test"]["accuracy"], shown["version"]) == (True, 1.0, 2)
+
+
+def test_a_refused_promotion_says_both_accuracies_and_exits_with_one(lab, registered):
+    registered(version=None, test=None, champion_accuracy=0.995)
+    code, out, _ = lab("promote", "s")
+    assert code == 1
+    assert "99.00%" in out
+    assert "99.50%. Nothing was written." in out
+    assert json.loads(lab("promote", "s", "--json")[1])["promoted"] is False
+
+
+def test_models_are_listed_with_alias_and_accuracies(lab, registered):
+    out = lab("models")[1]
+    assert "champion" in out
+    assert "98.50%" in out
+
+
+def test_the_test_images_of_an_unknown_study_cannot_be_opened(lab):
+    code, _, err = lab("evaluate", "nothing")
+    assert code == 64
+    assert "There is no study 'nothing'" in err
+
+
 def result(**changes):
     fields = {"study": "s", "finished": 2, "best": None, "reasons": {}, "stopped": "", "signal": 0}
     return SweepResult(**{**fields, **changes})
@@ -322,9 +392,13 @@ def test_ui_becomes_mlflows_server(lab, monkeypatch):
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
-def test_the_whole_story_with_real_keras_in_a_fresh_folder(settings, small_file):
-    """sweep, promote, models, evaluate: each its own process, as typed."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("KERAS")}
+def test_the_whole_story_with_real_keras_in_a_fresh_folder(
+    settings, small_file, client, plain_mlflow
+):
+    """sweep, promote, evaluate, models: each its own process, as typed, and read with plain MLflow."""
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("KERAS", "MLFLOW_TRACK"))
+    }
     script = Path(sys.executable).parent / "mnist-lab"
 
     def type_in(*words, code=0):
@@ -344,18 +418,23 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(settings, small_file)
         "--set",
         "filters_1=8",
     )
-    type_in("sweep", "cnn", "--trials", "2", *words, "--study", "first")
+    type_in("sweep", "cnn", "--trials", "3", *words, "--study", "first", "--keep-models", "2")
     promoted = type_in("promote", "first")
     assert "tiny-cnn@champion is now version 1" in promoted
     assert "120 sealed images (opening 1" in promoted
-    again = type_in("promote", "first", code=1)
-    assert "Not promoted" in again
-    rows = json.loads(type_in("models", "--json"))
-    assert [(row["name"], row["aliases"]) for row in rows] == [("tiny-cnn", ["champion"])]
-    assert "champion" in type_in("models")
+    assert "Not promoted" in type_in("promote", "first", code=1)
     opened = json.loads(type_in("evaluate", "tiny-cnn@champion", "--json"))
     assert (opened["openings"], opened["samples"]) == (2, 120)
-    assert "opening 3" in type_in("evaluate", "first")
+    rows = json.loads(type_in("models", "--json"))
+    assert [(row["name"], row["aliases"]) for row in rows] == [("tiny-cnn", ["champion"])]
+
+    run = client.get_run(rows[0]["run"])
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "config.json", "evaluation", "figures", "model", "test",
+    }  # fmt: skip
+    assert len(client.search_logged_models([run.info.experiment_id])) == 2
+    model = plain_mlflow.keras.load_model("models:/tiny-cnn@champion")
+    assert model.predict(np.zeros((2, 28, 28), np.uint8), verbose=0).shape == (2, 10)
 
 
 def test_ctrl_c_in_a_terminal_names_the_way_on(settings, small_file):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import psutil
 import pytest
 
@@ -184,27 +183,3 @@ def test_another_tracker_can_be_given(run, client):
     result = run(trials=2, make_tracker=lambda record: NullTracker())
     assert result.finished == 2
     assert client.get_experiment_by_name("mnist-lab/tiny-fnn") is None
-
-
-def test_a_real_sweep_ends_with_models_that_plain_mlflow_loads(
-    settings, client, small_file, plain_mlflow
-):
-    config = SweepConfig(
-        space="fnn",
-        trials=3,
-        epochs=2,
-        dataset=str(small_file),
-        study="real",
-        keep_models=2,
-        set={"hidden_layers": 1},
-    )
-    result = launch(config, settings)
-    assert result.finished == 3
-    run = client.get_run(ledger.read_run(result.best))
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        "config.json", "evaluation", "figures", "model",
-    }  # fmt: skip
-    model = plain_mlflow.keras.load_model(f"models:/{run.data.tags['mnist_lab.model']}")
-    assert model.predict(np.zeros((2, 28, 28), np.uint8), verbose=0).shape == (2, 10)
-    experiment = run.info.experiment_id
-    assert len(client.search_logged_models([experiment])) == 2

@@ -120,5 +120,6 @@ def test_the_pages_answer_on_this_machine_and_to_its_own_names_only(server, wait
     wait_until(lambda: get(server) == 200, seconds=60)
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(server, host="10.evil.example")
+    refused.value.close()
     assert refused.value.code == 403
     assert get(server, host=f"localhost:{server}") == 200
