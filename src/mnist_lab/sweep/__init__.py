@@ -2,9 +2,9 @@
 
 from mnist_lab.sweep.config import SweepConfig, parse_config, read_config
 from mnist_lab.sweep.launch import launch
-from mnist_lab.sweep.progress import Progress
+from mnist_lab.sweep.progress import Progress, SweepResult
 from mnist_lab.sweep.study import open_study
-from mnist_lab.sweep.supervisor import Supervisor, SweepResult
+from mnist_lab.sweep.supervisor import Supervisor
 
 __all__ = [
     "Progress",

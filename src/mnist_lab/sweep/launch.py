@@ -15,10 +15,11 @@ from mnist_lab.spaces import SearchSpace, get_space
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.progress import SweepResult
 from mnist_lab.sweep.signals import answer_signals
 from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
 from mnist_lab.sweep.study import connect, create_study, fingerprint, hold, study_name
-from mnist_lab.sweep.supervisor import Listener, Supervisor, SweepResult
+from mnist_lab.sweep.supervisor import Listener, Supervisor
 from mnist_lab.tracking import StudyRecord, Tracker
 
 TrackerFactory = Callable[[StudyRecord], Tracker]

@@ -1,9 +1,11 @@
-"""What a sweep tells whoever watches it: one frozen snapshot after each thing that happens."""
+"""What a sweep tells whoever watches it: a snapshot after each thing that happens, and the end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
 
 from mnist_lab.training import EpochMetrics
 
@@ -34,3 +36,19 @@ class Progress:
     @property
     def finished(self) -> int:
         return self.complete + self.pruned + self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """How a sweep ended: ``stopped`` is empty when the total was reached, else why it was not.
+
+    ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
+    asks for (130, 143), else 0.
+    """
+
+    study: str
+    finished: int
+    best: FrozenTrial | None
+    reasons: dict[str, int]
+    stopped: str
+    signal: int

@@ -27,7 +27,7 @@ from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.progress import Progress
+from mnist_lab.sweep.progress import Progress, SweepResult
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.strategies import make_sampler, trial_seed
 from mnist_lab.sweep.suggest import suggest
@@ -37,22 +37,6 @@ from mnist_lab.training import EpochMetrics
 
 TICK_SECONDS = 0.5
 Listener = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """How a sweep ended: ``stopped`` is empty when the total was reached, else why it was not.
-
-    ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
-    asks for (130, 143), else 0.
-    """
-
-    study: str
-    finished: int
-    best: FrozenTrial | None
-    reasons: dict[str, int]
-    stopped: str
-    signal: int
 
 
 @dataclass(kw_only=True)

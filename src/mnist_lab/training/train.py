@@ -144,7 +144,8 @@ def _make_watch(go_on: Callable[[EpochMetrics], bool]) -> Any:
             self._began = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            values = {name: float((logs or {})[name]) for name in METRICS}
+            # Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
+            values = {name: float(f"{(logs or {})[name]:.7g}") for name in METRICS}
             if not all(math.isfinite(value) for value in values.values()):
                 raise Diverged(epoch + 1)
             seconds = time.perf_counter() - self._began
