@@ -25,7 +25,7 @@ COMMANDS = sorted(
         for line in text.splitlines()
         if line.startswith("mnist-lab")
     }
-    | {command for command in re.findall(r"`(mnist-lab [^`\[]+)`", README)}
+    | set(re.findall(r"`(mnist-lab [^`\[]+)`", README))
 )
 
 
