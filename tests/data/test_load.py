@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,15 @@ def test_a_kept_download_is_used(tmp_path):
     write_npz(tmp_path / "fashion_mnist.npz")
     dataset = load_dataset("fashion_mnist", data_folder=tmp_path)
     assert (dataset.name, len(dataset.train)) == ("fashion_mnist", 50)
+
+
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not DEBIAN_FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_debians_fashion_mnist_is_read_as_it_is_installed():
+    dataset = load_dataset(str(DEBIAN_FASHION))
+    assert (dataset.name, len(dataset.train), len(dataset.validation)) == (
+        "fashion-mnist", 50_000, 10_000,
+    )  # fmt: skip
+    assert np.bincount(open_test_split(str(DEBIAN_FASHION)).labels).tolist() == [1000] * 10

@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces import Condition, get_space
 from mnist_lab.spaces.keras_tuner import from_hypermodel, to_hypermodel
+from mnist_lab.sweep import SweepConfig, launch
 
 
 class Handwritten(keras_tuner.HyperModel):
@@ -194,3 +195,33 @@ def test_a_hypermodel_of_another_number_of_classes_is_refused():
     space = from_hypermodel(ThreeClasses, name="three")
     with pytest.raises(ConfigurationError, match=r"not \(N, 10\)"):
         space.build(space.baseline, (28, 28), 10)
+
+
+HYPERMODEL_FILE = """
+import keras, keras_tuner
+
+class Small(keras_tuner.HyperModel):
+    def build(self, hp):
+        layers = [keras.Input((28, 28, 1)), keras.layers.Flatten()]
+        if hp.Boolean("hidden", default=True):
+            with hp.conditional_scope("hidden", [True]):
+                layers.append(keras.layers.Dense(hp.Int("units", 8, 32), activation="relu"))
+        layers.append(keras.layers.Dense(10, activation="softmax"))
+        model = keras.Sequential(layers)
+        model.compile(hp.Choice("optimizer", ["adam", "sgd"]), "sparse_categorical_crossentropy")
+        return model
+"""
+
+
+def test_a_handwritten_hypermodel_in_a_file_is_swept_with_real_keras(settings, client, small_file):
+    (settings.root / "hyper.py").write_text(HYPERMODEL_FILE)
+    config = SweepConfig(
+        space="hyper.py:Small", trials=3, epochs=1, dataset=str(small_file), study="kt", workers=1
+    )
+    result = launch(config, settings)
+    assert (result.finished, result.reasons) == (3, {})
+    experiment = client.get_experiment_by_name("mnist-lab/tiny-Small")
+    runs = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'trial'")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    for run in runs:
+        assert ("units" in run.data.params) == (run.data.params["hidden"] == "True")

@@ -23,10 +23,11 @@ def server_command(settings: Settings, port: int) -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """This process's environment, with telemetry, job execution and the AI gateway off."""
+    """This process's environment, with telemetry, job execution, AI gateway and warnings off."""
     return {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
+        "PYTHONWARNINGS": "ignore",  # MLflow 3.17's own, of libraries that it will have to leave
     }
