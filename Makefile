@@ -1,7 +1,10 @@
 # Bootstraps .venv from nothing and calls mnist-lab or pytest in it; the work is theirs.
 
+comma := ,
+# TensorFlow 2.21 has wheels for these versions; the CUDA libraries only where there is a GPU.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+EXTRAS := dev$(if $(shell command -v nvidia-smi),$(comma)gpu)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -37,8 +40,8 @@ clean: ## the environment and caches; runs and studies stay
 
 # uv because it is ten times as fast as pip; pip fetches it into the environment itself.
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "mnist-lab needs Python 3.11 or newer."; exit 78; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -n "$(PYTHON)" || { echo "mnist-lab needs Python 3.11 to 3.13."; exit 78; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5,<1"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@

@@ -137,7 +137,7 @@ def test_labels_of_another_integer_type_are_the_same_labels(tmp_path):
         ({"y_train": np.zeros(59, np.uint8)}, "60 images and 59 labels"),
         (
             {"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.zeros(0, np.uint8)},
-            "an empty train split",
+            "found 0 train images, expected at least 6",
         ),
     ],
 )
@@ -150,6 +150,12 @@ def test_an_npz_without_the_four_keys_is_refused(tmp_path):
     np.savez(tmp_path / "odd.npz", images=np.zeros(3))
     with pytest.raises(DataError, match=r"keys \['images'\]"):
         load_dataset(str(tmp_path / "odd.npz"))
+
+
+def test_a_lone_npy_file_is_refused(tmp_path):
+    np.save(tmp_path / "lone.npy", np.zeros(3))
+    with pytest.raises(DataError, match="is not a usable data set"):
+        load_dataset(str(tmp_path / "lone.npy"))
 
 
 def test_a_truncated_npz_is_refused(tmp_path):

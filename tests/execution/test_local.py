@@ -28,7 +28,7 @@ def make_executor(small_file, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "none")
     made = []
 
-    def make(workers=1, trainer="fakes:run_trial"):
+    def make(workers=1, trainer="fakes:run_trial", trainers=()):
         specs = [
             WorkerSpec(
                 index=index,
@@ -36,7 +36,7 @@ def make_executor(small_file, tmp_path, monkeypatch):
                 dataset=str(small_file),
                 data_folder=tmp_path,
                 log=tmp_path / f"worker-{index}.log",
-                trainer=trainer,
+                trainer=trainers[index] if trainers else trainer,
             )
             for index in range(workers)
         ]
@@ -142,16 +142,35 @@ def test_a_failure_that_the_trainer_reports_costs_no_worker(make_executor, tmp_p
     assert executor._workers[0].process.pid == pid
 
 
-def test_a_worker_killed_before_its_first_message_fails_its_trial(make_executor, tmp_path):
+def test_a_trial_that_a_dying_worker_had_not_begun_goes_to_the_next_one(make_executor, tmp_path):
     executor = make_executor()
-    executor.submit(job(0, tmp_path))
     os.kill(executor._workers[0].process.pid, signal.SIGKILL)
-    assert events_until_end(executor)[-1].reason == "crashed"
+    executor.submit(job(0, tmp_path))
+    assert isinstance(events_until_end(executor)[-1], TrialFinished)
+
+
+def test_a_worker_leaves_sigterm_to_its_supervisor(make_executor, tmp_path):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path, epoch_seconds=0.2))
+    assert isinstance(executor.next_event(30), TrialStarted)
+    os.kill(executor._workers[0].process.pid, signal.SIGTERM)
+    assert isinstance(events_until_end(executor)[-1], TrialFinished)
+
+
+def test_a_worker_that_cannot_start_takes_no_trial_from_one_that_can(make_executor, tmp_path):
+    executor = make_executor(workers=2, trainers=("no_such_module:run", "fakes:run_trial"))
+    for number in range(4):
+        executor.submit(job(number, tmp_path))
+    ends = [e for e in events_until_end(executor, trials=4) if not isinstance(e, TrialStarted)]
+    assert not [event for event in ends if isinstance(event, TrialFailed)]
+    while executor.slots == 2:
+        executor.next_event(0.2)
+    assert executor.slots == 1
 
 
 def test_workers_that_cannot_start_are_not_started_for_ever(make_executor, tmp_path):
     executor = make_executor(trainer="no_such_module:run")
-    with pytest.raises(ServiceError, match="No worker process stays alive"):
+    with pytest.raises(ServiceError, match=r"No worker process stays alive.*no_such_module"):
         executor.next_event(60)
 
 

@@ -9,6 +9,7 @@ from mnist_lab.execution import plan_workers
 from mnist_lab.execution.resources import Gpu, find_gpus, usable_cores
 from mnist_lab.training import Runtime
 
+TWO_ROWS = "echo '0, GPU-aa11, 24000'; echo '1, GPU-bb22, 24000'"
 TWO_GPUS = (Gpu(index="0", memory_mb=24_000), Gpu(index="1", memory_mb=24_000))
 
 
@@ -79,14 +80,24 @@ def nvidia_smi(tmp_path, monkeypatch):
 
 
 def test_gpus_are_read_from_nvidia_smi(nvidia_smi):
-    nvidia_smi("echo '0, 24000'; echo '1, 24000'")
+    nvidia_smi(TWO_ROWS)
     assert find_gpus() == TWO_GPUS
 
 
-def test_gpus_that_the_environment_hides_are_not_found(nvidia_smi, monkeypatch):
-    nvidia_smi("echo '0, 24000'; echo '1, 24000'")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+@pytest.mark.parametrize("visible", ["1", " 1 ", "GPU-bb"])
+def test_gpus_that_the_environment_hides_are_not_found(nvidia_smi, monkeypatch, visible):
+    nvidia_smi(TWO_ROWS)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert find_gpus() == TWO_GPUS[1:]
+
+
+def test_a_gpu_whose_memory_is_unknown_is_left_alone(nvidia_smi):
+    nvidia_smi("echo '0, GPU-aa, [N/A]'; echo '1, GPU-bb, 24000'")
+    assert find_gpus() == TWO_GPUS[1:]
+
+
+def test_no_more_than_eight_workers_are_the_default():
+    assert plan_workers(cores=64, gpus=()) == (Runtime(threads=8),) * 8
 
 
 @pytest.mark.parametrize("script", ["exit 9"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def make_study(settings, client, small_dataset, tmp_path):
     def make(name, value, *, model=True):
         made_with = fingerprint(SweepConfig(space="fnn"), space, small_dataset)
         pruner = make_pruner("none", epochs=1)
-        study, _ = create_study(connect(settings.storage), name, made_with, pruner=pruner)
+        study = create_study(connect(settings.storage), name, made_with, pruner=pruner)
         tracker = MlflowTracker(client, artifact_location(settings, "e"))
         record = StudyRecord(
             name=name, family="fnn", space=space.id, dataset=small_dataset, settings={}
@@ -112,8 +114,9 @@ def test_force_promotes_a_worse_model_and_says_so(make_study, promote, client):
 def test_promoting_the_same_study_again_makes_no_second_version(make_study, promote, client):
     make_study("a", 0.9)
     promote("a")
-    promote("a", force=True)
+    assert not promote("a", force=True).promoted
     assert len(client.search_model_versions("name = 'tiny-fnn'")) == 1
+    assert [row.test_openings for row in list_versions(client)] == [1]
     assert client.get_registered_model("tiny-fnn").aliases == {"champion": 1}
 
 
@@ -146,6 +149,52 @@ def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
         "test/figures", "test/confusion_matrix.json", "test/classification_report.json",
         "test/roc.json",
     }  # fmt: skip
+
+
+def test_every_later_opening_is_counted_on_the_version(
+    make_study, promote, client, settings, small_dataset
+):
+    run = make_study("a", 0.9)
+    promote("a")
+    made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+    registry.evaluate_model(client, find_trial_model(client, run), made_with, settings)
+    assert [row.test_openings for row in list_versions(client)] == [2]
+
+
+def test_a_model_that_is_champion_again_is_not_scored_again(make_study, promote, client):
+    make_study("a", 0.9)
+    make_study("b", 0.95)
+    promote("a")
+    promote("b")
+    back = promote("a", force=True)
+    assert (back.version, back.test) == (1, None)
+    assert client.get_registered_model("tiny-fnn").aliases == {"champion": 1, "previous": 2}
+    assert {row.test_openings for row in list_versions(client)} == {1}
+
+
+def test_data_that_changed_since_the_sweep_is_never_opened(
+    make_study, promote, client, settings, small_dataset
+):
+    run = make_study("a", 0.9)
+    made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+    with pytest.raises(DataError, match="is not the data that the study was made with"):
+        registry.evaluate_model(
+            client,
+            find_trial_model(client, run),
+            replace(made_with, dataset_digest="0" * 64),
+            settings,
+        )
+    assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
+
+
+def test_a_champion_of_other_images_is_no_measure(make_study, promote, client):
+    make_study("a", 0.9)
+    make_study("b", 0.95)
+    promote("a")
+    client.set_model_version_tag("tiny-fnn", "1", "mnist_lab.dataset_digest", "0" * 64)
+    with pytest.raises(MnistLabError, match="validated on other images"):
+        promote("b")
+    assert promote("b", force=True).promoted
 
 
 def test_plain_mlflow_loads_the_champion(make_study, promote, plain_mlflow):

@@ -23,7 +23,7 @@ def fill(storage, small_dataset):
     def fill(name, *values):
         made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
         pruner = optuna.pruners.NopPruner()
-        study, _ = create_study(connect(storage), name, made_with, pruner=pruner)
+        study = create_study(connect(storage), name, made_with, pruner=pruner)
         for number, value in enumerate(values):
             if number == 0:
                 study.enqueue_trial({}, user_attrs={"baseline": True})

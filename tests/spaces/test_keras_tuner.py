@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lab.errors import ConfigurationError
-from mnist_lab.spaces import Condition, get_space
+from mnist_lab.spaces import Condition, get_space, search_space
 from mnist_lab.spaces.keras_tuner import from_hypermodel, to_hypermodel
 from mnist_lab.sweep import SweepConfig, launch
 
@@ -168,9 +168,87 @@ class TwoBranches(keras_tuner.HyperModel):
 
 def test_one_name_in_two_scopes_becomes_two_parameters():
     space = from_hypermodel(TwoBranches(), name="branches")
-    assert list(space.distributions) == ["kind", "units@kind=small", "units@kind=large"]
-    model = space.build(space.point({"kind": "large", "units@kind=large": 100}), (28, 28), 10)
+    assert list(space.distributions) == ["kind", "units.kind.small", "units.kind.large"]
+    model = space.build(space.point({"kind": "large", "units.kind.large": 100}), (28, 28), 10)
     assert model.layers[3].layers[1].units == 100
+
+
+def test_mlflow_takes_the_names_of_such_parameters(client):
+    space = from_hypermodel(TwoBranches(), name="branches")
+    run = client.create_run(client.create_experiment("names")).info.run_id
+    for name in space.distributions:
+        client.log_param(run, name, 1)
+    assert set(client.get_run(run).data.params) == set(space.distributions)
+
+
+class ScopeBeforeItsDefault(keras_tuner.HyperModel):
+    """The scope that the first build leaves out stands before the one it enters."""
+
+    def build(self, hp):
+        kind = hp.Choice("kind", ["cnn", "mlp"], default="mlp")
+        with hp.conditional_scope("kind", ["cnn"]):
+            if kind == "cnn":
+                hp.Int("filters", 1, 4)
+        with hp.conditional_scope("kind", ["mlp"]):
+            drop = hp.Boolean("drop")
+            with hp.conditional_scope("drop", [True]):
+                if drop:
+                    hp.Float("rate", 0.1, 0.5)
+        model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+
+def test_the_space_that_is_found_is_the_one_that_kerastuner_finds(tmp_path):
+    tuner = keras_tuner.RandomSearch(
+        ScopeBeforeItsDefault(), objective="val_accuracy", max_trials=1, directory=tmp_path
+    )
+    theirs = {hp.name for hp in tuner.oracle.get_space().space}
+    assert set(from_hypermodel(ScopeBeforeItsDefault, name="s").distributions) == theirs
+    assert "rate" in theirs
+
+
+def test_a_model_written_without_an_input_layer_is_understood():
+    space = from_hypermodel(ScopeBeforeItsDefault, name="s")
+    assert space.build(space.baseline, (28, 28), 10).output_shape == (None, 10)
+
+
+def make_chain(**changes):
+    declaration = {
+        "name": "chain",
+        "version": 1,
+        "description": "c needs b, and b needs a",
+        "distributions": {
+            "a": CategoricalDistribution((False, True)),
+            "b": CategoricalDistribution((False, True)),
+            "c": IntDistribution(1, 4),
+            "fixed": CategoricalDistribution((True,)),
+        },
+        "defaults": {"a": False, "b": False, "c": 2, "fixed": True},
+        "conditions": {
+            "b": (Condition(parent="a", values=(True,)),),
+            "c": (Condition(parent="b", values=(True,)),),
+        },
+    }
+    seen = []
+    space = search_space(**{**declaration, **changes})(lambda params, *_: seen.append(params))
+    return space, seen
+
+
+def test_a_chain_of_conditions_is_declared_to_kerastuner():
+    space, seen = make_chain()
+    hp = keras_tuner.HyperParameters()
+    hp.values = {"a": True, "b": True, "c": 3}
+    to_hypermodel(space).build(hp)
+    assert seen == [{"a": True, "b": True, "c": 3, "fixed": True}]
+    assert len(hp.space) == 4
+
+
+def test_a_choice_of_none_is_refused_by_name():
+    none = {"a": CategoricalDistribution((None, 1))}
+    space, _ = make_chain(distributions=none, defaults={"a": 1}, conditions={})
+    with pytest.raises(ConfigurationError, match="a can be None"):
+        to_hypermodel(space).build(keras_tuner.HyperParameters())
 
 
 class WithFit(Handwritten):

@@ -70,13 +70,13 @@ def lab(tmp_path, small_dataset):
         space = space or get_space("fnn")
         fields = {"space": "fnn", "trials": 6, "epochs": 3, "pruner": "none", **changes}
         config = SweepConfig(**fields)
-        study, new = create_study(
+        study = create_study(
             connect(url),
             "s",
             fingerprint(config, space, small_dataset),
             pruner=make_pruner(config.pruner, epochs=config.epochs),
         )
-        if new:
+        if not study.trials:
             study.enqueue_trial(space.baseline, user_attrs={"baseline": True})
         supervisor = Supervisor(
             config=config,
@@ -197,6 +197,41 @@ def test_too_many_failures_in_a_row_end_the_sweep(lab):
     assert states(study) == ["FAIL"] * 3
     assert result.stopped == "3 trials in a row failed"
     assert lab.tracker.summaries[-1].state == "failed"
+
+
+def test_a_sweep_of_which_every_trial_failed_has_not_succeeded(lab):
+    failures = {t: TrialFailed(trial=t, reason="diverged", detail="x") for t in range(3)}
+    result, _ = lab(FakeExecutor(results=failures), trials=3)
+    assert result.stopped == "all 3 trials failed"
+    assert lab.tracker.summaries[-1].state == "failed"
+
+
+def test_a_run_that_the_ledger_does_not_know_is_closed_by_the_next_sweep(lab):
+    lab.tracker.open["cut-off"] = None
+    lab(trials=1)
+    assert lab.tracker.open == {}
+    assert next((run, o.state) for run, o in lab.tracker.closed) == ("cut-off", "interrupted")
+
+
+def test_a_trial_that_was_cut_off_while_it_drew_draws_as_it_would_have(lab):
+    _, study = lab(trials=3, sampler="random")
+    expected = study.trials[2].params
+    optuna.delete_study(study_name="s", storage=study._storage)
+    lab(trials=2, sampler="random")
+    _, study = lab(trials=2, sampler="random")
+    study.ask()  # a trial that is running and has drawn nothing
+    _, study = lab(trials=3, sampler="random")
+    assert study.trials[2].params == expected
+
+
+def test_the_study_is_closed_even_if_a_run_cannot_be(lab):
+    def fail(*_):
+        raise RuntimeError("no tracker")
+
+    lab.tracker.log_model = fail
+    with pytest.raises(RuntimeError, match="no tracker"):
+        lab(trials=1)
+    assert len(lab.tracker.summaries) == 1
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1.7, -0.1])

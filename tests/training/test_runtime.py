@@ -70,6 +70,16 @@ def test_a_shared_gpu_has_a_hard_memory_limit(tensorflow):
     assert ("limit", "gpu0", [4000]) in config.told
 
 
+def test_a_gpu_that_tensorflow_does_not_see_is_an_error_and_not_a_slow_surprise(tensorflow):
+    tensorflow()
+    with pytest.raises(RuntimeError, match=r"mnist-lab\[gpu\].*--device cpu"):
+        configure(Runtime(threads=1, gpu="0"))
+
+
+def test_gpus_are_counted_as_nvidia_smi_counts_them():
+    assert environment(Runtime(threads=1, gpu="1"))["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
 def test_another_backend_is_left_alone(tensorflow, monkeypatch):
     config = tensorflow("gpu0")
     monkeypatch.setitem(__import__("os").environ, "KERAS_BACKEND", "jax")

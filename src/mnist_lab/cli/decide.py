@@ -128,7 +128,7 @@ def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialM
 def _print_promotion(promotion: Promotion) -> None:
     which = f"trial {promotion.trial} of {promotion.study}"
     accuracy = percent(promotion.val_accuracy)
-    if promotion.test is None:
+    if not promotion.promoted:
         typer.echo(
             f"Not promoted: {which} has validation accuracy {accuracy}, and "
             f"{promotion.name}@champion (version {promotion.champion_version}) has "
@@ -145,7 +145,8 @@ def _print_promotion(promotion: Promotion) -> None:
             f"Before: version {promotion.champion_version}, "
             f"{percent(promotion.champion_accuracy)}; it is {promotion.name}@previous now."
         )
-    _print_test(promotion.test)
+    if promotion.test is not None:
+        _print_test(promotion.test)
     typer.echo(f'Use it: mlflow.keras.load_model("models:/{promotion.name}@champion")')
 
 

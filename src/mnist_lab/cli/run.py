@@ -193,7 +193,8 @@ def _print_result(
 
     rows = leaderboard(open_study(settings.storage, result.study), top=TOP_ROWS)
     if as_json:
-        print_json({**vars(result), "best": None, "leaderboard": [vars(row) for row in rows]})
+        best = result.best.number if result.best else None
+        print_json({**vars(result), "best": best, "leaderboard": [vars(row) for row in rows]})
         return
     title = f"{result.study}: {result.finished} of {config.trials} trials finished"
     print_leaderboard(rows, title=title)

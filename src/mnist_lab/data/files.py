@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE
+from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE, VALIDATION_SHARE
 from mnist_lab.errors import DataError
 
 Part = Literal["train", "test"]
@@ -50,7 +50,7 @@ def _read_npz(path: Path, part: Part) -> Arrays:
             return archive[keys[0]], archive[keys[1]]
     except FileNotFoundError:
         raise _bad(path, "no such file", "an .npz file or a folder of IDX files") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _bad(path, f"unreadable ({error})", "a whole .npz file") from error
 
 
@@ -100,8 +100,9 @@ def _checked(
         )
     if len(images) != len(labels):
         raise _bad(path, f"{len(images)} images and {len(labels)} labels", "as many as images")
-    if len(labels) == 0:
-        raise _bad(path, f"an empty {part} split", "at least one image")
+    least = {"train": VALIDATION_SHARE, "test": 1}[part]
+    if len(labels) < least:
+        raise _bad(path, f"{len(labels)} {part} images", f"at least {least}")
     if labels.min() < 0 or labels.max() >= CLASSES:
         raise _bad(path, f"labels {labels.min()} to {labels.max()}", f"0 to {CLASSES - 1}")
     return images, labels.astype(np.uint8)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from mnist_lab.errors import ServiceError
@@ -25,7 +26,7 @@ from mnist_lab.execution.messages import (
 from mnist_lab.execution.worker import WorkerSpec, work
 
 GRACE_SECONDS = 2.0
-# A worker that dies this often before its first job will not get better by being started again.
+# A worker that dies this often without having begun a job will not get better by another start.
 MAX_START_FAILURES = 3
 
 
@@ -34,15 +35,16 @@ class _Worker:
     spec: WorkerSpec
     process: BaseProcess
     connection: Connection
-    trial: int | None = None
+    job: TrialJob | None = None
+    began: bool = False
     awaits_decision: bool = False
 
 
 class LocalExecutor:
     """Spawns one process a ``WorkerSpec`` (never forks: TensorFlow does not survive it).
 
-    A worker that dies takes one trial with it: the trial fails as ``crashed (signal 9)`` and another
-    worker takes its place.
+    A worker that dies takes the trial that it has begun with it, which fails as ``crashed (signal 9)``,
+    and another worker takes its place. A trial that it had not begun yet goes to the next free worker.
     """
 
     def __init__(self, specs: Sequence[WorkerSpec]) -> None:
@@ -50,20 +52,20 @@ class LocalExecutor:
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._events: deque[Event] = deque()
-        self._deaths_in_a_row = 0
+        self._unbegun: deque[TrialJob] = deque()
+        self._failed_starts: Counter[int] = Counter()
 
     @property
     def slots(self) -> int:
-        return len(self._specs)
+        """Fewer than there are specs when a worker cannot be started any more."""
+        return len(self._workers) or len(self._specs)
 
     def start(self) -> None:
         self._workers = [self._spawn(spec) for spec in self._specs]
 
     def submit(self, job: TrialJob) -> None:
-        self._require_workers()
-        free = next(worker for worker in self._workers if worker.trial is None)
-        free.trial = job.trial
-        self._send(free, job)
+        self._unbegun.append(job)
+        self._hand_out()
 
     def next_event(self, timeout: float) -> Event | None:
         deadline = time.monotonic() + timeout
@@ -85,7 +87,7 @@ class LocalExecutor:
 
     def decide(self, trial: int, *, go_on: bool) -> None:
         for worker in self._workers:
-            if worker.trial == trial and worker.awaits_decision:
+            if worker.job is not None and worker.job.trial == trial and worker.awaits_decision:
                 worker.awaits_decision = False
                 self._send(worker, go_on)
 
@@ -94,13 +96,19 @@ class LocalExecutor:
             worker.connection.close()
         deadline = time.monotonic() + GRACE_SECONDS
         for worker in self._workers:
-            if worker.trial is not None:
-                worker.process.terminate()
+            if worker.job is not None:
+                worker.process.kill()  # it ignores SIGTERM, and what it holds is in the ledger
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
         self._workers = []
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.job is None and self._unbegun:
+                worker.job = self._unbegun.popleft()
+                self._send(worker, worker.job)
 
     def _send(self, worker: _Worker, message: TrialJob | bool) -> None:
         # A worker that has just died is seen, and spoken of, by next_event.
@@ -110,9 +118,9 @@ class LocalExecutor:
     def _require_workers(self) -> None:
         if not self._workers:
             raise ServiceError(
-                "No worker process stays alive.",
+                f"No worker process stays alive. One said: {last_line(self._specs[0].log)}",
                 safe="Finished trials are in the study.",
-                next_step=f"See what they said: {self._specs[0].log}",
+                next_step=f"See all of them: {self._specs[0].log}",
             )
 
     def _spawn(self, spec: WorkerSpec) -> _Worker:
@@ -135,23 +143,32 @@ class LocalExecutor:
         except (EOFError, ConnectionResetError):
             self._replace(worker)
             return
-        self._deaths_in_a_row = 0
         self._events.append(event)
-        if isinstance(event, EpochFinished):
+        if isinstance(event, TrialStarted):
+            worker.began = True
+            self._failed_starts[worker.spec.index] = 0
+        elif isinstance(event, EpochFinished):
             worker.awaits_decision = True
-        elif not isinstance(event, TrialStarted):
-            worker.trial = None
+        else:
+            worker.job = None
+            worker.began = False
+            self._hand_out()
 
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
         self._workers.remove(worker)
         worker.connection.close()
-        self._deaths_in_a_row += 1
-        if worker.trial is not None:
+        if worker.began and worker.job is not None:
             detail = f"{describe_exit(worker.process.exitcode)}; see {worker.spec.log}"
-            self._events.append(TrialFailed(trial=worker.trial, reason=CRASHED, detail=detail))
-        if self._deaths_in_a_row <= MAX_START_FAILURES * self.slots:
+            failed = TrialFailed(trial=worker.job.trial, reason=CRASHED, detail=detail)
+            self._events.append(failed)
+        else:
+            self._failed_starts[worker.spec.index] += 1
+            if worker.job is not None:
+                self._unbegun.appendleft(worker.job)
+        if self._failed_starts[worker.spec.index] < MAX_START_FAILURES:
             self._workers.append(self._spawn(worker.spec))
+        self._hand_out()
 
 
 def describe_exit(code: int | None) -> str:
@@ -159,3 +176,9 @@ def describe_exit(code: int | None) -> str:
     if code is not None and code < 0:
         return f"crashed (signal {-code}, {signal.Signals(-code).name})"
     return f"exited with {code}"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a worker's log, which is an exception's message; empty without a log."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""

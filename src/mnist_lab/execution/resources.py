@@ -14,6 +14,9 @@ from mnist_lab.training import Runtime
 # divided to the last byte.
 GPU_MEMORY_SHARE = 0.9
 
+# More workers than this at once leave TPE guessing without results, and take 1 to 3 GB each.
+MAX_CPU_WORKERS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
@@ -35,7 +38,7 @@ def plan_workers(
     """Share the machine among workers.
 
     Args:
-        workers: how many; by default one a core on the CPU (measured: two workers of one thread
+        workers: how many; by default one a core on the CPU, eight at most (measured: two of one thread
             train a CNN's epoch in 10.5 s each on two cores, one worker of two threads in 13.6 s),
             ``workers_per_gpu`` a GPU otherwise.
         device: ``cpu``, ``gpu`` (all of them), ``gpu:0,1``, or None for GPUs where there are any.
@@ -51,7 +54,7 @@ def plan_workers(
         raise UsageError("At least one worker is needed.")
     cores = cores or usable_cores()
     chosen = _choose_gpus(device, find_gpus() if gpus is None and device != "cpu" else gpus or ())
-    count = workers or (len(chosen) * workers_per_gpu if chosen else cores)
+    count = workers or (len(chosen) * workers_per_gpu if chosen else min(cores, MAX_CPU_WORKERS))
     count = min(count, max(1, at_most)) if at_most is not None else count
     threads = max(1, cores // count)
     if not chosen:
@@ -79,16 +82,22 @@ def find_gpus() -> tuple[Gpu, ...]:
     """
     if shutil.which("nvidia-smi") is None:
         return ()
-    query = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    if answer.returncode:
-        return ()
-    rows = (line.split(",") for line in answer.stdout.strip().splitlines())
-    found = tuple(Gpu(index=index.strip(), memory_mb=int(memory)) for index, memory in rows)
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+    except subprocess.SubprocessError:
+        return ()  # a driver that does not answer offers no GPU
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return found
-    return tuple(gpu for gpu in found if gpu.index in visible.split(","))
+    allowed = None if visible is None else [name.strip() for name in visible.split(",")]
+    found = []
+    for line in answer.stdout.strip().splitlines():
+        index, uuid, memory = (field.strip() for field in line.split(","))
+        names_it = [
+            name for name in allowed or () if name == index or (name and uuid.startswith(name))
+        ]
+        if memory.isdigit() and (allowed is None or names_it):
+            found.append(Gpu(index=index, memory_mb=int(memory)))
+    return tuple(found)
 
 
 def _choose_gpus(device: str | None, found: tuple[Gpu, ...]) -> tuple[Gpu, ...]:

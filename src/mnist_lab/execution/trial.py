@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_trial, save
 from mnist_lab.execution.messages import (
+    CRASHED,
     DIVERGED,
     INVALID,
     OUT_OF_MEMORY,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH_SIZE = 128  # for spaces that have no parameter of that name
 MODEL_FILE = "model.keras"
+DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
 ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
 
 
@@ -43,7 +46,7 @@ class InvalidModel(Exception):
 def run_trial(
     job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]
 ) -> TrialFinished | TrialFailed:
-    """Run ``job`` on ``dataset``. Expected failures become ``TrialFailed``; others are raised."""
+    """Run ``job`` on ``dataset``. Whatever goes wrong fails the trial, and the worker lives on."""
     import keras
 
     try:
@@ -55,9 +58,11 @@ def run_trial(
     except MemoryError as error:
         return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error))
     except Exception as error:
-        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, not imported here
-            raise
-        return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error)[:300])
+        traceback.print_exc()  # into the worker's log
+        memory = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow's, not imported here
+        detail = f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
+        reason = OUT_OF_MEMORY if memory else CRASHED
+        return TrialFailed(trial=job.trial, reason=reason, detail=detail)
     finally:
         keras.utils.clear_session()  # or every model of this process stays in memory
 
@@ -96,6 +101,9 @@ def _run(job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool])
 def _build(space: SearchSpace, job: TrialJob, dataset: Dataset) -> keras.Model:
     if space.digest != job.space_digest:
         raise InvalidModel(f"{job.space} has changed since the sweep began")
+    broken = space.broken_constraint(job.params)  # a file's constraints are code: known here only
+    if broken:
+        raise InvalidModel(f"not allowed: {broken}")
     try:
         return space.build(job.params, IMAGE_SHAPE, dataset.classes)
     except (ValueError, TypeError, KeyError, MnistLabError) as error:

@@ -46,7 +46,9 @@ class WorkerSpec:
 
 def work(spec: WorkerSpec, connection: Connection) -> None:
     """The whole life of a worker; ends when the supervisor closes the connection or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
+    # Ctrl-C, and the SIGTERM that goes to a whole process group, are the supervisor's to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_with_parent()
     _print_to(spec.log)
     configure(spec.runtime)

@@ -57,7 +57,7 @@ def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
             "logged model of run",
             run,
             (),
-            next_step="Only the best trials keep a model: raise keep_models and run the sweep again.",
+            next_step="Only the best trials of a study keep one (keep_models when it is swept).",
         )
     logged = client.get_logged_model(model)
     return TrialModel(
@@ -113,6 +113,11 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
         raise UnknownNameError(
             "model version", reference, known, next_step="See: mnist-lab models"
         ) from None
+
+
+def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
+    """The versions that were made of the model of ``run``."""
+    return list(client.search_model_versions(f"run_id = '{run}'"))
 
 
 def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:

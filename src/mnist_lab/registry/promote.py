@@ -19,8 +19,9 @@ from mnist_lab.tracking.mlflow_tracker import TAG
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What was decided. ``version`` and ``test`` are None when nothing was done; accuracies in [0, 1].
+    """What was decided. ``version`` is None when nothing was done; accuracies in [0, 1].
 
+    ``test`` is None when nothing was done, or when the version had been scored before.
     ``champion_accuracy`` is the former champion's on the validation images, None if there was none.
     """
 
@@ -62,14 +63,16 @@ def promote(
         )
     name = f"{made_with.dataset}-{made_with.family}"
     champion = _champion(client, name)
+    _require_same_data(champion, made_with, force=force)
     bar = float(champion.tags.get(f"{TAG}val_accuracy", 0.0)) if champion else None
     better = bar is None or best.value > bar
     version, test = None, None
-    if better or force:
-        model = find_trial_model(client, ledger.read_run(best))
+    run = ledger.read_run(best)
+    if (better or force) and (champion is None or champion.run_id != run):
+        model = find_trial_model(client, run)
         registered = _register(client, name, model, made_with, best.value)
-        test = evaluate_model(client, model, made_with, settings)
-        _record_test(client, registered, test)
+        if f"{TAG}test_accuracy" not in registered.tags:  # else it was cut off, or is back again
+            test = evaluate_model(client, model, made_with, settings)
         _move_aliases(client, registered, champion)
         version = int(registered.version)
     return Promotion(
@@ -83,6 +86,18 @@ def promote(
         test=test,
         forced=force and not better,
     )
+
+
+def _require_same_data(
+    champion: ModelVersion | None, made_with: Fingerprint, *, force: bool
+) -> None:
+    theirs = champion.tags.get(f"{TAG}dataset_digest") if champion is not None else None
+    if theirs not in (None, made_with.dataset_digest) and not force:
+        raise MnistLabError(
+            "The champion was validated on other images: the two accuracies cannot be compared.",
+            safe="Nothing was registered.",
+            next_step="To promote this one all the same: --force",
+        )
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -122,17 +137,9 @@ def _register(
     )
 
 
-def _record_test(client: MlflowClient, version: ModelVersion, test: TestResult) -> None:
-    for key, value in {
-        "test_accuracy": repr(test.evaluation.accuracy),
-        "test_openings": str(test.openings),
-    }.items():
-        client.set_model_version_tag(version.name, version.version, TAG + key, value)
-
-
 def _move_aliases(
     client: MlflowClient, version: ModelVersion, champion: ModelVersion | None
 ) -> None:
-    if champion is not None and champion.version != version.version:
+    if champion is not None:
         client.set_registered_model_alias(version.name, PREVIOUS, champion.version)
     client.set_registered_model_alias(version.name, CHAMPION, version.version)

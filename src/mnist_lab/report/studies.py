@@ -48,7 +48,7 @@ def latest_study(storage: str) -> str:
     Raises:
         UnknownNameError: there is none.
     """
-    rows = list_studies(storage)
+    rows = [row for row in list_studies(storage) if row.started is not None]
     if not rows:
         raise UnknownNameError("study", "", (), next_step="Type first: mnist-lab sweep cnn")
     return rows[-1].study

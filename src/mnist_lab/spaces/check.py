@@ -52,13 +52,13 @@ def check_corners(space: SearchSpace) -> dict[str, int]:
     """
     import keras
 
-    build = load_space(space.reference).build
+    space = load_space(space.reference)  # with the constraints of a file, which are code
     counts = []
     for point in corners(space):
         if space.broken_constraint(point):
             continue
         try:
-            model = build(point, IMAGE_SHAPE, CLASSES)
+            model = space.build(point, IMAGE_SHAPE, CLASSES)
         except Exception as error:
             raise ConfigurationError(
                 f"{space.id} cannot build {point}: {type(error).__name__}: {error}"

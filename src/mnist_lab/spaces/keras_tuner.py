@@ -39,12 +39,17 @@ class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
         params: dict[str, Any] = {}
         for name, distribution in self._space.distributions.items():
             with ExitStack() as scopes:
-                for rule in self._space.conditions.get(name, ()):
-                    scopes.enter_context(hp.conditional_scope(rule.parent, list(rule.values)))
+                self._enter_scopes(name, hp, scopes)
                 value = _declare(hp, name, distribution, self._space.defaults[name])
             if self._space.is_active(name, params):
                 params[name] = value
         return self._space.build(params, self._input_shape, self._classes)
+
+    def _enter_scopes(self, name: str, hp: keras_tuner.HyperParameters, scopes: ExitStack) -> None:
+        # KerasTuner finds a parent only inside the scopes that the parent itself was declared in.
+        for rule in self._space.conditions.get(name, ()):
+            self._enter_scopes(rule.parent, hp, scopes)
+            scopes.enter_context(hp.conditional_scope(rule.parent, list(rule.values)))
 
     def fit(
         self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any
@@ -117,16 +122,17 @@ def _explore(hypermodel: keras_tuner.HyperModel) -> list[Any]:
     """Build until every conditional scope was active once; parents come before their children."""
     space = keras_tuner.HyperParameters()
     entered: list[Any] = []
+    waiting: list[Any] = []  # scopes seen, in any build so far, that none has entered
     trial = keras_tuner.HyperParameters()
     while True:
         hypermodel.build(trial)
         space.merge(trial, overwrite=False)
         entered += [scope for scope in trial.active_scopes if scope not in entered]
-        waiting = [scope for scope in trial.inactive_scopes if scope not in entered]
+        waiting += [scope for scope in trial.inactive_scopes if scope not in waiting]
+        waiting = [scope for scope in waiting if scope not in entered]
         if not waiting:
             return list(space.space)
         trial = space.copy()
-        trial.active_scopes, trial.inactive_scopes = [], []
         for rule in waiting[0]:
             trial.values[rule.name] = rule.values[0]
         entered.append(waiting[0])
@@ -138,7 +144,8 @@ def _key(hp: Any, declared: list[Any]) -> str:
     if sum(other.name == hp.name for other in declared) == 1 or not hp.conditions:
         return str(hp.name)
     rule = hp.conditions[-1]
-    return f"{hp.name}@{rule.name}={'|'.join(map(str, rule.values))}"
+    # Dots, because MLflow takes neither @ nor = in the name of a parameter.
+    return ".".join([hp.name, rule.name, *map(str, rule.values)])
 
 
 def _distribution(hp: Any) -> BaseDistribution:
@@ -160,6 +167,10 @@ def _declare(
     hp: keras_tuner.HyperParameters, name: str, distribution: BaseDistribution, default: Any
 ) -> Any:
     if isinstance(distribution, CategoricalDistribution):
+        if None in distribution.choices:
+            raise ConfigurationError(f"{name} can be None, which KerasTuner cannot choose.")
+        if len(distribution.choices) == 1:
+            return hp.Fixed(name, distribution.choices[0])
         if all(isinstance(choice, bool) for choice in distribution.choices):
             return hp.Boolean(name, default=default)
         return hp.Choice(name, list(distribution.choices), default=default)
@@ -179,6 +190,8 @@ def _on_raw_pixels(inner: keras.Model, input_shape: tuple[int, ...], classes: in
     """Put a hand-written model behind our interface: raw pixels in, probabilities out, compiled."""
     import keras
 
+    if not inner.built:  # written without an Input, as KerasTuner's own examples are
+        inner.build((None, *input_shape))
     pixels = keras.Input(input_shape, dtype="uint8", name="pixels")
     x = keras.layers.Rescaling(1 / 255)(pixels)
     x = inner(keras.layers.Reshape(inner.input_shape[1:])(x))

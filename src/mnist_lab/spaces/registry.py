@@ -36,7 +36,13 @@ def list_spaces() -> dict[str, SearchSpace]:
     """Every registered space by id (``cnn-v1``), in order of registration."""
     found = {space.id: space for space in BUILT_IN}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        space = as_space(entry.load(), name=entry.name)
+        try:
+            space = as_space(entry.load(), name=entry.name)
+        except Exception as error:
+            raise ConfigurationError(
+                f"The entry point {entry.name!r} ({entry.value}) offers no space: {error}",
+                next_step="Mend or uninstall its package.",
+            ) from error
         if space.id in found:
             raise ConfigurationError(
                 f"The entry point {entry.name!r} ({entry.value}) offers {space.id}, which exists.",
@@ -55,6 +61,9 @@ def get_space(reference: str) -> SearchSpace:
     """
     if _FILE_REFERENCE.fullmatch(reference):
         return _describe_in_own_process(reference)
+    built_in = {space.id: space for space in BUILT_IN}
+    if reference in built_in:  # before anybody else's package is imported
+        return built_in[reference]
     spaces = list_spaces()
     if reference in spaces:
         return spaces[reference]

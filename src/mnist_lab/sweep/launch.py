@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -12,6 +12,7 @@ from mnist_lab.execution import Executor, LocalExecutor, plan_workers
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace, get_space
+from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
@@ -21,6 +22,7 @@ from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
 from mnist_lab.sweep.study import connect, create_study, fingerprint, hold, study_name
 from mnist_lab.sweep.supervisor import Listener, Supervisor
 from mnist_lab.tracking import StudyRecord, Tracker
+from mnist_lab.training import Runtime
 
 TrackerFactory = Callable[[StudyRecord], Tracker]
 
@@ -54,20 +56,26 @@ def launch(
     if config.sampler == "grid":
         points += list(grid_points(space, config.grid, config.set))
     work = settings.work / name
+    runtimes = plan_workers(
+        workers=config.workers,
+        device=config.device,
+        workers_per_gpu=config.workers_per_gpu,
+        at_most=config.trials,
+    )
     with hold(settings.work, name):
-        study, new = create_study(
+        study = create_study(
             connect(settings.storage), name, fingerprint(config, space, dataset), pruner=pruner
         )
-        if new:
-            for number, point in enumerate(points):
-                study.enqueue_trial(point, user_attrs={"baseline": True} if number == 0 else None)
+        _queue(study, points)
         missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-        executor = _make_executor(config, settings, dataset, work, missing, trainer)
+        executor = _make_executor(runtimes[: max(1, missing)], settings, dataset, work, trainer)
         with answer_signals() as stop:
             try:
                 if missing > 0:
                     executor.start()
-                record = _make_record(config, space, dataset, name, work if new else None)
+                # The data set is drawn once a study, not again when it is resumed.
+                draw_in = None if study.user_attrs.get("run") else work
+                record = _make_record(config, space, dataset, name, draw_in)
                 tracker = (
                     make_tracker(record) if make_tracker else _mlflow_tracker(settings, record)
                 )
@@ -86,20 +94,16 @@ def launch(
                 executor.close()
 
 
+def _queue(study: optuna.Study, points: Sequence[Params]) -> None:
+    """Queue the baseline, and a grid's points, as the study's first trials; once, even if cut off."""
+    for number in range(len(study.get_trials(deepcopy=False)), len(points)):
+        baseline = {"baseline": True} if number == 0 else None
+        study.enqueue_trial(dict(points[number]), user_attrs=baseline)
+
+
 def _make_executor(
-    config: SweepConfig,
-    settings: Settings,
-    dataset: Dataset,
-    work: Path,
-    missing: int,
-    trainer: str,
+    runtimes: Sequence[Runtime], settings: Settings, dataset: Dataset, work: Path, trainer: str
 ) -> Executor:
-    runtimes = plan_workers(
-        workers=config.workers,
-        device=config.device,
-        workers_per_gpu=config.workers_per_gpu,
-        at_most=missing,
-    )
     return LocalExecutor(
         [
             WorkerSpec(
@@ -119,7 +123,7 @@ def _make_record(
     config: SweepConfig, space: SearchSpace, dataset: Dataset, name: str, draw_in: Path | None
 ) -> StudyRecord:
     figures = None
-    if draw_in is not None:  # once a study, not again when it is resumed
+    if draw_in is not None:
         from mnist_lab.evaluation.figures import draw_dataset, save
 
         figures = draw_in / "dataset"

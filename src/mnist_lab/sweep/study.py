@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -42,13 +43,14 @@ class Fingerprint:
     dataset_source: str
     dataset_digest: str
     epochs: int
+    fixed: str
 
     def differences(self, other: Fingerprint) -> list[str]:
         """One line a difference that makes results incomparable; paths may differ."""
         mine, theirs = asdict(self), asdict(other)
         return [
             f"{key} {str(theirs[key])[:16]} (the study has {str(mine[key])[:16]})"
-            for key in ("space", "space_digest", "dataset_digest", "epochs")
+            for key in ("space", "space_digest", "dataset_digest", "epochs", "fixed")
             if mine[key] != theirs[key]
         ]
 
@@ -64,6 +66,7 @@ def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fi
         dataset_source=dataset.source,
         dataset_digest=dataset.digest,
         epochs=config.epochs,
+        fixed=json.dumps(dict(config.set), sort_keys=True),
     )
 
 
@@ -100,8 +103,8 @@ def connect(storage: str) -> RDBStorage:
 
 def create_study(
     storage: RDBStorage, name: str, made_with: Fingerprint, *, pruner: optuna.pruners.BasePruner
-) -> tuple[optuna.Study, bool]:
-    """Create the study or open the one of that name; the flag says that it is new.
+) -> optuna.Study:
+    """Create the study or open the one of that name.
 
     Raises:
         ConfigurationError: one of that name exists and was made with something else.
@@ -111,7 +114,7 @@ def create_study(
             storage=storage, study_name=name, direction=StudyDirection.MAXIMIZE, pruner=pruner
         )
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
-        return study, True
+        return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
     found = read_fingerprint(study)
     differences = ["not made by mnist-lab"] if found is None else found.differences(made_with)
@@ -123,7 +126,7 @@ def create_study(
             safe="Nothing was written.",
             next_step="Give another --study.",
         )
-    return study, False
+    return study
 
 
 def open_study(storage: str, name: str) -> optuna.Study:
@@ -154,13 +157,9 @@ def hold(folder: Path, name: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.pid"
+    lock = FileLock(folder / f"{name}.lock")
     try:
-        with FileLock(folder / f"{name}.lock", timeout=0):
-            holder.write_text(str(os.getpid()))
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
+        lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text() if holder.exists() else "unknown"
         raise BusyError(
@@ -168,3 +167,9 @@ def hold(folder: Path, name: str) -> Iterator[None]:
             safe="It goes on.",
             next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
         ) from None
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -91,11 +91,13 @@ class Supervisor:
                 self._tell_listener(self._handle(event) if event else "", finished_before)
         finally:
             # What still runs now was cut off by a second Ctrl-C or by a lost storage.
-            for running in self._running.values():
-                self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
             result = self._result()
-            self._log_best_models()
-            self.tracker.close_study(self._parent, summarise(self.study, result.stopped))
+            try:
+                for running in self._running.values():
+                    self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
+                self._log_best_models()
+            finally:
+                self.tracker.close_study(self._parent, summarise(self.study, result.stopped))
         return result
 
     @property
@@ -110,12 +112,16 @@ class Supervisor:
         for trial in trials:
             if ledger.read_run(trial) in still_open:
                 self._project(trial)
+        # Cut off between its run and its ledger: nobody else can be writing, the study is locked.
+        for run in still_open - {ledger.read_run(trial) for trial in trials}:
+            self.tracker.close_trial(run, TrialOutcome(state="interrupted"))
 
     def _fill(self) -> bool:
         """Give every free worker a trial; False when nothing runs and nothing more is wanted."""
         while len(self._running) < self.executor.slots and self._wants_more():
             if self._unfinished:
                 again = self._unfinished.pop(0)
+                self._seed_sampler(again.number)  # it may have been cut off while it drew
                 trial = optuna.Trial(self.study, again._trial_id)
                 self._begin(trial, frozenset(again.intermediate_values))
             else:
@@ -144,10 +150,13 @@ class Supervisor:
     def _ask(self) -> optuna.Trial:
         waiting = self._waiting()  # queued trials come first: the baseline, the points of a grid
         number = waiting[0].number if waiting else len(self.study.get_trials(deepcopy=False))
+        self._seed_sampler(number)
+        return self.study.ask()
+
+    def _seed_sampler(self, number: int) -> None:
         self.study.sampler = make_sampler(
             self.config.sampler, seed=self.config.seed, trial=number, fixed=self.config.set
         )
-        return self.study.ask()
 
     def _begin(self, trial: optuna.Trial, reported: frozenset[int]) -> None:
         number, attributes = trial.number, trial.user_attrs
@@ -276,12 +285,15 @@ class Supervisor:
     def _result(self) -> SweepResult:
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         enough = self._finished >= self.config.trials
+        stopped = "" if enough else self._why_stop() or "interrupted"
+        if enough and len(failed) == self._finished:
+            stopped = f"all {len(failed)} trials failed"
         return SweepResult(
             study=self.study.study_name,
             finished=self._finished,
             best=next(iter(ledger.rank(self.study)), None),
             reasons=dict(Counter(map(ledger.read_reason, failed))),
-            stopped="" if enough else self._why_stop() or "interrupted",
+            stopped=stopped,
             signal=0 if enough else self.stop.exit_code,
         )
 

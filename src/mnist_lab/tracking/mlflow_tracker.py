@@ -225,10 +225,17 @@ def _source_tags() -> dict[str, str]:
     tags = {
         "mlflow.source.name": "mnist-lab",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": getuser(),
+        "mlflow.user": _user(),
     }
     commit = git_commit()
     return {**tags, "mlflow.source.git.commit": commit} if commit else tags
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
 
 
 def _dataset_inputs(dataset: Dataset) -> list[DatasetInput]:

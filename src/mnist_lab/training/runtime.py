@@ -31,6 +31,8 @@ class Runtime:
 def environment(runtime: Runtime) -> dict[str, str]:
     """The environment variables that make this process see its share only."""
     return {
+        # Counted as nvidia-smi counts them; CUDA's own order is by speed.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "-1" if runtime.gpu is None else runtime.gpu,
         "OMP_NUM_THREADS": str(runtime.threads),
         "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow"),
@@ -52,7 +54,13 @@ def _configure_tensorflow(runtime: Runtime) -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    for gpu in tf.config.list_physical_devices("GPU"):
+    gpus = tf.config.list_physical_devices("GPU")
+    if runtime.gpu is not None and not gpus:
+        raise RuntimeError(
+            f"GPU {runtime.gpu} was asked for, but this TensorFlow sees none: "
+            "install 'mnist-lab[gpu]', or add --device cpu"
+        )
+    for gpu in gpus:
         if runtime.gpu_memory_mb is None:
             tf.config.experimental.set_memory_growth(gpu, enable=True)
         else:
