@@ -16,7 +16,7 @@ ROOMS = {
     "errors": set(),
     "settings": {"pydantic", "pydantic_settings"},
     "data": {"numpy"},
-    "spaces": {"optuna", "keras", "keras_tuner"},
+    "spaces": {"optuna", "keras", "keras_tuner", "numpy"},
     "training": {"numpy", "keras", "tensorflow"},
     "evaluation": {"numpy", "sklearn", "matplotlib"},
     "execution": {"keras"},

@@ -47,7 +47,7 @@ class UnknownNameError(UsageError):
         self, kind: str, name: str, choices: Iterable[str], *, next_step: str = ""
     ) -> None:
         self.choices = tuple(choices)
-        near = difflib.get_close_matches(name, self.choices, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, self.choices, n=1, cutoff=0.3)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(self.choices) or "none"
         super().__init__(f"There is no {kind} {name!r}.{hint} Known: {known}.", next_step=next_step)

@@ -93,7 +93,7 @@ def test_a_space_as_json_comes_back_whole(lab):
 def test_checking_a_space_builds_its_corners(lab):
     code, out, _ = lab("spaces", "fnn", "--check")
     assert code == 0
-    assert "Every corner builds. Keras parameters: baseline 717,210" in out
+    assert "Every corner builds, the baseline trains. Keras parameters: baseline 717,210" in out
 
 
 def test_an_unknown_space_is_one_line_with_the_nearest_name(lab):
@@ -111,6 +111,7 @@ def test_a_wrong_option_is_a_usage_error(lab):
     code, _, err = lab("sweep", "cnn", "--trails", "3")
     assert code == 64
     assert "--trails" in err
+    assert "See: mnist-lab sweep --help" in err
 
 
 def test_an_unexpected_error_says_how_to_see_more(lab, monkeypatch):
@@ -192,6 +193,7 @@ def test_a_parameter_is_set_from_the_command_line(lab, small_file, fake_training
     assert code == 0
     row = json.loads(lab("leaderboard", "one", "--json")[1])[0]
     assert row["params"]["dropout"] == 0.25
+    assert row["baseline"] is False
 
 
 @pytest.mark.parametrize("word", ["dropout", "dropout=lots", "dropuot=0.5", "dropout=7"])
@@ -238,6 +240,7 @@ def registered(monkeypatch):
     fields = {
         "name": "mnist-cnn", "study": "s", "trial": 3, "val_accuracy": 0.99, "forced": False,
         "champion_accuracy": 0.98, "champion_version": 1, "version": 2, "test": test,
+        "already": False,
     }  # fmt: skip
     rows = [
         VersionRow(
@@ -276,6 +279,13 @@ def test_a_refused_promotion_says_both_accuracies_and_exits_with_one(lab, regist
     assert "99.00%" in out
     assert "99.50%. Nothing was written." in out
     assert json.loads(lab("promote", "s", "--json")[1])["promoted"] is False
+
+
+def test_a_champion_is_not_promoted_over_itself(lab, registered):
+    registered(version=None, test=None, already=True)
+    code, out, _ = lab("promote", "s")
+    assert code == 1
+    assert "Nothing to do: trial 3 of s is mnist-cnn@champion (version 1) already." in out
 
 
 def test_models_are_listed_with_alias_and_accuracies(lab, registered):
@@ -324,6 +334,7 @@ def test_a_sweep_that_failed_prints_its_reasons(lab, small_file, monkeypatch):
     assert code == 1
     assert "2 failed: diverged" in out
     assert "2 trials in a row failed" in err
+    assert "mend the cause" in err
 
 
 def progress(**changes):
@@ -422,7 +433,7 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     promoted = type_in("promote", "first")
     assert "tiny-cnn@champion is now version 1" in promoted
     assert "120 sealed images (opening 1" in promoted
-    assert "Not promoted" in type_in("promote", "first", code=1)
+    assert "Nothing to do: trial" in type_in("promote", "first", code=1)
     opened = json.loads(type_in("evaluate", "tiny-cnn@champion", "--json"))
     assert (opened["openings"], opened["samples"]) == (2, 120)
     rows = json.loads(type_in("models", "--json"))

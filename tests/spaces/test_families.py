@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from mnist_lab.spaces import get_space, list_spaces
+from mnist_lab.errors import ConfigurationError
+from mnist_lab.spaces import get_space, list_spaces, search_space
 from mnist_lab.spaces.check import check_corners, corners
 from mnist_lab.spaces.layers import normalised_input
 
@@ -146,3 +147,22 @@ def test_batch_normalisation_replaces_the_bias():
     assert not any(
         layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
     )
+
+
+@pytest.mark.parametrize(
+    ("third", "message"), [({"loss_weights": ["accuracy"]}, "cannot train"), ({}, "not loss and")]
+)
+def test_a_model_that_builds_but_is_compiled_wrongly_does_not_pass_the_check(
+    third, message, monkeypatch
+):
+    def build(params, input_shape, classes):
+        layers = [keras.Input(input_shape, dtype="uint8"), keras.layers.Rescaling(1 / 255)]
+        head = [keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")]
+        model = keras.Sequential([*layers, *head])
+        model.compile(optimizer="adam", loss="categorical_crossentropy", **third)
+        return model
+
+    space = search_space(name="x", version=1, description="", distributions={}, defaults={})(build)
+    monkeypatch.setattr("mnist_lab.spaces.check.load_space", lambda _: space)
+    with pytest.raises(ConfigurationError, match=message):
+        check_corners(space)

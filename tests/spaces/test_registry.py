@@ -28,7 +28,7 @@ def wide(params, input_shape, classes):
         keras.layers.Dense(params["units"], activation="relu"),
         keras.layers.Dense(classes, activation="softmax"),
     ])
-    model.compile("adam", "categorical_crossentropy", ["accuracy"])
+    model.compile("adam", loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
 not_a_space = 3

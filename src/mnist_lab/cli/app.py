@@ -63,7 +63,11 @@ def main() -> None:
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:  # Typer's own: a wrong option, a missing argument
-            _say(f"{usage()} See: mnist-lab --help", debug=debug)
+            context = getattr(error, "ctx", None)
+            command = (
+                f"mnist-lab {context.info_name}" if context and context.parent else "mnist-lab"
+            )
+            _say(f"{usage()} See: {command} --help", debug=debug)
             sys.exit(EXIT_USAGE)
         hint = "" if debug else " Add --debug for the traceback."
         _say(f"Unexpected {type(error).__name__}: {error}.{hint}", debug=debug)

@@ -128,6 +128,10 @@ def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialM
 def _print_promotion(promotion: Promotion) -> None:
     which = f"trial {promotion.trial} of {promotion.study}"
     accuracy = percent(promotion.val_accuracy)
+    if promotion.already:
+        version = f"{promotion.name}@champion (version {promotion.champion_version})"
+        typer.echo(f"Nothing to do: {which} is {version} already.")
+        return
     if not promotion.promoted:
         typer.echo(
             f"Not promoted: {which} has validation accuracy {accuracy}, and "

@@ -26,7 +26,13 @@ def watch() -> Iterator[Callable[[Progress], None]]:
         return
     waiting = Text("starting workers (importing TensorFlow takes about 10 s) …", style="dim")
     with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
-        yield lambda progress: live.update(render(progress))
+
+        def tell(progress: Progress) -> None:
+            if " failed: " in progress.news:  # the reason must outlive the live view
+                live.console.print(progress.news, style="red", markup=False)
+            live.update(render(progress))
+
+        yield tell
 
 
 def plain_listener(console: Console) -> Callable[[Progress], None]:

@@ -26,7 +26,8 @@ def spaces(
         str | None, typer.Option(metavar="FILE.py:NAME", help="Show the space in a file.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Build every corner and count parameters (takes Keras).")
+        bool,
+        typer.Option("--check", help="Build every corner, train one step (takes Keras)."),
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -58,14 +59,17 @@ def spaces(
     _print_space(space)
     if counts is not None:
         typer.echo(
-            f"Every corner builds. Keras parameters: baseline {counts['baseline']:,}, "
-            f"corners {counts['least']:,} to {counts['most']:,} ({counts['corners']} of them)."
+            "Every corner builds, the baseline trains. Keras parameters: "
+            f"baseline {counts['baseline']:,}, corners {counts['least']:,} to {counts['most']:,} ({counts['corners']} of them)."
         )
 
 
 def _check(space: SearchSpace) -> dict[str, int]:
+    from mnist_lab.execution.resources import usable_cores
     from mnist_lab.spaces.check import check_corners
+    from mnist_lab.training import Runtime, configure
 
+    configure(Runtime(threads=usable_cores()))
     return check_corners(space)
 
 

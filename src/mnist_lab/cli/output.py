@@ -30,11 +30,15 @@ def print_table(rows: Sequence[Any], columns: Sequence[Column], *, title: str = 
         table.add_column(name)
     for row in rows:
         table.add_row(*(text(row) for _, text in columns))
-    # A fixed width where nobody looks, so that a pipe does not wrap what it passes on.
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # Where nobody looks, a fixed width, so that a pipe does not wrap what it passes on.
+    pipe = Console(width=200)
+    with pipe.capture() as captured:
+        pipe.print(table)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def percent(value: float | None) -> str:

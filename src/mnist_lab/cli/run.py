@@ -203,7 +203,7 @@ def _print_result(
     if not result.stopped and rows:
         typer.echo("")
         typer.echo("Look closer:   mnist-lab ui")
-        typer.echo(f"All trials:    mnist-lab leaderboard {result.study}")
+        typer.echo(f"Leaderboard:   mnist-lab leaderboard {result.study}")
         typer.echo(f"Promote it:    mnist-lab promote {result.study}")
 
 
@@ -215,6 +215,7 @@ def _exit_as(result: SweepResult) -> None:
     if result.signal:
         raise InterruptedSweep("Interrupted.", safe=kept, next_step=again, exit_code=result.signal)
     if "failed" in result.stopped:
-        raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=again)
+        mend = "Failed trials count: mend the cause, then raise --trials or give another --study."
+        raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=mend)
     if result.stopped:
         typer.echo(f"Stopped: {result.stopped}. {kept} {again}", err=True)

@@ -21,7 +21,8 @@ from mnist_lab.tracking.mlflow_tracker import TAG
 class Promotion:
     """What was decided. ``version`` is None when nothing was done; accuracies in [0, 1].
 
-    ``test`` is None when nothing was done, or when the version had been scored before.
+    ``test`` is None when nothing was done, or when the version had been scored before; ``already``
+    says that this trial is the champion.
     ``champion_accuracy`` is the former champion's on the validation images, None if there was none.
     """
 
@@ -34,6 +35,7 @@ class Promotion:
     version: int | None
     test: TestResult | None
     forced: bool
+    already: bool
 
     @property
     def promoted(self) -> bool:
@@ -68,7 +70,8 @@ def promote(
     better = bar is None or best.value > bar
     version, test = None, None
     run = ledger.read_run(best)
-    if (better or force) and (champion is None or champion.run_id != run):
+    already = champion is not None and champion.run_id == run
+    if (better or force) and not already:
         model = find_trial_model(client, run)
         registered = _register(client, name, model, made_with, best.value)
         if f"{TAG}test_accuracy" not in registered.tags:  # else it was cut off, or is back again
@@ -85,6 +88,7 @@ def promote(
         version=version,
         test=test,
         forced=force and not better,
+        already=already,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -15,6 +17,9 @@ from mnist_lab.data import CLASSES, IMAGE_SHAPE
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.spaces.space import ParamValue, SearchSpace
+
+if TYPE_CHECKING:
+    import keras
 
 
 def corners(space: SearchSpace) -> Iterator[dict[str, ParamValue]]:
@@ -53,7 +58,7 @@ def check_corners(space: SearchSpace) -> dict[str, int]:
     import keras
 
     space = load_space(space.reference)  # with the constraints of a file, which are code
-    counts = []
+    counts: list[int] = []
     for point in corners(space):
         if space.broken_constraint(point):
             continue
@@ -65,6 +70,8 @@ def check_corners(space: SearchSpace) -> dict[str, int]:
             ) from error
         if model.output_shape != (None, CLASSES):
             raise ConfigurationError(f"{space.id} builds {model.output_shape} from {point}.")
+        if not counts:
+            _train_one_step(space, model)
         counts.append(int(model.count_params()))
         keras.utils.clear_session(free_memory=False)
     if space.baseline_size not in (None, counts[0]):
@@ -77,6 +84,23 @@ def check_corners(space: SearchSpace) -> dict[str, int]:
         "least": min(counts),
         "most": max(counts),
     }
+
+
+def _train_one_step(space: SearchSpace, model: keras.Model) -> None:
+    """A model that builds may still be compiled wrongly: loss, metrics and labels meet here."""
+    images = np.zeros((CLASSES, *IMAGE_SHAPE), np.uint8)
+    try:
+        logs = model.train_on_batch(images, np.eye(CLASSES, dtype=np.float32), return_dict=True)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{space.id} builds, but cannot train: {type(error).__name__}: {error}",
+            next_step="Check the arguments of model.compile.",
+        ) from error
+    if not {"loss", "accuracy"} <= set(logs):
+        raise ConfigurationError(
+            f"{space.id} trains, but reports {sorted(logs)}, not loss and accuracy.",
+            next_step="Compile it with metrics=['accuracy'].",
+        )
 
 
 def _enabling(space: SearchSpace, name: str) -> dict[str, ParamValue]:

@@ -66,7 +66,7 @@ def launch(
         study = create_study(
             connect(settings.storage), name, fingerprint(config, space, dataset), pruner=pruner
         )
-        _queue(study, points)
+        _queue(study, points, baseline=baseline == space.baseline)
         missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
         executor = _make_executor(runtimes[: max(1, missing)], settings, dataset, work, trainer)
         with answer_signals() as stop:
@@ -94,11 +94,14 @@ def launch(
                 executor.close()
 
 
-def _queue(study: optuna.Study, points: Sequence[Params]) -> None:
-    """Queue the baseline, and a grid's points, as the study's first trials; once, even if cut off."""
+def _queue(study: optuna.Study, points: Sequence[Params], *, baseline: bool) -> None:
+    """Queue the study's first trials, once, even if cut off: one point, and those of a grid.
+
+    ``baseline`` says that the first is the space's own, not one with parameters set otherwise.
+    """
     for number in range(len(study.get_trials(deepcopy=False)), len(points)):
-        baseline = {"baseline": True} if number == 0 else None
-        study.enqueue_trial(dict(points[number]), user_attrs=baseline)
+        mark = {"baseline": True} if baseline and number == 0 else None
+        study.enqueue_trial(dict(points[number]), user_attrs=mark)
 
 
 def _make_executor(
