@@ -60,7 +60,8 @@ def spaces(
     if counts is not None:
         typer.echo(
             "Every corner builds, the baseline trains. Keras parameters: "
-            f"baseline {counts['baseline']:,}, corners {counts['least']:,} to {counts['most']:,} ({counts['corners']} of them)."
+            f"baseline {counts['baseline']:,}, corners {counts['least']:,} to {counts['most']:,} "
+            f"({counts['corners']} of them)."
         )
 
 
