@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import signal
 import time
 from collections import Counter, deque
@@ -118,7 +119,7 @@ class LocalExecutor:
     def _require_workers(self) -> None:
         if not self._workers:
             raise ServiceError(
-                f"No worker process stays alive. One said: {last_line(self._specs[0].log)}",
+                f"No worker process stays alive. One said: {last_error(self._specs[0].log)}",
                 safe="Finished trials are in the study.",
                 next_step=f"See all of them: {self._specs[0].log}",
             )
@@ -178,7 +179,8 @@ def describe_exit(code: int | None) -> str:
     return f"exited with {code}"
 
 
-def last_line(log: Path) -> str:
-    """The last line of a worker's log, which is an exception's message; empty without a log."""
+def last_error(log: Path) -> str:
+    """The last exception's message in a worker's log, else its last line; empty without a log."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else ""
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return next(reversed(errors or lines), "")

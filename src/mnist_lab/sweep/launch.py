@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -45,63 +47,63 @@ def launch(
         MnistLabError: whatever is wrong with the config, before anything is trained.
     """
     space = get_space(config.space)
-    baseline = space.point(config.set)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     name = study_name(config, space, dataset)
+    points = _first_points(config, space)
     pruner = make_pruner(config.pruner, epochs=config.epochs)
-    make_sampler(
-        config.sampler, seed=config.seed, trial=0, fixed=config.set
-    )  # a wrong name fails now
-    points = [baseline]
-    if config.sampler == "grid":
-        points += list(grid_points(space, config.grid, config.set))
-    work = settings.work / name
-    runtimes = plan_workers(
-        workers=config.workers,
-        device=config.device,
-        workers_per_gpu=config.workers_per_gpu,
-        at_most=config.trials,
-    )
+    # A sampler or device that is not there is refused now, before there is a study.
+    make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)
+    _plan(config, at_most=config.trials)
     with hold(settings.work, name):
         study = create_study(
             connect(settings.storage), name, fingerprint(config, space, dataset), pruner=pruner
         )
-        _queue(study, points, baseline=baseline == space.baseline)
+        _queue(study, points, space)
         missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-        executor = _make_executor(runtimes[: max(1, missing)], settings, dataset, work, trainer)
-        with answer_signals() as stop:
-            try:
-                if missing > 0:
-                    executor.start()
-                # The data set is drawn once a study, not again when it is resumed.
-                draw_in = None if study.user_attrs.get("run") else work
-                record = _make_record(config, space, dataset, name, draw_in)
-                tracker = (
-                    make_tracker(record) if make_tracker else _mlflow_tracker(settings, record)
-                )
-                return Supervisor(
-                    config=config,
-                    study=study,
-                    space=space,
-                    record=record,
-                    executor=executor,
-                    tracker=tracker,
-                    files=TrialFiles(work),
-                    stop=stop,
-                    listener=listener,
-                ).run()
-            finally:
-                executor.close()
+        work = settings.work / name
+        runtimes = _plan(config, at_most=missing)
+        executor = _make_executor(runtimes, settings, dataset, work, trainer)
+        with answer_signals() as stop, closing(executor):
+            if missing > 0:
+                executor.start()
+            # The data set is drawn once a study, not again when it is resumed.
+            draw_in = None if study.user_attrs.get("run") else work
+            record = _make_record(config, space, dataset, name, draw_in)
+            return Supervisor(
+                config=config,
+                study=study,
+                space=space,
+                record=record,
+                executor=executor,
+                tracker=(make_tracker or partial(_mlflow_tracker, settings))(record),
+                files=TrialFiles(work),
+                stop=stop,
+                listener=listener,
+            ).run()
 
 
-def _queue(study: optuna.Study, points: Sequence[Params], *, baseline: bool) -> None:
-    """Queue the study's first trials, once, even if cut off: one point, and those of a grid.
+def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
+    return plan_workers(
+        workers=config.workers,
+        device=config.device,
+        workers_per_gpu=config.workers_per_gpu,
+        at_most=at_most,
+    )
 
-    ``baseline`` says that the first is the space's own, not one with parameters set otherwise.
-    """
-    for number in range(len(study.get_trials(deepcopy=False)), len(points)):
-        mark = {"baseline": True} if baseline and number == 0 else None
-        study.enqueue_trial(dict(points[number]), user_attrs=mark)
+
+def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
+    """The baseline, changed by ``config.set``, and a grid's points if one was asked for."""
+    points: list[Params] = [space.point(config.set)]
+    if config.sampler == "grid":
+        points += grid_points(space, config.grid, config.set)
+    return points
+
+
+def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) -> None:
+    """Queue ``points`` as the study's first trials: once, even if it is cut off in between."""
+    for point in points[len(study.get_trials(deepcopy=False)) :]:
+        baseline = {"baseline": True} if point == space.baseline else None
+        study.enqueue_trial(dict(point), user_attrs=baseline)
 
 
 def _make_executor(
