@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import json
 import math
 import os
 import signal
 import time
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from mnist_lab.execution import (
+    Decision,
     EpochFinished,
     Event,
     TrialFailed,
     TrialFinished,
     TrialJob,
+    TrialPaused,
     TrialStarted,
 )
-from mnist_lab.training import EpochMetrics
+from mnist_lab.tracking import (
+    ModelRecord,
+    SplitFacts,
+    StudyRecord,
+    StudySummary,
+    TrialOutcome,
+    TrialRecord,
+)
+from mnist_lab.training import Checkpoint, Checkpoints, EpochMetrics
 
 
 def score(params, epoch):
@@ -56,6 +71,57 @@ def finished(trial, best_epoch, value, *, stopped=False):
     )
 
 
+def study_record(**changes):
+    fields = {
+        "id": "0123",
+        "name": "s",
+        "family": "fnn",
+        "space": "fnn-v1",
+        "dataset": "tiny",
+        "dataset_digest": "d" * 64,
+        "splits": {
+            "train": SplitFacts(images=600, sha256="a" * 64),
+            "validation": SplitFacts(images=120, sha256="b" * 64),
+        },
+        "settings": {"sampler": "tpe", "epochs": "3"},
+    }
+    return StudyRecord(**{**fields, **changes})
+
+
+def trial_record(trial=0, **changes):
+    fields = {
+        "trial": trial,
+        "attempt": 1,
+        "params": {"units_1": 32, "activation": "relu", "dropout": 0.1},
+        "seed": 11,
+        "baseline": trial == 0,
+        "began": 1000.0,
+    }
+    return TrialRecord(**{**fields, **changes})
+
+
+def outcome(state="complete", **changes):
+    return TrialOutcome(**{"state": state, "ended": 2000.0, **changes})
+
+
+def model_record(file, **changes):
+    fields = {
+        "study": "s",
+        "trial": 0,
+        "file": file,
+        "ended": 2000.0,
+        "best_epoch": 1,
+        "scalars": {"best_val_accuracy": 0.5},
+        "params": {"x": 1},
+    }
+    return ModelRecord(**{**fields, **changes})
+
+
+def summary(state="complete", **changes):
+    fields = {"metrics": {}, "tags": {}, "note": "n", "importances": {}}
+    return StudySummary(**{"state": state, "ended": 3000.0, **fields, **changes})
+
+
 def write_files(folder):
     figures = Path(folder) / "artifacts" / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -63,8 +129,49 @@ def write_files(folder):
     (Path(folder) / "model.keras").write_bytes(b"keras")
 
 
+def misbehave(job: TrialJob, point: str, epoch: int) -> None:
+    """Do what the environment variable FAULTS says for this trial, point and epoch.
+
+    It is a JSON list of ``{"trial", "point", "epoch", "what", "times"}``; ``times`` (default 1) is
+    counted in the study's folder, which outlives the worker.
+    """
+    for index, fault in enumerate(json.loads(os.environ.get("FAULTS", "[]"))):
+        here = (job.trial, point, epoch)
+        if here != (fault["trial"], fault.get("point", "epoch"), fault.get("epoch", 1)):
+            continue
+        counter = Path(job.folder).parent / f"fault-{index}"
+        done = int(counter.read_text()) if counter.exists() else 0
+        if done >= fault.get("times", 1):
+            continue
+        counter.write_text(str(done + 1))
+        MISCHIEF[fault["what"]]()
+
+
+def _fill_the_disk():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _eat_memory():
+    _kept.append(np.ones(60 * 2**20))  # 480 MiB of doubles
+    time.sleep(60)
+
+
+_kept: list = []
+MISCHIEF = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "kill the supervisor": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "hang": lambda: time.sleep(600),
+    "fill the disk": _fill_the_disk,
+    "eat memory": _eat_memory,
+}
+
+
 def run_trial(job: TrialJob, dataset, go_on):
-    """A trainer for real worker processes; ``behaviour`` makes it misbehave."""
+    """A trainer for real worker processes, with real checkpoints.
+
+    The parameter ``behaviour`` and the variable FAULTS make it misbehave.
+    """
     behaviour = job.params.get("behaviour", "fine")
     if behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -76,85 +183,201 @@ def run_trial(job: TrialJob, dataset, go_on):
         return TrialFailed(
             trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1"
         )
-    epoch = 0
-    for epoch in range(1, job.epochs + 1):
-        time.sleep(float(job.params.get("epoch_seconds", 0.0)))
-        if not go_on(epoch_metrics(epoch, score(job.params, epoch))):
-            break
+    try:
+        epochs = _train(job, go_on)
+        misbehave(job, "end", len(epochs))
+    except OSError as error:
+        return TrialFailed(trial=job.trial, reason="disk_full", detail=f"{job.folder}: {error}")
     write_files(job.folder)
-    return finished(job.trial, epoch, score(job.params, epoch), stopped=epoch < job.epochs)
+    best = epochs[-1]
+    return finished(job.trial, best.epoch, best.val_accuracy, stopped=best.epoch < job.epochs)
+
+
+def _train(job, go_on):
+    checkpoints = Checkpoints(Path(job.folder) / "checkpoints", job.identity)
+    found = checkpoints.load()
+    epochs = [EpochMetrics(**each) for each in found.state["epochs"]] if found else []
+    misbehave(job, "start", len(epochs))
+    asked = go_on(tuple(epochs)) if epochs else True
+    while asked and len(epochs) < job.epochs:
+        epoch = len(epochs) + 1
+        misbehave(job, "epoch", epoch)
+        time.sleep(float(job.params.get("epoch_seconds", os.environ.get("EPOCH_SECONDS", "0"))))
+        epochs.append(epoch_metrics(epoch, score(job.params, epoch)))
+        state = {"epochs": [asdict(each) for each in epochs]}
+        checkpoints.save(Checkpoint(epoch=epoch, arrays={"a": np.arange(epoch)}, state=state))
+        misbehave(job, "checkpoint", epoch)
+        asked = go_on(tuple(epochs))
+    return epochs
 
 
 def run_slow_trial(job: TrialJob, dataset, go_on):
     """As ``run_trial``, with epochs long enough for a test to interrupt it."""
-    return run_trial(
-        TrialJob(**{**vars(job), "params": {**job.params, "epoch_seconds": 0.25}}), dataset, go_on
-    )
+    os.environ["EPOCH_SECONDS"] = "0.25"
+    return run_trial(job, dataset, go_on)
 
 
 class FakeExecutor:
-    """Runs jobs in the caller's own thread, one epoch at each call of ``next_event``."""
+    """Runs jobs in the caller's own thread, one epoch at each call of ``next_event``.
 
-    def __init__(self, slots=1, *, results=None, on_epoch=None):
+    ``results`` are ends by trial number, each used once if it is a list; ``checkpoints`` what a
+    trial's folder would hold, by number, kept between executors when it is given.
+    """
+
+    def __init__(self, slots=1, *, results=None, on_epoch=None, checkpoints=None):
         self.slots = slots
         self.jobs: list[TrialJob] = []
+        self.killed: list[TrialFailed] = []
         self.results = results or {}
         self.on_epoch = on_epoch or (lambda trial, epoch: None)
+        self.checkpoints = {} if checkpoints is None else checkpoints
         self._events: deque[Event] = deque()
-        self._epoch: dict[int, int] = {}
+        self._active: dict[int, TrialJob] = {}
 
     def start(self):
         pass
 
     def submit(self, job):
-        assert len(self._epoch) < self.slots
+        assert len(self._active) < self.slots
         self.jobs.append(job)
-        self._epoch[job.trial] = 0
+        self._active[job.trial] = job
         self._events.append(TrialStarted(trial=job.trial, worker=0))
-        if isinstance(self.results.get(job.trial), TrialFailed):
-            self._end(job, self.results[job.trial])
+        result = self._result(job.trial, TrialFailed)
+        if result is not None:
+            self._end(result)
+        elif self.checkpoints.get(job.trial):
+            self._announce(job.trial)
         else:
             self._next_epoch(job)
 
     def next_event(self, timeout):
         return self._events.popleft() if self._events else None
 
-    def decide(self, trial, *, go_on):
-        job = next(job for job in reversed(self.jobs) if job.trial == trial)
-        done = self._epoch[trial]
-        if go_on and done < job.epochs:
+    def decide(self, trial, decision):
+        if trial not in self._active:
+            return  # killed meanwhile
+        job = self._active[trial]
+        done = len(self.checkpoints[trial])
+        if decision is Decision.PAUSE:
+            self._end(TrialPaused(trial=trial))
+            return
+        if decision is Decision.GO_ON and done < job.epochs:
             self._next_epoch(job)
             return
         write_files(job.folder)
         value = score(job.params, done)
-        result = self.results.get(trial) or finished(trial, done, value, stopped=done < job.epochs)
-        self._end(job, result)
+        stopped = done < job.epochs
+        result = self._result(trial, TrialFinished)
+        self._end(result or finished(trial, done, value, stopped=stopped))
+
+    def kill(self, why):
+        if why.trial in self._active:  # else its end is among the events already
+            self.killed.append(why)
+            self._end(why)
 
     def close(self):
         pass
 
+    def _result(self, trial, kind):
+        result = self.results.get(trial)
+        if isinstance(result, list):
+            return result.pop(0) if result and isinstance(result[0], kind) else None
+        return result if isinstance(result, kind) else None
+
     def _next_epoch(self, job):
-        self._epoch[job.trial] += 1
-        epoch = self._epoch[job.trial]
+        done = self.checkpoints.setdefault(job.trial, [])
+        epoch = len(done) + 1
+        done.append(epoch_metrics(epoch, score(job.params, epoch)))
         self.on_epoch(job.trial, epoch)
-        metrics = epoch_metrics(epoch, score(job.params, epoch))
-        self._events.append(EpochFinished(trial=job.trial, metrics=metrics))
+        self._announce(job.trial)
 
-    def _end(self, job, result):
-        del self._epoch[job.trial]
+    def _announce(self, trial):
+        epochs = tuple(self.checkpoints[trial])
+        self._events.append(EpochFinished(trial=trial, epochs=epochs))
+
+    def _end(self, result):
+        del self._active[result.trial]
         self._events.append(result)
-
-
-UNLUCKY = 2
-
-
-def run_unlucky_trial(job: TrialJob, dataset, go_on):
-    """As ``run_trial``, but the worker of trial ``UNLUCKY`` dies."""
-    if job.trial == UNLUCKY:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return run_trial(job, dataset, go_on)
 
 
 def run_failing_trial(job: TrialJob, dataset, go_on):
     """Every trial diverges."""
     return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")
+
+
+class Memory:
+    """A tracker that remembers what it is told; ``open`` are the runs not closed yet.
+
+    ``fault`` is called before every call with its name, and may raise: then nothing is done.
+    ``lost`` is called after it: what it raises is an answer lost on its way.
+    """
+
+    def __init__(self, fault=lambda _: None, lost=lambda _: None):
+        self.fault, self.lost = fault, lost
+        self.open: dict[str, int] = {}
+        self.runs: dict[int, str] = {}
+        self.states: dict[int, str] = {}
+        self.records: dict[int, list] = {}
+        self.closed: list = []
+        self.epochs: dict[str, dict] = {}
+        self.models: list[int] = []
+        self.summaries: list = []
+        self.artifacts: list = []
+        self.calls: list[str] = []
+
+    def _call(self, name, work):
+        self.fault(name)
+        result = work()
+        self.calls.append(name)
+        self.lost(name)
+        return result
+
+    def open_study(self, study, figures=None):
+        return self._call("open_study", lambda: "parent")
+
+    def find_study(self, study):
+        return self._call("find_study", lambda: "parent" if "open_study" in self.calls else None)
+
+    def find_trials(self, study_run):
+        return self._call("find_trials", lambda: dict(self.states))
+
+    def open_trial(self, study, study_run, trial):
+        def work():
+            run = self.runs.setdefault(trial.trial, f"run-{trial.trial}")
+            self.records.setdefault(trial.trial, []).append(trial)
+            if trial.outcome is None:
+                self.open[run] = trial.trial
+                self.states[trial.trial] = "running"
+            return run
+
+        return self._call("open_trial", work)
+
+    def log_epochs(self, run, epochs):
+        def work():
+            for epoch in epochs:
+                # One row a step and timestamp, as MLflow has it.
+                self.epochs.setdefault(run, {})[epoch.epoch, epoch.timestamp] = epoch
+
+        self._call("log_epochs", work)
+
+    def close_trial(self, run, outcome):
+        def work():
+            self.open.pop(run, None)
+            number = next(number for number, each in self.runs.items() if each == run)
+            self.states[number] = outcome.state
+            self.closed.append((run, outcome))
+            found = outcome.artifacts and sorted(p.name for p in outcome.artifacts.rglob("*.png"))
+            self.artifacts.append(found)
+
+        self._call("close_trial", work)
+
+    def log_model(self, run, model):
+        def work():
+            assert model.file.exists()
+            self.models.append(model.trial)
+            return f"m-{model.trial}"
+
+        return self._call("log_model", work)
+
+    def close_study(self, run, summary):
+        self._call("close_study", lambda: self.summaries.append(summary))

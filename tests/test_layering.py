@@ -19,11 +19,12 @@ ROOMS = {
     "spaces": {"optuna", "keras", "keras_tuner", "numpy"},
     "training": {"numpy", "keras", "tensorflow"},
     "evaluation": {"numpy", "sklearn", "matplotlib"},
-    "execution": {"keras"},
-    "tracking": {"mlflow", "numpy", "filelock"},
-    "sweep": {"optuna", "numpy", "pydantic", "filelock"},
+    "execution": {"keras", "psutil"},
+    "tracking": {"mlflow", "numpy", "filelock", "sqlalchemy", "alembic"},
+    "sweep": {"optuna", "numpy", "pydantic", "filelock", "sqlalchemy"},
     "report": {"optuna", "rich"},
     "registry": {"mlflow", "keras"},
+    "doctor": {"mlflow", "optuna", "packaging"},
     "cli": {"typer", "rich", "numpy", "mlflow"},
 }
 ORDER = list(ROOMS)

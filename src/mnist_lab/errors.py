@@ -10,6 +10,7 @@ codes are those of BSD's ``sysexits.h``::
     ├── DataError                66   a data set or model file is missing or damaged
     ├── ServiceError             69   a tracking server or a database does not answer
     ├── BusyError                75   somebody else holds it now; try again later
+    ├── DiskFullError            75   no space is left where something must be written
     ├── ConfigurationError       78   a file, a study or an installation does not fit this command
     │   └── MissingExtraError    78   an optional package is not installed
     └── InterruptedSweep        130   the user stopped a sweep (143 on SIGTERM)
@@ -18,6 +19,8 @@ codes are those of BSD's ``sysexits.h``::
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -33,7 +36,10 @@ class MnistLabError(Exception):
         self.problem = problem
         self.safe = safe
         self.next_step = next_step
-        super().__init__(" ".join(part for part in (problem, safe, next_step) if part))
+        super().__init__(problem, safe, next_step)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.problem, self.safe, self.next_step) if part)
 
 
 class UsageError(MnistLabError):
@@ -69,6 +75,10 @@ class BusyError(MnistLabError):
     exit_code = 75
 
 
+class DiskFullError(MnistLabError):
+    exit_code = 75
+
+
 class ConfigurationError(MnistLabError):
     exit_code = 78
 
@@ -91,3 +101,31 @@ class InterruptedSweep(MnistLabError):
     ) -> None:
         super().__init__(problem, safe=safe, next_step=next_step)
         self.exit_code = exit_code
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What libraries that lose the number say: SQLite, HDF5, the C library.
+_FULL_WORDS = ("database or disk is full", "errno = 28", "No space left on device")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether ``error``, or what it was raised from, says that a disk or a quota is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        if any(words in str(cause) for words in _FULL_WORDS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    """``TypeName: the first line of its message``, short enough to be one line of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def masked(text: str) -> str:
+    """``text`` without the user names, passwords and tokens of the addresses in it."""
+    return re.sub(r"(\w://)[^/\s@]+@", r"\1***@", text)

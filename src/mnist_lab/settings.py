@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         return self.tracking_uri_override or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
+    def tracks_locally(self) -> bool:
+        """Whether the tracking store is a database, opened by this process, and not a server."""
+        return not self.tracking_uri.startswith("http")
+
+    @property
     def artifact_root(self) -> Path:
         """Where MLflow puts artifacts when the store is the SQLite file in ``home``."""
         return self.root / "mlruns"

@@ -10,6 +10,7 @@ import pytest
 
 from mnist_lab.errors import ServiceError
 from mnist_lab.execution import (
+    Decision,
     EpochFinished,
     LocalExecutor,
     TrialFailed,
@@ -63,14 +64,14 @@ def job(trial, tmp_path, **params):
     )
 
 
-def events_until_end(executor, trials=1, decide=lambda event: True):
+def events_until_end(executor, trials=1, decide=lambda event: Decision.GO_ON):
     events = []
     while trials:
         event = executor.next_event(30)
         assert event is not None, "no event in 30 s"
         events.append(event)
         if isinstance(event, EpochFinished):
-            executor.decide(event.trial, go_on=decide(event))
+            executor.decide(event.trial, decide(event))
         trials -= isinstance(event, TrialFinished | TrialFailed)
     return events
 
@@ -80,14 +81,16 @@ def test_a_trial_starts_reports_every_epoch_and_finishes(make_executor, tmp_path
     executor.submit(job(0, tmp_path))
     events = events_until_end(executor)
     assert isinstance(events[0], TrialStarted)
-    assert [e.metrics.epoch for e in events if isinstance(e, EpochFinished)] == [1, 2, 3]
+    assert [len(e.epochs) for e in events if isinstance(e, EpochFinished)] == [1, 2, 3]
     assert isinstance(events[-1], TrialFinished)
 
 
 def test_a_trial_stops_at_the_epoch_it_is_told_to(make_executor, tmp_path):
     executor = make_executor()
     executor.submit(job(0, tmp_path))
-    events = events_until_end(executor, decide=lambda event: event.metrics.epoch < 2)
+    events = events_until_end(
+        executor, decide=lambda event: Decision.GO_ON if len(event.epochs) < 2 else Decision.PRUNE
+    )
     assert events[-1].stopped
     assert events[-1].best_epoch == 2
 

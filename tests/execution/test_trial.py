@@ -128,7 +128,7 @@ def test_any_other_exception_fails_the_trial_and_is_in_the_log(small_dataset, tm
         raise RuntimeError("a mistake of ours")
 
     result = run_trial(make_job(tmp_path, "fnn"), small_dataset, go_on)
-    assert (result.reason, result.detail) == ("crashed", "RuntimeError: a mistake of ours")
+    assert (result.reason, result.detail) == ("error", "RuntimeError: a mistake of ours")
     assert "Traceback" in capsys.readouterr().err
 
 

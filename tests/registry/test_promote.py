@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from fakes import finished
+from fakes import finished, model_record, outcome, study_record, trial_record
 from mnist_lab import registry
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import DataError, MnistLabError, UnknownNameError, UsageError
 from mnist_lab.registry.models import find_trial_model, find_version, list_versions
 from mnist_lab.spaces import get_space
 from mnist_lab.sweep import SweepConfig, ledger
+from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.strategies import make_pruner
-from mnist_lab.sweep.study import connect, create_study, fingerprint
-from mnist_lab.tracking import ModelRecord, StudyRecord, TrialOutcome, TrialRecord
+from mnist_lab.sweep.study import create_study, fingerprint
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
 
@@ -31,37 +31,23 @@ def make_study(settings, client, small_dataset, tmp_path):
     def make(name, value, *, model=True):
         made_with = fingerprint(SweepConfig(space="fnn"), space, small_dataset)
         pruner = make_pruner("none", epochs=1)
-        study = create_study(connect(settings.storage), name, made_with, pruner=pruner)
+        study = create_study(connect(settings), name, made_with, pruner=pruner)
         tracker = MlflowTracker(client, artifact_location(settings, "e"))
-        record = StudyRecord(
-            name=name, family="fnn", space=space.id, dataset=small_dataset, settings={}
-        )
-        parent = tracker.open_study(record, None)
+        record = study_record(id=name, name=name, dataset_digest=small_dataset.digest)
+        parent = tracker.open_study(record)
         trial = study.ask()
-        run = tracker.open_trial(
-            TrialRecord(
-                study=record,
-                parent_run=parent,
-                trial=0,
-                attempt=1,
-                params={},
-                seed=0,
-                baseline=True,
-            )
-        )
-        ledger.write_start(trial, seed=0, attempt=1, run=run)
+        run = tracker.open_trial(record, parent, trial_record(params={}))
+        ledger.write_start(trial, seed=0, attempt=1)
+        ledger.write_tracked(study, ledger.Tracked(trial=0, run=run, closed=True))
         ledger.write_result(trial, finished(0, 1, value))
         study.tell(trial, value)
-        tracker.close_trial(run, TrialOutcome(state="complete"))
+        tracker.close_trial(run, outcome())
         if model:
             file = tmp_path / f"{name}.keras"
             keras.utils.set_random_seed(int(value * 1000))
             network = space.build(space.point({"units_1": 32}), (28, 28), 10)
             keras.Model(network.inputs, network.outputs).save(file)
-            tracker.log_model(
-                run,
-                ModelRecord(study=name, trial=0, file=file, best_epoch=1, scalars={}, params={}),
-            )
+            tracker.log_model(run, model_record(file, study=name, scalars={}, params={}))
         return run
 
     return make
@@ -227,7 +213,7 @@ def test_a_trial_without_a_logged_model_says_what_to_raise(make_study, promote):
 def test_a_study_without_a_complete_trial_cannot_be_promoted(settings, small_dataset, promote):
     made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
     pruner = make_pruner("none", epochs=1)
-    create_study(connect(settings.storage), "empty", made_with, pruner=pruner)
+    create_study(connect(settings), "empty", made_with, pruner=pruner)
     with pytest.raises(MnistLabError, match="no complete trial"):
         promote("empty")
 

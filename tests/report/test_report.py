@@ -6,29 +6,33 @@ import pytest
 from fakes import finished
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.report import latest_study, leaderboard, list_studies
+from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
 from mnist_lab.sweep import SweepConfig, ledger, open_study
-from mnist_lab.sweep.study import connect, create_study, fingerprint
+from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.study import create_study, fingerprint
 
 
 @pytest.fixture
-def storage(tmp_path):
-    return f"sqlite:///{tmp_path}/optuna.db"
+def settings(tmp_path):
+    return Settings(home=tmp_path)
 
 
 @pytest.fixture
-def fill(storage, small_dataset):
+def fill(settings, small_dataset):
     """A study whose trials end with the given values; None for a failure."""
 
     def fill(name, *values):
         made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
         pruner = optuna.pruners.NopPruner()
-        study = create_study(connect(storage), name, made_with, pruner=pruner)
+        study = create_study(connect(settings), name, made_with, pruner=pruner)
         for number, value in enumerate(values):
             if number == 0:
                 study.enqueue_trial({}, user_attrs={"baseline": True})
             trial = study.ask()
-            ledger.write_start(trial, seed=0, attempt=1, run=f"run-{number}")
+            ledger.write_start(trial, seed=0, attempt=1)
+            tracked = ledger.Tracked(trial=number, run=f"run-{number}", closed=True)
+            ledger.write_tracked(study, tracked)
             if value is None:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
@@ -39,9 +43,9 @@ def fill(storage, small_dataset):
     return fill
 
 
-def test_the_leaderboard_has_complete_trials_best_first(fill, storage):
+def test_the_leaderboard_has_complete_trials_best_first(fill, settings):
     fill("s", 0.5, 0.9, None, 0.7)
-    rows = leaderboard(open_study(storage, "s"))
+    rows = leaderboard(open_study(settings, "s"))
     assert [(row.rank, row.trial, row.val_accuracy) for row in rows] == [
         (1, 1, 0.9), (2, 3, 0.7), (3, 0, 0.5),
     ]  # fmt: skip
@@ -49,40 +53,40 @@ def test_the_leaderboard_has_complete_trials_best_first(fill, storage):
     assert rows[0].run == "run-1"
 
 
-def test_of_equal_trials_the_earlier_is_first(fill, storage):
+def test_of_equal_trials_the_earlier_is_first(fill, settings):
     fill("s", 0.5, 0.5)
-    assert [row.trial for row in leaderboard(open_study(storage, "s"))] == [0, 1]
+    assert [row.trial for row in leaderboard(open_study(settings, "s"))] == [0, 1]
 
 
-def test_the_leaderboard_can_be_cut(fill, storage):
+def test_the_leaderboard_can_be_cut(fill, settings):
     fill("s", 0.5, 0.9, 0.7)
-    assert len(leaderboard(open_study(storage, "s"), top=2)) == 2
+    assert len(leaderboard(open_study(settings, "s"), top=2)) == 2
 
 
-def test_studies_are_listed_with_their_counts_and_best(fill, storage):
+def test_studies_are_listed_with_their_counts_and_best(fill, settings):
     fill("first", 0.5, None)
     fill("second", 0.6, 0.8).ask()
-    first, second = list_studies(storage)
+    first, second = list_studies(settings)
     assert (first.study, first.complete, first.failed) == ("first", 1, 1)
     assert (second.best_trial, second.best_val_accuracy, second.unfinished) == (1, 0.8, 1)
 
 
-def test_studies_of_others_are_left_out(fill, storage):
-    optuna.create_study(storage=storage, study_name="foreign")
+def test_studies_of_others_are_left_out(fill, settings):
+    optuna.create_study(storage=settings.storage, study_name="foreign")
     fill("ours", 0.5)
-    assert [row.study for row in list_studies(storage)] == ["ours"]
+    assert [row.study for row in list_studies(settings)] == ["ours"]
 
 
-def test_the_latest_study_is_the_one_begun_last(fill, storage):
+def test_the_latest_study_is_the_one_begun_last(fill, settings):
     fill("first", 0.5)
     fill("second", 0.5)
     fill("first", 0.6)
-    assert latest_study(storage) == "second"
+    assert latest_study(settings) == "second"
 
 
-def test_without_a_study_the_first_command_is_named(storage):
+def test_without_a_study_the_first_command_is_named(settings):
     with pytest.raises(UnknownNameError, match="mnist-lab sweep cnn"):
-        latest_study(storage)
+        latest_study(settings)
 
 
 def test_a_trial_is_found_by_its_number_and_the_best_without_one(fill):

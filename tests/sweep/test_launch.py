@@ -46,7 +46,7 @@ def children(client, study):
 def test_mlflow_equals_the_study_after_a_sweep(run, client, settings):
     result = run(trials=6, pruner="none")
     parents, trials = children(client, "s")
-    study = open_study(settings.storage, "s")
+    study = open_study(settings, "s")
     assert result.finished == len(study.trials) == len(trials) == 6
     assert [each.info.status for each in parents] == ["FINISHED"]
     by_number = {int(each.data.tags["mnist_lab.trial"]): each for each in trials}
@@ -148,14 +148,14 @@ def test_no_worker_outlives_a_killed_supervisor(settings, small_file, wait_until
 
 def test_parameters_that_are_set_hold_in_every_trial(run, settings):
     run(trials=4, set={"hidden_layers": 1, "optimizer": "adam"})
-    trials = open_study(settings.storage, "s").trials
+    trials = open_study(settings, "s").trials
     assert {trial.params["hidden_layers"] for trial in trials} == {1}
     assert {trial.params["optimizer"] for trial in trials} == {"adam"}
 
 
 def test_a_grid_is_the_baseline_and_its_points(run, settings):
     result = run(trials=50, sampler="grid", grid={"units_1": [32, 64], "dropout": [0.0, 0.5]})
-    trials = open_study(settings.storage, "s").trials
+    trials = open_study(settings, "s").trials
     assert len(trials) == 5
     assert {(t.params["units_1"], t.params["dropout"]) for t in trials[1:]} == {
         (32, 0.0), (32, 0.5), (64, 0.0), (64, 0.5),
@@ -167,7 +167,7 @@ def test_a_study_with_another_epoch_count_is_refused_before_anything_is_trained(
     run(trials=1)
     with pytest.raises(ConfigurationError, match="epochs 3"):
         run(trials=2, epochs=3)
-    assert len(open_study(settings.storage, "s").trials) == 1
+    assert len(open_study(settings, "s").trials) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,6 @@ def test_a_wrong_name_is_refused_before_a_study_exists(run, changes, settings):
 
 
 def test_another_tracker_can_be_given(run, client):
-    result = run(trials=2, make_tracker=lambda record: NullTracker())
+    result = run(trials=2, make_tracker=lambda *_: NullTracker())
     assert result.finished == 2
     assert client.get_experiment_by_name("mnist-lab/tiny-fnn") is None

@@ -14,10 +14,11 @@ from mnist_lab.errors import (
     UnknownNameError,
     UsageError,
 )
+from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
 from mnist_lab.sweep import SweepConfig, open_study
+from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import (
-    connect,
     create_study,
     fingerprint,
     hold,
@@ -29,8 +30,8 @@ PRUNER = optuna.pruners.NopPruner()
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/optuna.db"
+def settings(tmp_path):
+    return Settings(home=tmp_path)
 
 
 @pytest.fixture
@@ -38,15 +39,15 @@ def made_with(small_dataset):
     return fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
 
 
-def test_a_new_study_remembers_what_it_was_made_with(url, made_with):
-    study = create_study(connect(url), "s", made_with, pruner=PRUNER)
+def test_a_new_study_remembers_what_it_was_made_with(settings, made_with):
+    study = create_study(connect(settings), "s", made_with, pruner=PRUNER)
     assert read_fingerprint(study) == made_with
 
 
-def test_an_existing_study_is_opened_again(url, made_with):
-    first = create_study(connect(url), "s", made_with, pruner=PRUNER)
+def test_an_existing_study_is_opened_again(settings, made_with):
+    first = create_study(connect(settings), "s", made_with, pruner=PRUNER)
     first.tell(first.ask(), 0.5)
-    assert len(create_study(connect(url), "s", made_with, pruner=PRUNER).trials) == 1
+    assert len(create_study(connect(settings), "s", made_with, pruner=PRUNER).trials) == 1
 
 
 @pytest.mark.parametrize(
@@ -60,35 +61,36 @@ def test_an_existing_study_is_opened_again(url, made_with):
     ],
 )
 def test_another_space_data_set_or_epoch_count_is_refused_and_nothing_is_written(
-    url, made_with, changes
+    settings, made_with, changes
 ):
-    create_study(connect(url), "s", made_with, pruner=PRUNER)
+    create_study(connect(settings), "s", made_with, pruner=PRUNER)
     with pytest.raises(ConfigurationError, match=f"{next(iter(changes))} .*the study has"):
-        create_study(connect(url), "s", replace(made_with, **changes), pruner=PRUNER)
-    assert read_fingerprint(open_study(url, "s")) == made_with
+        create_study(connect(settings), "s", replace(made_with, **changes), pruner=PRUNER)
+    assert read_fingerprint(open_study(settings, "s")) == made_with
 
 
-def test_a_study_of_another_direction_is_refused(url, made_with):
-    optuna.create_study(storage=url, study_name="s", direction="minimize")
+def test_a_study_of_another_direction_is_refused(settings, made_with):
+    optuna.create_study(storage=settings.storage, study_name="s", direction="minimize")
     with pytest.raises(ConfigurationError, match=r"direction maximize.*minimize"):
-        create_study(connect(url), "s", made_with, pruner=PRUNER)
+        create_study(connect(settings), "s", made_with, pruner=PRUNER)
 
 
-def test_the_same_data_at_another_path_is_the_same_study(url, made_with):
-    create_study(connect(url), "s", made_with, pruner=PRUNER)
+def test_the_same_data_at_another_path_is_the_same_study(settings, made_with):
+    create_study(connect(settings), "s", made_with, pruner=PRUNER)
     moved = replace(made_with, dataset_source="elsewhere.npz")
-    assert read_fingerprint(create_study(connect(url), "s", moved, pruner=PRUNER)) == made_with
+    assert read_fingerprint(create_study(connect(settings), "s", moved, pruner=PRUNER)) == made_with
 
 
-def test_an_unknown_study_is_refused_with_the_nearest_name(url, made_with):
-    create_study(connect(url), "mnist-cnn", made_with, pruner=PRUNER)
+def test_an_unknown_study_is_refused_with_the_nearest_name(settings, made_with):
+    create_study(connect(settings), "mnist-cnn", made_with, pruner=PRUNER)
     with pytest.raises(UnknownNameError, match="Did you mean 'mnist-cnn'"):
-        open_study(url, "mnist-cn")
+        open_study(settings, "mnist-cn")
 
 
-def test_a_storage_that_cannot_be_opened_is_a_service_error():
+def test_a_storage_that_cannot_be_opened_is_a_service_error(tmp_path):
+    settings = Settings(home=tmp_path, storage_override="sqlite:////no/such/folder/optuna.db")
     with pytest.raises(ServiceError, match="cannot be opened"):
-        connect("sqlite:////no/such/folder/optuna.db")
+        connect(settings)
 
 
 def test_the_default_name_changes_with_data_space_and_epochs(small_dataset):

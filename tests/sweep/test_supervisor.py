@@ -3,97 +3,67 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import time
+from dataclasses import replace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fakes import FakeExecutor, finished, score
+from fakes import FakeExecutor, Memory, epoch_metrics, finished, score, study_record
 from mnist_lab.execution import TrialFailed
+from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
 from mnist_lab.sweep import Supervisor, SweepConfig, ledger
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest
+from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.strategies import make_pruner
-from mnist_lab.sweep.study import connect, create_study, fingerprint
-from mnist_lab.tracking import StudyRecord
-
-
-@dataclass
-class Memory:
-    """A tracker that remembers what it is told; ``open`` are the runs not closed yet."""
-
-    open: dict = field(default_factory=dict)
-    closed: list = field(default_factory=list)
-    epochs: list = field(default_factory=list)
-    models: list = field(default_factory=list)
-    summaries: list = field(default_factory=list)
-    artifacts: list = field(default_factory=list)
-
-    def open_study(self, study, run):
-        return run or "parent"
-
-    def open_runs(self, study_run):
-        return frozenset(self.open)
-
-    def open_trial(self, trial):
-        run = f"run-{trial.trial}-{trial.attempt}"
-        self.open[run] = trial
-        return run
-
-    def log_epoch(self, run, metrics):
-        self.epochs.append((run, metrics.epoch))
-
-    def close_trial(self, run, outcome):
-        self.open.pop(run)
-        self.closed.append((run, outcome))
-        found = outcome.artifacts and sorted(p.name for p in outcome.artifacts.rglob("*.png"))
-        self.artifacts.append(found)
-
-    def log_model(self, run, model):
-        assert model.file.exists()
-        self.models.append(model.trial)
-        return f"m-{model.trial}"
-
-    def close_study(self, run, summary):
-        self.summaries.append(summary)
+from mnist_lab.sweep.study import create_study, fingerprint
 
 
 @pytest.fixture
 def lab(tmp_path, small_dataset):
-    """A sweep of which every part but the study can be given; the study stays between calls."""
+    """A sweep of which every part but the study can be given; the study stays between calls.
+
+    So do the checkpoints that its fake executors leave.
+    """
     tracker = Memory()
-    url = f"sqlite:///{tmp_path}/optuna.db"
+    settings = Settings(home=tmp_path)
+    checkpoints = {}
 
     def sweep(executor=None, *, space=None, stop=None, listener=None, **changes):
         space = space or get_space("fnn")
         fields = {"space": "fnn", "trials": 6, "epochs": 3, "pruner": "none", **changes}
         config = SweepConfig(**fields)
         study = create_study(
-            connect(url),
+            connect(settings),
             "s",
             fingerprint(config, space, small_dataset),
             pruner=make_pruner(config.pruner, epochs=config.epochs),
         )
         if not study.trials:
             study.enqueue_trial(space.baseline, user_attrs={"baseline": True})
+        executor = executor or FakeExecutor()
+        executor.checkpoints = checkpoints
+        files = TrialFiles(tmp_path / "work")
+        projector = Projector(Projection(study_record(), lambda: tracker, files), reached=True)
+        projector.start()
         supervisor = Supervisor(
             config=config,
             study=study,
             space=space,
-            record=StudyRecord(
-                name="s", family="fnn", space=space.id, dataset=small_dataset, settings={}
-            ),
-            executor=executor or FakeExecutor(),
-            tracker=tracker,
-            files=TrialFiles(tmp_path / "work"),
+            executor=executor,
+            projector=projector,
+            files=files,
             stop=stop or StopRequest(),
             listener=listener or (lambda _: None),
         )
         return supervisor.run(), study
 
     sweep.tracker = tracker
+    sweep.checkpoints = checkpoints
     sweep.work = tmp_path / "work"
     return sweep
 
@@ -164,7 +134,8 @@ def test_the_history_of_a_trial_is_in_the_ledger_before_it_ends(lab):
 
 def test_every_epoch_is_told_to_the_tracker_once(lab):
     lab(trials=2)
-    assert lab.tracker.epochs == [(f"run-{t}-1", e) for t in (0, 1) for e in (1, 2, 3)]
+    steps = {run: [epoch for epoch, _ in rows] for run, rows in lab.tracker.epochs.items()}
+    assert steps == {"run-0": [1, 2, 3], "run-1": [1, 2, 3]}
 
 
 def test_every_run_is_closed_with_its_artifacts(lab):
@@ -206,13 +177,6 @@ def test_a_sweep_of_which_every_trial_failed_has_not_succeeded(lab):
     assert lab.tracker.summaries[-1].state == "failed"
 
 
-def test_a_run_that_the_ledger_does_not_know_is_closed_by_the_next_sweep(lab):
-    lab.tracker.open["cut-off"] = None
-    lab(trials=1)
-    assert lab.tracker.open == {}
-    assert next((run, o.state) for run, o in lab.tracker.closed) == ("cut-off", "interrupted")
-
-
 def test_a_trial_that_was_cut_off_while_it_drew_draws_as_it_would_have(lab):
     _, study = lab(trials=3, sampler="random")
     expected = study.trials[2].params
@@ -224,14 +188,37 @@ def test_a_trial_that_was_cut_off_while_it_drew_draws_as_it_would_have(lab):
     assert study.trials[2].params == expected
 
 
-def test_the_study_is_closed_even_if_a_run_cannot_be(lab):
-    def fail(*_):
+def test_a_tracker_that_fails_changes_nothing_but_what_it_lacks(lab):
+    def fail(_):
         raise RuntimeError("no tracker")
 
-    lab.tracker.log_model = fail
-    with pytest.raises(RuntimeError, match="no tracker"):
-        lab(trials=1)
-    assert len(lab.tracker.summaries) == 1
+    lab.tracker.fault = fail
+    result, study = lab(trials=2)
+    assert states(study) == ["COMPLETE"] * 2
+    assert (result.lag.items, result.lag.why) == (5, "RuntimeError: no tracker")
+    lab.tracker.fault = lambda _: None
+    result, _ = lab(trials=2)
+    assert lab.tracker.states == {0: "complete", 1: "complete"}
+    assert sorted(lab.tracker.models) == [0, 1]
+    assert result.lag.items == 0
+
+
+def test_a_tracker_that_fails_and_works_again_is_in_the_news(lab):
+    left = [3]
+
+    def fail_three_times(_):
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("no tracker")
+
+    lab.tracker.fault = fail_three_times
+    seen = []
+
+    result, _ = lab(FakeExecutor(on_epoch=lambda *_: time.sleep(0.3)), trials=5,
+                    listener=lambda p: seen.append(p.news))  # fmt: skip
+    assert result.lag.items == 0
+    assert [news for news in seen if "tracking fails, training goes on" in news]
+    assert lab.tracker.states == dict.fromkeys(range(5), "complete")
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1.7, -0.1])
@@ -284,7 +271,10 @@ def test_a_resumed_trial_keeps_its_number_and_parameters(lab):
     assert executor.jobs[0].trial == 1
     assert executor.jobs[0].params == study.trials[1].params
     assert result.finished == 6
-    assert [run for run, _ in lab.tracker.closed[1:3]] == ["run-1-1", "run-1-2"]
+    assert lab.tracker.records[1][-1].attempt == 2
+    told = [outcome.state for run, outcome in lab.tracker.closed if run == "run-1"]
+    assert told[-1] == "complete"
+    assert set(told[:-1]) == {"interrupted"}
 
 
 def test_sigterm_has_an_exit_code_of_its_own(lab):
@@ -307,28 +297,135 @@ def test_a_second_interruption_stops_at_once_and_closes_every_run(lab):
     assert {outcome.state for _, outcome in lab.tracker.closed} == {"interrupted"}
 
 
+def test_a_resumed_trial_trains_only_what_is_missing(lab):
+    stop = StopRequest()
+    lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
+    trained = []
+    _, study = lab(FakeExecutor(on_epoch=lambda t, e: trained.append((t, e))))
+    assert trained[0] == (1, 3)
+    assert [epoch.epoch for epoch in ledger.read_history(study.trials[1])] == [1, 2, 3]
+    assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
+
+
+def test_an_epoch_that_is_in_its_checkpoint_but_not_in_the_ledger_is_recorded_once(lab):
+    stop = StopRequest()
+    lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
+    lab.checkpoints[1].append(epoch_metrics(3, 0.5))  # cut off before the supervisor heard of it
+    _, study = lab()
+    assert study.trials[1].intermediate_values[3] == 0.5
+    assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
+
+
+def test_epochs_behind_the_ledger_are_trained_again_recorded_once_and_counted(lab):
+    stop = StopRequest()
+    lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
+    del lab.checkpoints[1][0:]  # both checkpoints are lost
+    _, study = lab()
+    assert ledger.read_retrained(study.trials[1]) == 2
+    assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
+    assert lab.tracker.records[1][-1].retrained in (0, 2)
+    assert study.trials[1].state == TrialState.COMPLETE
+
+
+def test_a_crash_is_retried_once_and_then_the_trial_fails(lab):
+    crash = TrialFailed(trial=1, reason="crashed", detail="signal 9")
+    executor = FakeExecutor(results={1: [crash]})
+    _, study = lab(executor, trials=3)
+    assert states(study) == ["COMPLETE"] * 3
+    assert [job.trial for job in executor.jobs] == [0, 1, 1, 2]
+    assert ledger.read_retried(study.trials[1]) == ["crashed"]
+    assert ledger.read_attempt(study.trials[1]) == 2
+    assert executor.jobs[1] == executor.jobs[2]
+
+
+@pytest.mark.parametrize(
+    ("reason", "retries", "attempts"),
+    [
+        ("crashed", 0, 1),
+        ("crashed", 1, 2),
+        ("crashed", 3, 4),
+        ("out_of_memory", 0, 1),
+        ("out_of_memory", 3, 2),
+        ("diverged", 3, 1),
+        ("timeout", 3, 1),
+        ("invalid", 3, 1),
+        ("error", 3, 1),
+    ],
+)
+def test_every_reason_has_its_retry_rule(lab, reason, retries, attempts):
+    failure = TrialFailed(trial=1, reason=reason, detail="why")
+    executor = FakeExecutor(results={1: failure})
+    _, study = lab(executor, trials=3, retries=retries)
+    assert [job.trial for job in executor.jobs].count(1) == attempts
+    assert ledger.read_reason(study.trials[1]) == reason
+    assert lab.tracker.states[1] == "failed"
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_the_trial_to_resume(lab):
+    full = TrialFailed(trial=1, reason="disk_full", detail="/there: 0 bytes free")
+    result, study = lab(FakeExecutor(slots=2, results={1: [full]}), trials=6)
+    assert result.stopped == "disk_full (/there: 0 bytes free)"
+    assert len(states(study)) == 2
+    assert lab.tracker.states[1] == "interrupted"
+    result, study = lab()
+    assert states(study) == ["COMPLETE"] * 6
+
+
+def test_a_trial_that_takes_too_long_is_killed_and_fails(lab):
+    executor = FakeExecutor(on_epoch=lambda t, e: time.sleep(0.6) if t == 1 else None)
+    _, study = lab(executor, trials=3, trial_timeout=0.5)
+    assert states(study)[1] == "FAIL"
+    assert ledger.read_reason(study.trials[1]) == "timeout"
+    assert "longer than 0.5 s" in study.trials[1].user_attrs["detail"]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1.7, -0.1])
+def test_an_impossible_epoch_is_refused_and_its_trial_fails(lab, value):
+    class Impossible(FakeExecutor):
+        def _announce(self, trial):
+            if trial == 1:
+                done = self.checkpoints[trial]
+                done[-1] = replace(done[-1], val_accuracy=value)
+            super()._announce(trial)
+
+    result, study = lab(Impossible(), trials=3)
+    assert study.trials[1].intermediate_values == {}
+    assert ledger.read_reason(study.trials[1]) == "invalid"
+    assert result.best.number != 1
+
+
+def test_sigterm_is_given_some_seconds_and_then_the_epoch_is_left(lab, monkeypatch):
+    monkeypatch.setattr("mnist_lab.sweep.signals.SIGTERM_GRACE_SECONDS", 0.2)
+    stop = StopRequest()
+
+    class Hanging(FakeExecutor):
+        def next_event(self, timeout):
+            if stop.requested:
+                time.sleep(0.05)
+                return None
+            return super().next_event(timeout)
+
+    with pytest.raises(KeyboardInterrupt):
+        lab(Hanging(on_epoch=lambda t, e: e == 2 and stop(15, None)), stop=stop)
+    assert lab.tracker.states == {0: "interrupted"}
+
+
 def test_what_a_killed_supervisor_left_open_is_closed_when_it_is_resumed(lab):
     class Killed(BaseException):
         pass
 
+    def die(progress):
+        if progress.finished == 1:
+            raise Killed
+
     tracker = lab.tracker
-    closing = tracker.close_trial
-
-    def die(run, outcome):
-        raise Killed
-
-    tracker.close_trial = die  # dies after the ledger was told, before the tracker was
+    tracker.fault = lambda name: time.sleep(0.01)
     with pytest.raises(Killed):
-        lab(trials=2)
-    tracker.close_trial = closing
-    assert list(tracker.open) == ["run-0-1"]
+        lab(trials=2, listener=die)
+    tracker.states[0] = "running"  # as if it had died before it could tell
     _, study = lab(trials=2)
-    assert tracker.open == {}
-    assert [(run, outcome.state) for run, outcome in tracker.closed] == [
-        ("run-0-1", "complete"),
-        ("run-1-1", "complete"),
-    ]
     assert states(study) == ["COMPLETE"] * 2
+    assert tracker.open == {}
 
 
 def test_the_best_models_are_logged_and_the_others_are_deleted(lab):

@@ -7,8 +7,8 @@ import mlflow
 import numpy as np
 import pytest
 
+from fakes import model_record, study_record, trial_record
 from mnist_lab.spaces import get_space
-from mnist_lab.tracking import ModelRecord, StudyRecord, TrialRecord
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.package import package_model
 from mnist_lab.tracking.store import artifact_location
@@ -73,21 +73,12 @@ def test_the_requirements_name_the_backend_too(folder):
     assert names == {"keras", "tensorflow", "numpy", "mlflow"}
 
 
-def test_a_logged_model_carries_its_digest_and_hangs_on_its_run(
-    settings, client, keras_file, small_dataset
-):
+def test_a_logged_model_carries_its_digest_and_hangs_on_its_run(settings, client, keras_file):
     tracker = MlflowTracker(client, artifact_location(settings, "e"))
-    study = StudyRecord(name="s", family="fnn", space="fnn-v1", dataset=small_dataset, settings={})
-    parent = tracker.open_study(study, None)
-    run = tracker.open_trial(
-        TrialRecord(
-            study=study, parent_run=parent, trial=4, attempt=1, params={}, seed=0, baseline=False
-        )
-    )
-    record = ModelRecord(
-        study="s",
+    run = tracker.open_trial(study_record(), tracker.open_study(study_record()), trial_record(4))
+    record = model_record(
+        keras_file,
         trial=4,
-        file=keras_file,
         best_epoch=2,
         scalars={"best_val_accuracy": 0.9},
         params={"units_1": 32},

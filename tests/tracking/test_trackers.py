@@ -8,41 +8,20 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from fakes import epoch_metrics, write_files
-from mnist_lab.tracking import (
-    ModelRecord,
-    NullTracker,
-    StudyRecord,
-    StudySummary,
-    TrialOutcome,
-    TrialRecord,
+from fakes import (
+    epoch_metrics,
+    model_record,
+    outcome,
+    study_record,
+    summary,
+    trial_record,
+    write_files,
 )
+from mnist_lab.tracking import NullTracker
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
 
-
-@pytest.fixture
-def study(small_dataset):
-    return StudyRecord(
-        name="s",
-        family="fnn",
-        space="fnn-v1",
-        dataset=small_dataset,
-        settings={"sampler": "tpe", "epochs": "3"},
-    )
-
-
-def trial_record(study, parent, trial=0, **changes):
-    fields = {
-        "study": study,
-        "parent_run": parent,
-        "trial": trial,
-        "attempt": 1,
-        "params": {"units_1": 32, "activation": "relu", "dropout": 0.1},
-        "seed": 11,
-        "baseline": trial == 0,
-    }
-    return TrialRecord(**{**fields, **changes})
+STUDY = study_record()
 
 
 class TestEveryTracker:
@@ -55,37 +34,32 @@ class TestEveryTracker:
         settings, client = request.getfixturevalue("settings"), request.getfixturevalue("client")
         return MlflowTracker(client, artifact_location(settings, "e"))
 
-    def test_a_study_is_opened_again_under_the_same_run(self, tracker, study):
-        run = tracker.open_study(study, None)
-        assert tracker.open_study(study, run) == run
+    def test_a_study_is_opened_again_under_the_same_run(self, tracker):
+        assert tracker.open_study(STUDY) == tracker.open_study(STUDY)
 
-    def test_every_trial_has_a_run_of_its_own(self, tracker, study):
-        parent = tracker.open_study(study, None)
-        runs = {tracker.open_trial(trial_record(study, parent, trial)) for trial in range(3)}
+    def test_a_trial_is_opened_again_under_the_same_run(self, tracker):
+        parent = tracker.open_study(STUDY)
+        first = tracker.open_trial(STUDY, parent, trial_record(3))
+        assert tracker.open_trial(STUDY, parent, trial_record(3, attempt=2)) == first
+
+    def test_every_trial_has_a_run_of_its_own(self, tracker):
+        parent = tracker.open_study(STUDY)
+        runs = {tracker.open_trial(STUDY, parent, trial_record(trial)) for trial in range(3)}
         assert len(runs - {parent}) == 3
 
-    def test_a_whole_story_can_be_told(self, tracker, study, tmp_path):
-        parent = tracker.open_study(study, None)
-        run = tracker.open_trial(trial_record(study, parent))
-        tracker.log_epoch(run, epoch_metrics(1, 0.5))
+    def test_a_whole_story_can_be_told_twice(self, tracker, tmp_path):
         write_files(tmp_path)
-        tracker.close_trial(
-            run,
-            TrialOutcome(state="complete", scalars={"a": 1.0}, artifacts=tmp_path / "artifacts"),
-        )
-        model = ModelRecord(
-            study="s",
-            trial=0,
-            file=tmp_path / "model.keras",
-            best_epoch=1,
-            scalars={"best_val_accuracy": 0.5},
-            params={"x": 1},
-        )
-        assert tracker.log_model(run, model)
-        tracker.close_study(
-            parent, StudySummary(state="complete", metrics={}, tags={}, note="n", importances={})
-        )
-        assert tracker.open_runs(parent) == frozenset()
+        ended = outcome(scalars={"a": 1.0}, artifacts=tmp_path / "artifacts")
+        models = set()
+        for _ in range(2):
+            parent = tracker.open_study(STUDY)
+            run = tracker.open_trial(STUDY, parent, trial_record())
+            tracker.log_epochs(run, (epoch_metrics(1, 0.5),))
+            tracker.close_trial(run, ended)
+            models.add(tracker.log_model(run, model_record(tmp_path / "model.keras")))
+            tracker.close_study(parent, summary())
+        assert len(models) == 1
+        assert tracker.find_trials(parent) in ({}, {0: "complete"})
 
 
 @pytest.fixture
@@ -94,8 +68,8 @@ def tracker(settings, client):
 
 
 @pytest.fixture
-def parent(tracker, study):
-    return tracker.open_study(study, None)
+def parent(tracker):
+    return tracker.open_study(STUDY)
 
 
 def test_the_experiment_is_named_after_data_and_family_and_opens_on_training(client, parent):
@@ -109,12 +83,10 @@ def test_artifacts_lie_below_mlruns_of_the_home_folder(client, parent, settings)
     assert uri.startswith((settings.root / "mlruns").as_uri())
 
 
-def test_the_parent_carries_settings_data_and_figures(client, tracker, study, tmp_path):
+def test_the_parent_carries_settings_data_and_figures(client, tracker, tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "class_counts.png").write_bytes(b"png")
-    parent = tracker.open_study(
-        StudyRecord(**{**vars(study), "figures": tmp_path / "dataset"}), None
-    )
+    parent = tracker.open_study(STUDY, tmp_path / "dataset")
     run = client.get_run(parent)
     assert run.data.params == {"sampler": "tpe", "epochs": "3"}
     assert [file.path for file in client.list_artifacts(parent)] == ["class_counts.png"]
@@ -122,30 +94,30 @@ def test_the_parent_carries_settings_data_and_figures(client, tracker, study, tm
     assert sorted(contexts) == ["train", "validation"]
 
 
-def test_a_child_is_nested_named_tagged_and_has_flat_params(client, tracker, study, parent):
-    run = client.get_run(tracker.open_trial(trial_record(study, parent, 7)))
+def test_a_child_is_nested_named_tagged_and_has_flat_params(client, tracker, parent):
+    run = client.get_run(tracker.open_trial(STUDY, parent, trial_record(7)))
     assert run.info.run_name == "trial-0007"
     assert run.info.status == "RUNNING"
     assert run.data.params == {"units_1": "32", "activation": "relu", "dropout": "0.1"}
     tags = run.data.tags
     assert tags["mlflow.parentRunId"] == parent
-    assert tags["mnist_lab.dataset_digest"] == study.dataset.digest
+    assert tags["mnist_lab.dataset_digest"] == STUDY.dataset_digest
     expected = {"study": "s", "trial": "7", "seed": "11", "space": "fnn-v1", "attempt": "1"}
     assert {key: tags[f"mnist_lab.{key}"] for key in expected} == expected
 
 
-def test_the_data_set_is_logged_with_our_digest_of_the_whole_split(client, tracker, study, parent):
-    inputs = client.get_run(tracker.open_trial(trial_record(study, parent))).inputs.dataset_inputs
+def test_the_data_set_is_logged_with_our_digest_of_the_whole_split(client, tracker, parent):
+    inputs = client.get_run(tracker.open_trial(STUDY, parent, trial_record())).inputs.dataset_inputs
     by_context = {each.tags[0].value: each.dataset for each in inputs}
-    assert by_context["train"].digest == study.dataset.train.digest[:36]
+    assert by_context["train"].digest == STUDY.splits["train"].sha256[:36]
     profile = json.loads(by_context["validation"].profile)
-    assert profile == {"images": 120, "sha256": study.dataset.validation.digest}
+    assert profile == {"images": 120, "sha256": STUDY.splits["validation"].sha256}
 
 
-def test_curves_have_one_point_an_epoch_at_its_step(client, tracker, study, parent):
-    run = tracker.open_trial(trial_record(study, parent))
+def test_curves_have_one_point_an_epoch_at_its_step(client, tracker, parent):
+    run = tracker.open_trial(STUDY, parent, trial_record())
     for epoch, accuracy in ((1, 0.5), (2, 0.75)):
-        tracker.log_epoch(run, epoch_metrics(epoch, accuracy))
+        tracker.log_epochs(run, (epoch_metrics(epoch, accuracy),))
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         points = client.get_metric_history(run, name)
         assert [point.step for point in points] == [1, 2]
@@ -161,9 +133,9 @@ def test_curves_have_one_point_an_epoch_at_its_step(client, tracker, study, pare
         ("interrupted", "KILLED"),
     ],
 )
-def test_a_state_becomes_its_status(client, tracker, study, parent, state, status):
-    run = tracker.open_trial(trial_record(study, parent))
-    tracker.close_trial(run, TrialOutcome(state=state, reason="why", detail="because"))
+def test_a_state_becomes_its_status(client, tracker, parent, state, status):
+    run = tracker.open_trial(STUDY, parent, trial_record())
+    tracker.close_trial(run, outcome(state=state, reason="why", detail="because"))
     info = client.get_run(run)
     assert info.info.status == status
     assert info.info.end_time is not None
@@ -172,23 +144,61 @@ def test_a_state_becomes_its_status(client, tracker, study, parent, state, statu
     assert info.data.tags["mlflow.note.content"] == "because"
 
 
-def test_the_artifacts_of_a_trial_are_copied_to_its_run(client, tracker, study, parent, tmp_path):
+def test_the_artifacts_of_a_trial_are_copied_to_its_run(client, tracker, parent, tmp_path):
     write_files(tmp_path)
-    run = tracker.open_trial(trial_record(study, parent))
-    tracker.close_trial(run, TrialOutcome(state="complete", artifacts=tmp_path / "artifacts"))
+    run = tracker.open_trial(STUDY, parent, trial_record())
+    tracker.close_trial(run, outcome(state="complete", artifacts=tmp_path / "artifacts"))
     assert [file.path for file in client.list_artifacts(run, "figures")] == ["figures/curves.png"]
 
 
-def test_runs_that_are_still_open_are_listed(tracker, study, parent):
-    first, second = (tracker.open_trial(trial_record(study, parent, t)) for t in (0, 1))
-    tracker.close_trial(first, TrialOutcome(state="complete"))
-    assert tracker.open_runs(parent) == {second}
+def test_the_states_that_mlflow_knows_are_listed(tracker, parent):
+    first, _ = (tracker.open_trial(STUDY, parent, trial_record(t)) for t in (0, 1))
+    tracker.close_trial(first, outcome("pruned"))
+    assert tracker.find_trials(parent) == {0: "pruned", 1: "running"}
 
 
-def test_a_model_that_cannot_be_logged_is_not_left_pending(
-    client, tracker, study, parent, tmp_path
-):
-    run = tracker.open_trial(trial_record(study, parent))
+def test_a_run_that_was_made_twice_because_an_answer_was_lost_is_one_again(client, tracker, parent):
+    first = tracker.open_trial(STUDY, parent, trial_record(5))
+    tags = client.get_run(first).data.tags
+    client.create_run(client.get_run(first).info.experiment_id, tags=tags)
+    assert tracker.open_trial(STUDY, parent, trial_record(5)) == first
+    assert tracker.find_trials(parent) == {5: "running"}
+
+
+def test_a_trial_that_goes_on_is_running_again(client, tracker, parent):
+    run = tracker.open_trial(STUDY, parent, trial_record())
+    tracker.close_trial(run, outcome("interrupted"))
+    tracker.open_trial(STUDY, parent, trial_record(attempt=2, retrained=1))
+    told = client.get_run(run)
+    assert told.info.status == "RUNNING"
+    expected = {"state": "running", "attempt": "2", "retrained_epochs": "1"}
+    assert {key: told.data.tags[f"mnist_lab.{key}"] for key in expected} == expected
+
+
+def test_an_ended_trial_that_is_opened_again_stays_ended(client, tracker, parent):
+    run = tracker.open_trial(STUDY, parent, trial_record())
+    tracker.close_trial(run, outcome())
+    tracker.open_trial(STUDY, parent, trial_record(outcome=outcome()))
+    assert client.get_run(run).info.status == "FINISHED"
+
+
+def test_epochs_that_are_sent_twice_are_there_once(client, tracker, parent):
+    run = tracker.open_trial(STUDY, parent, trial_record())
+    epochs = tuple(epoch_metrics(epoch, 0.1 * epoch) for epoch in (1, 2, 3))
+    tracker.log_epochs(run, epochs[:2])
+    tracker.log_epochs(run, epochs)
+    assert [p.step for p in client.get_metric_history(run, "val_accuracy")] == [1, 2, 3]
+
+
+def test_a_run_has_the_times_of_its_trial(client, tracker, parent):
+    run = tracker.open_trial(STUDY, parent, trial_record(began=1000.5))
+    tracker.close_trial(run, outcome(ended=1010.25))
+    info = client.get_run(run).info
+    assert (info.start_time, info.end_time) == (1_000_500, 1_010_250)
+
+
+def test_a_model_that_cannot_be_logged_is_not_left_pending(client, tracker, parent, tmp_path):
+    run = tracker.open_trial(STUDY, parent, trial_record())
     file = tmp_path / "model.keras"
     file.write_bytes(b"keras")
 
@@ -196,22 +206,20 @@ def test_a_model_that_cannot_be_logged_is_not_left_pending(
         raise MlflowException("no space left")
 
     client.log_model_artifacts = fail
-    model = ModelRecord(study="s", trial=0, file=file, best_epoch=1, scalars={}, params={})
     with pytest.raises(MlflowException):
-        tracker.log_model(run, model)
+        tracker.log_model(run, model_record(file))
     experiment = client.get_run(run).info.experiment_id
     assert [str(m.status) for m in client.search_logged_models([experiment])] == ["FAILED"]
 
 
 def test_the_parent_ends_with_counts_best_note_and_importances(client, tracker, parent, tmp_path):
-    summary = StudySummary(
-        state="complete",
+    told = summary(
         metrics={"trials_complete": 3.0},
         tags={"best_trial": "2"},
         note="**s**",
         importances={"dropout": 0.75, "units_1": 0.25},
     )
-    tracker.close_study(parent, summary)
+    tracker.close_study(parent, told)
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"trials_complete": 3.0}

@@ -37,14 +37,14 @@ def test_a_training_learns(small_dataset):
 
 def test_epochs_are_counted_from_one_and_reported_one_by_one(small_dataset):
     seen = []
-    history = run(build(), small_dataset, go_on=lambda epoch: not seen.append(epoch))
+    history = run(build(), small_dataset, go_on=lambda epochs: not seen.append(epochs[-1]))
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
     assert tuple(seen) == history.epochs
     assert not history.stopped
 
 
 def test_a_training_ends_after_the_epoch_at_which_it_is_told_to(small_dataset):
-    history = run(build(), small_dataset, go_on=lambda epoch: epoch.epoch < 2)
+    history = run(build(), small_dataset, go_on=lambda epochs: len(epochs) < 2)
     assert len(history.epochs) == 2
     assert history.stopped
 

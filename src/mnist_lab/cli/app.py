@@ -14,7 +14,7 @@ import typer
 from mnist_lab import __version__
 from mnist_lab.cli import decide, house, look, run
 from mnist_lab.cli.run import EXIT_USAGE
-from mnist_lab.errors import MnistLabError
+from mnist_lab.errors import MnistLabError, masked
 
 EXIT_UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours
 
@@ -76,5 +76,5 @@ def main() -> None:
 
 def _say(message: str, *, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    typer.echo(f"mnist-lab: {message}", err=True)
+        typer.echo(masked(traceback.format_exc()), err=True)
+    typer.echo(f"mnist-lab: {masked(message)}", err=True)

@@ -45,7 +45,7 @@ def promote(
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
-    name = study or latest_study(settings.storage)
+    name = study or latest_study(settings)
     promotion = registry.promote(open_client(settings), name, settings, force=force)
     if as_json:
         print_json(_promotion_to_json(promotion))
@@ -104,7 +104,7 @@ def evaluate(
     settings = Settings()
     client = open_client(settings)
     model = _find_model(client, target, settings)
-    made_with = read_fingerprint(open_study(settings.storage, model.study))
+    made_with = read_fingerprint(open_study(settings, model.study))
     assert made_with is not None
     result = evaluate_model(client, model, made_with, settings)
     if as_json:
@@ -121,8 +121,8 @@ def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialM
     if "@" in target or "/" in target:
         return find_trial_model(client, str(find_version(client, target).run_id))
     study, _, number = target.partition(":")
-    trial = find_trial(open_study(settings.storage, study), number)
-    return find_trial_model(client, ledger.read_run(trial))
+    opened = open_study(settings, study)
+    return find_trial_model(client, ledger.find_run(opened, find_trial(opened, number).number))
 
 
 def _print_promotion(promotion: Promotion) -> None:

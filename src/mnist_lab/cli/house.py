@@ -1,4 +1,4 @@
-"""``data`` and ``ui``: keeping house."""
+"""``data``, ``sync``, ``doctor`` and ``ui``: keeping house."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ DEFAULT_PORT = 5000
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     app.command()(data)
+    app.command()(sync)
+    app.command()(doctor)
     app.command()(ui)
 
 
@@ -58,6 +60,69 @@ def data(
         ("images of each class, 0 to 9", lambda row: " ".join(map(str, row["classes"]))),
     )
     print_table(rows, columns, title=f"{loaded.name} (test images sealed)")
+
+
+def sync(
+    study: Annotated[str | None, typer.Argument(help="[default: every study]")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Replay studies into MLflow: what it lacks is written, what is right is left.
+
+    Safe at any time, and done by the next sweep of a study anyhow. Needed after MLflow was away, or a
+    sweep was killed.
+
+    Example: mnist-lab sync
+    """
+    from mnist_lab.cli.live import count_up
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import sync as replay
+
+    with count_up() as listener:
+        rows = replay(Settings(), study, listener=listener)
+    if as_json:
+        print_json(rows)
+        return
+    columns = (
+        ("study", lambda row: row.study),
+        ("trials", lambda row: str(row.trials)),
+        ("written", lambda row: str(row.written)),
+        ("models", lambda row: str(row.models)),
+        ("", lambda row: row.note),
+    )
+    print_table(rows, columns)
+
+
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Do what each finding asks for.")
+    ] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Compare studies, MLflow, checkpoints, models, versions and folders; exit 1 if anything is wrong.
+
+    Example: mnist-lab doctor --repair
+    """
+    from mnist_lab.doctor import examine, treat
+    from mnist_lab.settings import Settings
+
+    settings = Settings()
+    findings = examine(settings)
+    if repair:
+        treat(findings)
+        findings = examine(settings)
+    if as_json:
+        print_json([finding.to_dict() for finding in findings])
+    elif findings:
+        columns = (
+            ("where", lambda row: row.subject),
+            ("what is wrong", lambda row: row.problem),
+            ("repair", lambda row: row.advice),
+        )
+        print_table(findings, columns)
+    else:
+        typer.echo("Nothing is wrong.")
+    if findings:
+        raise typer.Exit(1)
 
 
 def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT) -> None:

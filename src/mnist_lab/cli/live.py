@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -31,6 +33,21 @@ def watch() -> Iterator[Callable[[Progress], None]]:
             if " failed: " in progress.news:  # the reason must outlive the live view
                 live.console.print(progress.news, style="red", markup=False)
             live.update(render(progress))
+
+        yield tell
+
+
+@contextmanager
+def count_up() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a listener for ``sync``: a bar in a terminal, silence elsewhere."""
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(study: str, done: int, total: int) -> None:
+            if study not in tasks:
+                tasks[study] = bar.add_task(study, total=total)
+            bar.update(tasks[study], completed=done)
 
         yield tell
 

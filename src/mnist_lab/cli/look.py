@@ -104,7 +104,7 @@ def studies(as_json: bool = JSON_OPTION) -> None:
     from mnist_lab.report import list_studies
     from mnist_lab.settings import Settings
 
-    rows = list_studies(Settings().storage)
+    rows = list_studies(Settings())
     if as_json:
         print_json(rows)
         return
@@ -135,9 +135,9 @@ def leaderboard(
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import open_study
 
-    storage = Settings().storage
-    name = study or report.latest_study(storage)
-    rows = report.leaderboard(open_study(storage, name), top=top)
+    settings = Settings()
+    name = study or report.latest_study(settings)
+    rows = report.leaderboard(open_study(settings, name), top=top)
     if as_json:
         print_json(rows)
         return

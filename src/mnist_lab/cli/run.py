@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -69,6 +71,15 @@ def sweep(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Begin no trial after so long.")
     ] = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Fail a trial that takes longer.")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(help="Go on so often after a worker has crashed.  [default: 1]")
+    ] = None,
+    worker_memory: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Of each worker.  [default: its share]")
+    ] = None,
     max_failures: Annotated[
         int | None, typer.Option(help="Stop after so many failures in a row.  [default: 10]")
     ] = None,
@@ -99,6 +110,9 @@ def sweep(
         "device": device,
         "workers_per_gpu": workers_per_gpu,
         "timeout": timeout,
+        "trial_timeout": trial_timeout,
+        "retries": retries,
+        "worker_memory": worker_memory,
         "max_failures": max_failures,
         "keep_models": keep_models,
         "seed": seed,
@@ -174,14 +188,23 @@ def _make_config(
 
 def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
     from mnist_lab.cli.live import watch
+    from mnist_lab.errors import InterruptedSweep
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import launch
 
     settings = Settings()
     with watch() as listener:
-        result = launch(config, settings, listener=listener)
+        try:
+            result = launch(config, settings, listener=listener)
+        except InterruptedSweep as error:
+            error.next_step = f"Go on with: {_this_command()}"
+            raise
     _print_result(config, result, settings, as_json=as_json)
     _exit_as(result)
+
+
+def _this_command() -> str:
+    return shlex.join(["mnist-lab", *sys.argv[1:]])
 
 
 def _print_result(
@@ -191,7 +214,7 @@ def _print_result(
     from mnist_lab.report import leaderboard
     from mnist_lab.sweep import open_study
 
-    rows = leaderboard(open_study(settings.storage, result.study), top=TOP_ROWS)
+    rows = leaderboard(open_study(settings, result.study), top=TOP_ROWS)
     if as_json:
         best = result.best.number if result.best else None
         print_json({**vars(result), "best": best, "leaderboard": [vars(row) for row in rows]})
@@ -200,6 +223,12 @@ def _print_result(
     print_leaderboard(rows, title=title)
     for reason, count in result.reasons.items():
         typer.echo(f"{count} failed: {reason}")
+    if result.lag.items:
+        typer.echo(
+            f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "
+            f"lost: the study has them. When it answers, type: mnist-lab sync {result.study}",
+            err=True,
+        )
     if not result.stopped and rows:
         typer.echo("")
         typer.echo("Look closer:   mnist-lab ui")
@@ -208,12 +237,15 @@ def _print_result(
 
 
 def _exit_as(result: SweepResult) -> None:
-    from mnist_lab.errors import InterruptedSweep, MnistLabError
+    from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 
-    kept = f"{result.finished} finished trials are kept."
-    again = "Type the same command again to go on."
+    kept = f"{result.finished} finished trials and the running ones' epochs are kept."
+    again = f"Go on with: {_this_command()}"
     if result.signal:
         raise InterruptedSweep("Interrupted.", safe=kept, next_step=again, exit_code=result.signal)
+    if result.stopped.startswith("disk_full"):
+        room = f"Make room, then type: {_this_command()}"
+        raise DiskFullError(f"Stopped: {result.stopped}.", safe=kept, next_step=room)
     if "failed" in result.stopped:
         mend = "Failed trials count: mend the cause, then raise --trials or give another --study."
         raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=mend)

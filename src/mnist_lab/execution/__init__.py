@@ -3,16 +3,19 @@
 from mnist_lab.execution.executor import Executor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
+    Decision,
     EpochFinished,
     Event,
     TrialFailed,
     TrialFinished,
     TrialJob,
+    TrialPaused,
     TrialStarted,
 )
 from mnist_lab.execution.resources import plan_workers
 
 __all__ = [
+    "Decision",
     "EpochFinished",
     "Event",
     "Executor",
@@ -20,6 +23,7 @@ __all__ = [
     "TrialFailed",
     "TrialFinished",
     "TrialJob",
+    "TrialPaused",
     "TrialStarted",
     "plan_workers",
 ]

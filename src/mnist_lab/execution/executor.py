@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mnist_lab.execution.messages import Event, TrialJob
+from mnist_lab.execution.messages import Decision, Event, TrialFailed, TrialJob
 
 
 class Executor(Protocol):
@@ -22,8 +22,11 @@ class Executor(Protocol):
     def next_event(self, timeout: float) -> Event | None:
         """The next thing that a worker says, or None after ``timeout`` seconds."""
 
-    def decide(self, trial: int, *, go_on: bool) -> None:
+    def decide(self, trial: int, decision: Decision) -> None:
         """Answer the trial's last ``EpochFinished``."""
+
+    def kill(self, why: TrialFailed) -> None:
+        """End the trial's worker at once; ``why`` is the trial's next event."""
 
     def close(self) -> None:
         """End every worker. Safe to call twice."""

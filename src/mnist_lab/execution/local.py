@@ -18,17 +18,24 @@ from typing import Any
 from mnist_lab.errors import ServiceError
 from mnist_lab.execution.messages import (
     CRASHED,
+    OUT_OF_MEMORY,
+    Decision,
     EpochFinished,
     Event,
     TrialFailed,
     TrialJob,
     TrialStarted,
 )
+from mnist_lab.execution.resources import GIBIBYTE, resident_bytes
 from mnist_lab.execution.worker import WorkerSpec, work
 
 GRACE_SECONDS = 2.0
 # A worker that dies this often without having begun a job will not get better by another start.
 MAX_START_FAILURES = 3
+# A worker that holds so much more than after its first trial is replaced between two trials: starting
+# one costs 10 s. Measured growth is in experiments/LOG.md.
+GROWTH_BYTES = 1 * GIBIBYTE
+MEMORY_CHECK_SECONDS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -39,6 +46,8 @@ class _Worker:
     job: TrialJob | None = None
     began: bool = False
     awaits_decision: bool = False
+    bytes_after_first: int = 0
+    end: TrialFailed | None = None  # why it is being killed
 
 
 class LocalExecutor:
@@ -46,10 +55,14 @@ class LocalExecutor:
 
     A worker that dies takes the trial that it has begun with it, which fails as ``crashed (signal 9)``,
     and another worker takes its place. A trial that it had not begun yet goes to the next free worker.
+    One that holds more than ``memory_cap`` bytes is killed, and its trial fails as ``out_of_memory``;
+    one that has grown, or has run out of memory, is replaced before its next trial.
     """
 
-    def __init__(self, specs: Sequence[WorkerSpec]) -> None:
+    def __init__(self, specs: Sequence[WorkerSpec], *, memory_cap: int | None = None) -> None:
         self._specs = tuple(specs)
+        self._memory_cap = memory_cap
+        self._memory_checked = 0.0
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._events: deque[Event] = deque()
@@ -75,22 +88,30 @@ class LocalExecutor:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return None
+            self._check_memory()
             by_handle: dict[Any, _Worker] = {}
             for worker in self._workers:
                 by_handle[worker.connection] = by_handle[worker.process.sentinel] = worker
             # The connection and the sentinel of one worker may both be ready: read it once.
             ready = {
-                id(by_handle[handle]): by_handle[handle] for handle in wait(by_handle, remaining)
+                id(by_handle[handle]): by_handle[handle]
+                for handle in wait(by_handle, min(remaining, MEMORY_CHECK_SECONDS))
             }
             for worker in ready.values():
                 self._read(worker)
         return self._events.popleft()
 
-    def decide(self, trial: int, *, go_on: bool) -> None:
+    def decide(self, trial: int, decision: Decision) -> None:
         for worker in self._workers:
             if worker.job is not None and worker.job.trial == trial and worker.awaits_decision:
                 worker.awaits_decision = False
-                self._send(worker, go_on)
+                self._send(worker, decision)
+
+    def kill(self, why: TrialFailed) -> None:
+        for worker in self._workers:
+            if worker.job is not None and worker.job.trial == why.trial:
+                worker.end = why
+                worker.process.kill()
 
     def close(self) -> None:
         for worker in self._workers:
@@ -111,7 +132,7 @@ class LocalExecutor:
                 worker.job = self._unbegun.popleft()
                 self._send(worker, worker.job)
 
-    def _send(self, worker: _Worker, message: TrialJob | bool) -> None:
+    def _send(self, worker: _Worker, message: TrialJob | Decision) -> None:
         # A worker that has just died is seen, and spoken of, by next_event.
         with suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(message)
@@ -153,23 +174,58 @@ class LocalExecutor:
         else:
             worker.job = None
             worker.began = False
+            if self._has_grown(worker) or _ran_out_of_memory(event):
+                self._retire(worker)
             self._hand_out()
 
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
         self._workers.remove(worker)
         worker.connection.close()
-        if worker.began and worker.job is not None:
+        if worker.end is not None and worker.job is not None:
+            self._events.append(worker.end)
+        elif worker.began and worker.job is not None:
             detail = f"{describe_exit(worker.process.exitcode)}; see {worker.spec.log}"
             failed = TrialFailed(trial=worker.job.trial, reason=CRASHED, detail=detail)
             self._events.append(failed)
         else:
-            self._failed_starts[worker.spec.index] += 1
+            if not worker.bytes_after_first:  # one that has served before can start
+                self._failed_starts[worker.spec.index] += 1
             if worker.job is not None:
                 self._unbegun.appendleft(worker.job)
         if self._failed_starts[worker.spec.index] < MAX_START_FAILURES:
             self._workers.append(self._spawn(worker.spec))
         self._hand_out()
+
+    def _check_memory(self) -> None:
+        now = time.monotonic()
+        if self._memory_cap is None or now - self._memory_checked < MEMORY_CHECK_SECONDS:
+            return
+        self._memory_checked = now
+        for worker in self._workers:
+            held = resident_bytes(worker.process.pid)
+            if worker.job is not None and worker.end is None and held > self._memory_cap:
+                detail = f"{held:,} bytes in the worker, more than the cap of {self._memory_cap:,}"
+                self.kill(TrialFailed(trial=worker.job.trial, reason=OUT_OF_MEMORY, detail=detail))
+
+    def _has_grown(self, worker: _Worker) -> bool:
+        held = resident_bytes(worker.process.pid)
+        worker.bytes_after_first = worker.bytes_after_first or held
+        return held - worker.bytes_after_first > GROWTH_BYTES
+
+    def _retire(self, worker: _Worker) -> None:
+        """Let the worker leave by itself, and start another in its place."""
+        worker.connection.close()
+        self._workers.remove(worker)
+        worker.process.join(GRACE_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        self._workers.append(self._spawn(worker.spec))
+
+
+def _ran_out_of_memory(event: Event) -> bool:
+    return isinstance(event, TrialFailed) and event.reason == OUT_OF_MEMORY
 
 
 def describe_exit(code: int | None) -> str:

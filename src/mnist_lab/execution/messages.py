@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 
 from mnist_lab.spaces.space import Params
 from mnist_lab.training import EpochMetrics
 
-# Reasons of failure, as they stand in the ledger and in MLflow's tag ``mnist_lab.reason``.
-DIVERGED = "diverged"
+# Reasons of failure, as they stand in the ledger and in MLflow's tag ``mnist_lab.reason``; what is
+# done about each is in ``sweep/failures.py``.
+DIVERGED = "diverged"  # the loss is not finite
+INVALID = "invalid"  # no model can be made of the parameters, or it reports the impossible
+ERROR = "error"  # the trainer raised an exception
 OUT_OF_MEMORY = "out_of_memory"
-INVALID = "invalid"
-CRASHED = "crashed"
+TIMEOUT = "timeout"  # longer than --trial-timeout
+CRASHED = "crashed"  # the worker process died
+DISK_FULL = "disk_full"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """One training to run.
+    """One training to run, or to go on with.
 
     ``space`` is a reference that ``load_space`` understands; ``folder`` is where the worker leaves
-    the trial's files (``model.keras``, ``figures/``, ``evaluation/``, ``model/``, ``config.json``).
+    the trial's files (``artifacts/``, ``model.keras``) and its ``checkpoints/``.
     """
 
     trial: int
@@ -30,6 +37,23 @@ class TrialJob:
     epochs: int
     seed: int
     folder: str
+    checkpoints: bool = True
+
+    @property
+    def identity(self) -> str:
+        """A digest of what determines the training; its paths do not."""
+        facts = asdict(self)
+        for name in ("space", "folder", "checkpoints"):
+            del facts[name]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Decision(Enum):
+    """The answer to ``EpochFinished``: pruned trials are evaluated, paused ones are left at once."""
+
+    GO_ON = "go on"
+    PRUNE = "prune"
+    PAUSE = "pause"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +66,16 @@ class TrialStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochFinished:
-    """Sent after each epoch; the worker waits for ``Executor.decide`` before it goes on."""
+    """Sent after each epoch, and once after a checkpoint was loaded; the worker waits for
+    ``Executor.decide``. ``epochs`` are all so far, so that no message is needed twice."""
 
     trial: int
-    metrics: EpochMetrics
+    epochs: tuple[EpochMetrics, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """The training ended, after all its epochs or because it was told to (``stopped``).
+    """The training ended, after all its epochs or because it was pruned (``stopped``).
 
     ``scalars`` are the final metrics; the files lie in the job's folder.
     """
@@ -62,6 +87,13 @@ class TrialFinished:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialPaused:
+    """The training was left after an epoch; its checkpoint has it all."""
+
+    trial: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialFailed:
     """``reason`` is one of the constants above; ``detail`` is for people."""
 
@@ -70,4 +102,4 @@ class TrialFailed:
     detail: str
 
 
-Event = TrialStarted | EpochFinished | TrialFinished | TrialFailed
+Event = TrialStarted | EpochFinished | TrialFinished | TrialPaused | TrialFailed

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 from mnist_lab.errors import UsageError
 from mnist_lab.training import Runtime
@@ -16,6 +19,10 @@ GPU_MEMORY_SHARE = 0.9
 
 # More workers than this at once leave TPE guessing without results, and take 1 to 3 GB each.
 MAX_CPU_WORKERS = 8
+
+GIBIBYTE = 2**30
+# What all workers together may hold of the machine's memory; the rest is the supervisor's and yours.
+MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,29 @@ def plan_workers(
 def usable_cores() -> int:
     """Cores that this process may run on, which a container may have cut down."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_memory() -> int:
+    """Bytes that this process may hold, which a container may have cut down."""
+    total = int(psutil.virtual_memory().total)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.exists() else ""
+    return min(total, int(text)) if text.isdigit() else total
+
+
+def memory_cap(workers: int, *, limit_mb: int | None = None, total: int | None = None) -> int:
+    """Bytes that each worker may hold: ``limit_mb`` MiB, or its share of the machine."""
+    if limit_mb is not None:
+        return limit_mb * 2**20
+    return int((total or usable_memory()) * MEMORY_SHARE / workers)
+
+
+def resident_bytes(pid: int | None) -> int:
+    """What a process holds in memory; 0 for one that is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def find_gpus() -> tuple[Gpu, ...]:

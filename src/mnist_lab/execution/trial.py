@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from mnist_lab import __version__
 from mnist_lab.data import IMAGE_SHAPE, Dataset
-from mnist_lab.errors import MnistLabError
+from mnist_lab.errors import MnistLabError, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_trial, save
 from mnist_lab.execution.messages import (
-    CRASHED,
+    DISK_FULL,
     DIVERGED,
+    ERROR,
     INVALID,
     OUT_OF_MEMORY,
     TrialFailed,
@@ -25,7 +26,7 @@ from mnist_lab.execution.messages import (
     TrialJob,
 )
 from mnist_lab.spaces.registry import load_space
-from mnist_lab.training import Diverged, EpochMetrics, History, TrainingPlan, train
+from mnist_lab.training import Checkpoints, Diverged, GoOn, History, TrainingPlan, train
 from mnist_lab.training.train import VALIDATION_BATCH
 
 if TYPE_CHECKING:
@@ -37,16 +38,18 @@ DEFAULT_BATCH_SIZE = 128  # for spaces that have no parameter of that name
 MODEL_FILE = "model.keras"
 DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
 ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
+CHECKPOINTS = "checkpoints"
 
 
 class InvalidModel(Exception):
     """The space's build function could not make a model of these parameters."""
 
 
-def run_trial(
-    job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]
-) -> TrialFinished | TrialFailed:
-    """Run ``job`` on ``dataset``. Whatever goes wrong fails the trial, and the worker lives on."""
+def run_trial(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished | TrialFailed:
+    """Run ``job`` on ``dataset``, from its last checkpoint if there is one.
+
+    Whatever goes wrong fails the trial, and the worker lives on.
+    """
     import keras
 
     try:
@@ -59,15 +62,22 @@ def run_trial(
         return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error))
     except Exception as error:
         traceback.print_exc()  # into the worker's log
-        memory = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow's, not imported here
-        detail = f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
-        reason = OUT_OF_MEMORY if memory else CRASHED
+        reason, detail = _reason(error), f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
+        if reason == DISK_FULL:
+            detail += f" in {job.folder}, {shutil.disk_usage(job.folder).free:,} bytes free"
         return TrialFailed(trial=job.trial, reason=reason, detail=detail)
     finally:
         keras.utils.clear_session()  # or every model of this process stays in memory
 
 
-def _run(job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool]) -> TrialFinished:
+def _reason(error: Exception) -> str:
+    if is_disk_full(error):
+        return DISK_FULL
+    # TensorFlow's own out-of-memory error, which cannot be imported here.
+    return OUT_OF_MEMORY if type(error).__name__ == "ResourceExhaustedError" else ERROR
+
+
+def _run(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished:
     import keras
 
     space = load_space(job.space)
@@ -78,13 +88,18 @@ def _run(job: TrialJob, dataset: Dataset, go_on: Callable[[EpochMetrics], bool])
     )
     keras.utils.set_random_seed(job.seed)
     model = _build(space, job, dataset)
+    folder = Path(job.folder)
     history = train(
-        model, training=dataset.train, validation=dataset.validation, plan=plan, go_on=go_on
+        model,
+        training=dataset.train,
+        validation=dataset.validation,
+        plan=plan,
+        go_on=go_on,
+        checkpoints=Checkpoints(folder / CHECKPOINTS, job.identity) if job.checkpoints else None,
     )
     probabilities = model.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     evaluation = evaluate(probabilities, dataset.validation.labels)
 
-    folder = Path(job.folder)
     figures = draw_trial(evaluation, history.epochs, probabilities, dataset.validation)
     save(figures, folder / ARTIFACTS / "figures")
     _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
@@ -136,7 +151,7 @@ def _write_records(
     model.summary(print_fn=lambda line, **_: lines.append(line), line_length=88)
     _write(folder / "model" / "summary.txt", "\n".join(lines) + "\n")
     record = asdict(job)
-    del record["folder"]
+    del record["folder"], record["checkpoints"]
     record["space_declaration"] = space.to_dict()
     record["dataset"] = {
         "name": dataset.name,

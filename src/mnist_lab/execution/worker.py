@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -15,17 +15,21 @@ from pathlib import Path
 
 from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.execution.messages import (
+    Decision,
     EpochFinished,
     TrialFailed,
     TrialFinished,
     TrialJob,
+    TrialPaused,
     TrialStarted,
 )
-from mnist_lab.training import EpochMetrics, Runtime, configure
+from mnist_lab.training import EpochMetrics, GoOn, Runtime, configure
 
-RunTrial = Callable[
-    [TrialJob, Dataset, Callable[[EpochMetrics], bool]], TrialFinished | TrialFailed
-]
+RunTrial = Callable[[TrialJob, Dataset, GoOn], TrialFinished | TrialFailed]
+
+
+class Paused(BaseException):
+    """Leave the training where it is; no mistake, so no ``except Exception`` may catch it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +63,21 @@ def work(spec: WorkerSpec, connection: Connection) -> None:
         try:
             job: TrialJob = connection.recv()
             connection.send(TrialStarted(trial=job.trial, worker=spec.index))
-            connection.send(run_trial(job, dataset, _ask_supervisor(job, connection)))
+            try:
+                connection.send(run_trial(job, dataset, _ask_supervisor(job, connection)))
+            except Paused:
+                connection.send(TrialPaused(trial=job.trial))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
 
-def _ask_supervisor(job: TrialJob, connection: Connection) -> Callable[[EpochMetrics], bool]:
-    def go_on(metrics: EpochMetrics) -> bool:
-        connection.send(EpochFinished(trial=job.trial, metrics=metrics))
-        return bool(connection.recv())
+def _ask_supervisor(job: TrialJob, connection: Connection) -> GoOn:
+    def go_on(epochs: Sequence[EpochMetrics]) -> bool:
+        connection.send(EpochFinished(trial=job.trial, epochs=tuple(epochs)))
+        decision: Decision = connection.recv()
+        if decision is Decision.PAUSE:
+            raise Paused
+        return decision is Decision.GO_ON
 
     return go_on
 

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mnist_lab.errors import DataError, UnknownNameError, UsageError
 from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.tracking.package import KERAS_FILE
+from mnist_lab.tracking.pages import all_pages
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -117,17 +118,17 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
 
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
     """The versions that were made of the model of ``run``."""
-    return list(client.search_model_versions(f"run_id = '{run}'"))
+    return all_pages(client.search_model_versions, f"run_id = '{run}'")
 
 
 def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:
     """Every version of every registered model (or of ``name``), newest first."""
     rows = []
-    for model in client.search_registered_models():
+    for model in all_pages(client.search_registered_models):
         if name is not None and model.name != name:
             continue
         aliases = client.get_registered_model(model.name).aliases
-        found = client.search_model_versions(f"name = '{model.name}'")
+        found = all_pages(client.search_model_versions, f"name = '{model.name}'")
         rows += [_row(version, aliases) for version in sorted(found, key=lambda v: -int(v.version))]
     return rows
 

@@ -54,7 +54,7 @@ def promote(
     Raises:
         MnistLabError: the study has no complete trial, or its model is missing or damaged.
     """
-    study = open_study(settings.storage, study_name)
+    study = open_study(settings, study_name)
     made_with = read_fingerprint(study)
     best = next(iter(ledger.rank(study)), None)
     if best is None or best.value is None or made_with is None:
@@ -69,7 +69,7 @@ def promote(
     bar = float(champion.tags.get(f"{TAG}val_accuracy", 0.0)) if champion else None
     better = bar is None or best.value > bar
     version, test = None, None
-    run = ledger.read_run(best)
+    run = ledger.find_run(study, best.number)
     already = champion is not None and champion.run_id == run
     if (better or force) and not already:
         model = find_trial_model(client, run)

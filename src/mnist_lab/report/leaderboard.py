@@ -30,6 +30,7 @@ class LeaderboardRow:
 
 def leaderboard(study: optuna.Study, top: int | None = None) -> list[LeaderboardRow]:
     """The complete trials of ``study``, best first, at most ``top`` of them."""
+    tracked = ledger.read_tracked(study)
     return [
         LeaderboardRow(
             rank=rank,
@@ -40,7 +41,7 @@ def leaderboard(study: optuna.Study, top: int | None = None) -> list[Leaderboard
             parameters=int(scalars["parameters"]),
             seconds=scalars["fit_seconds"],
             baseline=ledger.is_baseline(trial),
-            run=ledger.read_run(trial),
+            run=tracked[trial.number].run if trial.number in tracked else "",
             params=trial.params,
         )
         for rank, trial in enumerate(ledger.rank(study)[:top], start=1)

@@ -10,8 +10,10 @@ import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.errors import UnknownNameError
+from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger
-from mnist_lab.sweep.study import connect, read_fingerprint
+from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.study import read_fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,9 @@ class StudyRow:
     started: datetime | None
 
 
-def list_studies(storage: str) -> list[StudyRow]:
-    """Every study that mnist-lab made in ``storage``, oldest first."""
-    opened = connect(storage)
+def list_studies(settings: Settings) -> list[StudyRow]:
+    """Every study that mnist-lab made in the storage, oldest first."""
+    opened = connect(settings)
     studies = [
         optuna.load_study(study_name=name, storage=opened)
         for name in optuna.get_all_study_names(opened)
@@ -42,13 +44,13 @@ def list_studies(storage: str) -> list[StudyRow]:
     return sorted(rows, key=lambda row: row.started or datetime.max)
 
 
-def latest_study(storage: str) -> str:
+def latest_study(settings: Settings) -> str:
     """The name of the study that was begun last.
 
     Raises:
         UnknownNameError: there is none.
     """
-    rows = [row for row in list_studies(storage) if row.started is not None]
+    rows = [row for row in list_studies(settings) if row.started is not None]
     if not rows:
         raise UnknownNameError("study", "", (), next_step="Type first: mnist-lab sweep cnn")
     return rows[-1].study

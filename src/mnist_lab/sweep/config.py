@@ -30,10 +30,14 @@ class SweepConfig:
         device: ``cpu``, ``gpu``, ``gpu:0,1``; None takes GPUs where there are any.
         workers_per_gpu: how many share one GPU.
         timeout: seconds after which no further trial is begun; None for never.
+        trial_timeout: seconds after which an attempt at a trial is ended, and the trial fails.
+        retries: how often a trial goes on after its worker has crashed.
+        worker_memory: MiB that a worker may hold; None gives each its share of the machine.
         seed: of the sampler and, with the trial's number, of each training.
         dataset: a name or a path, as ``load_dataset`` takes it.
         keep_models: how many of the best trials get a logged model.
         max_failures: the sweep stops after so many failed trials in a row.
+        checkpoints: written after every epoch; without them an interrupted trial begins again.
         set: parameters that every trial keeps at the given value.
         grid: for the sampler ``grid``, the values to try of each parameter.
     """
@@ -50,10 +54,14 @@ class SweepConfig:
     device: str | None = None
     workers_per_gpu: int = 1
     timeout: float | None = None
+    trial_timeout: float | None = None
+    retries: int = 1
+    worker_memory: int | None = None
     seed: int = 0
     dataset: str = "mnist"
     keep_models: int = 3
     max_failures: int = 10
+    checkpoints: bool = True
     set: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     grid: Mapping[str, list[bool | int | float | str]] = field(default_factory=dict)
 
@@ -61,8 +69,12 @@ class SweepConfig:
         for name in ("trials", "epochs", "max_failures", "workers_per_gpu"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.keep_models < 0:
-            raise ConfigurationError("keep_models must not be negative.")
+        for name in ("keep_models", "retries"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} must not be negative.")
+        for name in ("trial_timeout", "worker_memory"):
+            if (getattr(self, name) or 1) <= 0:
+                raise ConfigurationError(f"{name} must be more than 0.")
 
 
 def parse_config(values: Mapping[str, Any], *, origin: str = "", text: str = "") -> SweepConfig:

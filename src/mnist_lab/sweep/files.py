@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_lab.execution.trial import ARTIFACTS, MODEL_FILE
+from mnist_lab.execution.trial import ARTIFACTS, CHECKPOINTS, MODEL_FILE
 
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """Paths below ``work``, and the moments when they come and go."""
+    """Paths below ``work``, and the moments when they come and go.
+
+    A trial's folder holds its checkpoints while it trains, its artifacts until the tracker has them,
+    and its model while it is among the best.
+    """
 
     work: Path
 
@@ -25,21 +30,42 @@ class TrialFiles:
     def model(self, trial: int) -> Path:
         return self.folder(trial) / MODEL_FILE
 
+    def checkpoints(self, trial: int) -> Path:
+        return self.folder(trial) / CHECKPOINTS
+
+    @property
+    def dataset_figures(self) -> Path:
+        return self.work / "dataset"
+
     def begin(self, trial: int) -> Path:
-        """An empty folder for the trial."""
-        self.drop(trial)
-        self.folder(trial).mkdir(parents=True)
+        """The trial's folder, empty but for checkpoints to go on from."""
+        self.folder(trial).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.artifacts(trial), ignore_errors=True)
+        self.model(trial).unlink(missing_ok=True)
         return self.folder(trial)
 
-    def drop(self, trial: int) -> None:
-        shutil.rmtree(self.folder(trial), ignore_errors=True)
+    def numbers(self) -> list[int]:
+        """The trials that have a folder."""
+        return sorted(int(each.name.removeprefix("trial-")) for each in self.work.glob("trial-*"))
 
     def drop_artifacts(self, trial: int) -> None:
+        """The tracker has them."""
         shutil.rmtree(self.artifacts(trial), ignore_errors=True)
+        self._drop_empty(trial)
 
-    def keep_only(self, trials: Container[int]) -> None:
-        """Delete the folders of all other trials that left a model."""
+    def drop_model(self, trial: int) -> None:
+        """The model is logged, or will not be: neither it nor what it was trained from is needed."""
+        self.model(trial).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints(trial), ignore_errors=True)
+        self._drop_empty(trial)
+
+    def keep_models(self, trials: Container[int]) -> None:
+        """Drop the models of all other trials that left one."""
         for file in self.work.glob(f"trial-*/{MODEL_FILE}"):
             number = int(file.parent.name.removeprefix("trial-"))
             if number not in trials:
-                self.drop(number)
+                self.drop_model(number)
+
+    def _drop_empty(self, trial: int) -> None:
+        with suppress(OSError):  # not empty: something is still needed
+            self.folder(trial).rmdir()

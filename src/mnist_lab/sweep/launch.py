@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from functools import partial
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import optuna
 
 from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.errors import InterruptedSweep, ServiceError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
+from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace, get_space
@@ -19,14 +20,31 @@ from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.progress import SweepResult
-from mnist_lab.sweep.signals import answer_signals
+from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.sweep.signals import StopRequest, answer_signals
+from mnist_lab.sweep.storage import connect, require_writable, translate_storage_errors
 from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
-from mnist_lab.sweep.study import connect, create_study, fingerprint, hold, study_name
+from mnist_lab.sweep.study import create_study, fingerprint, hold, make_record, study_name
 from mnist_lab.sweep.supervisor import Listener, Supervisor
 from mnist_lab.tracking import StudyRecord, Tracker
 from mnist_lab.training import Runtime
 
-TrackerFactory = Callable[[StudyRecord], Tracker]
+TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
+
+
+def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
+    """The tracker of ``study`` in the MLflow store that ``settings`` name.
+
+    Raises:
+        ConfigurationError: the store is of another version.
+        ServiceError: it does not answer.
+    """
+    # Imported late: it takes 3 s, in which the workers import TensorFlow.
+    from mnist_lab.tracking.mlflow_tracker import MlflowTracker, experiment_name
+    from mnist_lab.tracking.store import artifact_location, open_client
+
+    experiment = experiment_name(study.dataset, study.family)
+    return MlflowTracker(open_client(settings), artifact_location(settings, experiment))
 
 
 def launch(
@@ -34,7 +52,7 @@ def launch(
     settings: Settings,
     *,
     listener: Listener = lambda _: None,
-    make_tracker: TrackerFactory | None = None,
+    make_tracker: TrackerFactory = connect_mlflow,
     trainer: str = WorkerSpec.trainer,
 ) -> SweepResult:
     """Run or resume a sweep.
@@ -44,7 +62,8 @@ def launch(
         trainer: ``module:function`` that workers run a job with.
 
     Raises:
-        MnistLabError: whatever is wrong with the config, before anything is trained.
+        MnistLabError: whatever is wrong with the config, before anything is trained; or a study
+            storage that was lost while it ran.
     """
     space = get_space(config.space)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
@@ -54,32 +73,61 @@ def launch(
     # A sampler or device that is not there is refused now, before there is a study.
     make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)
     _plan(config, at_most=config.trials)
-    with hold(settings.work, name):
+    with ExitStack() as held:
+        held.enter_context(translate_storage_errors(settings))
+        require_writable(settings)
+        held.enter_context(hold(settings.work, name))
         study = create_study(
-            connect(settings.storage), name, fingerprint(config, space, dataset), pruner=pruner
+            connect(settings), name, fingerprint(config, space, dataset), pruner=pruner
         )
         _queue(study, points, space)
+        files = TrialFiles(settings.work / name)
+        record = _ensure_record(study, config, space, dataset, files)
         missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-        work = settings.work / name
-        runtimes = _plan(config, at_most=missing)
-        executor = _make_executor(runtimes, settings, dataset, work, trainer)
+        executor = _make_executor(config, settings, dataset, files.work, trainer, missing=missing)
         with answer_signals() as stop, closing(executor):
             if missing > 0:
                 executor.start()
-            # The data set is drawn once a study, not again when it is resumed.
-            draw_in = None if study.user_attrs.get("run") else work
-            record = _make_record(config, space, dataset, name, draw_in)
-            return Supervisor(
+            projector = _start_projector(settings, record, files, make_tracker)
+            supervisor = Supervisor(
                 config=config,
                 study=study,
                 space=space,
-                record=record,
                 executor=executor,
-                tracker=(make_tracker or partial(_mlflow_tracker, settings))(record),
-                files=TrialFiles(work),
+                projector=projector,
+                files=files,
                 stop=stop,
                 listener=listener,
-            ).run()
+            )
+            return _run(supervisor, stop)
+
+
+def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
+    try:
+        return supervisor.run()
+    except KeyboardInterrupt:  # a second signal, or SIGTERM's grace is over
+        raise InterruptedSweep(
+            "Interrupted in the middle of an epoch.",
+            safe="Every epoch before it is kept.",
+            exit_code=stop.exit_code or 130,
+        ) from None
+
+
+def _start_projector(
+    settings: Settings, record: StudyRecord, files: TrialFiles, make_tracker: TrackerFactory
+) -> Projector:
+    """A database on this machine is opened, and refused if it does not fit, before anything is
+    trained; a server may come later."""
+    first: list[Tracker] = []
+    if settings.tracks_locally:
+        with suppress(ServiceError):  # locked by somebody: the projector will try again
+            first.append(make_tracker(settings, record))
+    projection = Projection(
+        record, lambda: first.pop() if first else make_tracker(settings, record), files
+    )
+    projector = Projector(projection, reached=bool(first))
+    projector.start()
+    return projector
 
 
 def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
@@ -106,55 +154,43 @@ def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) ->
         study.enqueue_trial(dict(point), user_attrs=baseline)
 
 
-def _make_executor(
-    runtimes: Sequence[Runtime], settings: Settings, dataset: Dataset, work: Path, trainer: str
-) -> Executor:
-    return LocalExecutor(
-        [
-            WorkerSpec(
-                index=index,
-                runtime=runtime,
-                dataset=dataset.source,
-                data_folder=settings.data_folder,
-                log=work / f"worker-{index}.log",
-                trainer=trainer,
-            )
-            for index, runtime in enumerate(runtimes)
-        ]
-    )
-
-
-def _make_record(
-    config: SweepConfig, space: SearchSpace, dataset: Dataset, name: str, draw_in: Path | None
+def _ensure_record(
+    study: optuna.Study,
+    config: SweepConfig,
+    space: SearchSpace,
+    dataset: Dataset,
+    files: TrialFiles,
 ) -> StudyRecord:
-    figures = None
-    if draw_in is not None:
+    """The study's record, made when the study is; the data set is drawn with it."""
+    record = ledger.read_study(study)
+    if record is None:
         from mnist_lab.evaluation.figures import draw_dataset, save
 
-        figures = draw_in / "dataset"
-        save(draw_dataset(dataset), figures)
-    return StudyRecord(
-        name=name,
-        family=space.name,
-        space=space.id,
-        dataset=dataset,
-        settings={
-            "sampler": config.sampler,
-            "pruner": config.pruner,
-            "epochs": str(config.epochs),
-            "seed": str(config.seed),
-            "space_digest": space.digest,
-            "optuna": optuna.__version__,
-            **{f"set.{key}": str(value) for key, value in config.set.items()},
-        },
-        figures=figures,
-    )
+        save(draw_dataset(dataset), files.dataset_figures)
+        record = make_record(study.study_name, config, space, dataset)
+        ledger.write_study(study, record)
+    return record
 
 
-def _mlflow_tracker(settings: Settings, record: StudyRecord) -> Tracker:
-    # Imported late: it takes 3 s, in which the workers import TensorFlow.
-    from mnist_lab.tracking.mlflow_tracker import MlflowTracker, experiment_name
-    from mnist_lab.tracking.store import artifact_location, open_client
-
-    experiment = experiment_name(record.dataset.name, record.family)
-    return MlflowTracker(open_client(settings), artifact_location(settings, experiment))
+def _make_executor(
+    config: SweepConfig,
+    settings: Settings,
+    dataset: Dataset,
+    work: Path,
+    trainer: str,
+    *,
+    missing: int,
+) -> Executor:
+    runtimes = _plan(config, at_most=missing)
+    specs = [
+        WorkerSpec(
+            index=index,
+            runtime=runtime,
+            dataset=dataset.source,
+            data_folder=settings.data_folder,
+            log=work / f"worker-{index}.log",
+            trainer=trainer,
+        )
+        for index, runtime in enumerate(runtimes)
+    ]
+    return LocalExecutor(specs, memory_cap=memory_cap(len(specs), limit_mb=config.worker_memory))

@@ -1,20 +1,22 @@
-"""The facts of a trial as they stand in the study's storage: the ledger that all else is made from.
+"""The facts of a study as they stand in its storage: the ledger that all else is made from.
 
 Optuna keeps state, params, intermediate values and times; the rest is in user attributes, whose
-names and types are this file's alone. They can be written until the trial is told, not after.
+names and types are this file's alone. Those of a trial can be written until it is told, not after; so
+what the tracker answers, which may come later, is kept with the study.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lab.errors import UnknownNameError
+from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.execution import TrialFinished
-from mnist_lab.tracking import State, TrialOutcome
+from mnist_lab.tracking import SplitFacts, State, StudyRecord, TrialOutcome, TrialRecord
 from mnist_lab.training import EpochMetrics
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -24,17 +26,37 @@ STATES: Mapping[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "interrupted",
 }
+_RECORD, _STOPPED, _STUDY_RUN, _TRIAL_RUN = "record", "stopped", "run", "run:"
 
 
-def write_start(trial: optuna.Trial, *, seed: int, attempt: int, run: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """What the tracker has of a trial: its run, and whether the run is closed for good."""
+
+    trial: int
+    run: str
+    closed: bool
+
+
+# A trial's facts
+
+
+def write_start(trial: optuna.Trial, *, seed: int, attempt: int) -> None:
     trial.set_user_attr("seed", seed)
     trial.set_user_attr("attempt", attempt)
-    trial.set_user_attr("run", run)
-    trial.set_user_attr("history", [])
 
 
 def write_history(trial: optuna.Trial, history: Sequence[EpochMetrics]) -> None:
     trial.set_user_attr("history", [asdict(epoch) for epoch in history])
+
+
+def write_retrained(trial: optuna.Trial, epochs: int) -> None:
+    trial.set_user_attr("retrained", epochs)
+
+
+def write_retry(trial: optuna.Trial, retried: Sequence[str], *, attempt: int) -> None:
+    trial.set_user_attr("retried", list(retried))
+    trial.set_user_attr("attempt", attempt)
 
 
 def write_result(trial: optuna.Trial, event: TrialFinished) -> None:
@@ -47,16 +69,24 @@ def write_failure(trial: optuna.Trial, reason: str, detail: str) -> None:
     trial.set_user_attr("detail", detail)
 
 
-def read_run(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("run", ""))
-
-
 def read_reason(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("reason", ""))
 
 
 def read_seed(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("seed", 0))
+
+
+def read_attempt(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("attempt", 0))
+
+
+def read_retried(trial: FrozenTrial) -> list[str]:
+    return list(trial.user_attrs.get("retried", ()))
+
+
+def read_retrained(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("retrained", 0))
 
 
 def read_scalars(trial: FrozenTrial) -> dict[str, float]:
@@ -75,10 +105,28 @@ def is_baseline(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get("baseline"))
 
 
-def read_outcome(trial: FrozenTrial) -> TrialOutcome:
-    """What the tracker is to be told of a trial, its files excepted."""
+def read_record(trial: FrozenTrial, *, running: bool = False) -> TrialRecord:
+    """All that the tracker is to be told of a trial, its files excepted.
+
+    ``running`` says that a supervisor is at work on it; an unfinished trial is interrupted else.
+    """
+    return TrialRecord(
+        trial=trial.number,
+        attempt=read_attempt(trial),
+        params=trial.params,
+        seed=read_seed(trial),
+        baseline=is_baseline(trial),
+        began=_began(trial),
+        retrained=read_retrained(trial),
+        epochs=read_history(trial),
+        outcome=None if running else _outcome(trial),
+    )
+
+
+def _outcome(trial: FrozenTrial) -> TrialOutcome:
     return TrialOutcome(
         state=STATES[trial.state],
+        ended=ended(trial),
         reason=read_reason(trial),
         detail=str(trial.user_attrs.get("detail", "")),
         scalars=read_scalars(trial),
@@ -86,10 +134,97 @@ def read_outcome(trial: FrozenTrial) -> TrialOutcome:
     )
 
 
+def _began(trial: FrozenTrial) -> float:
+    return trial.datetime_start.timestamp() if trial.datetime_start else time.time()
+
+
+def ended(trial: FrozenTrial) -> float:
+    """Unix time of the trial's end; of its last epoch while it has none."""
+    if trial.datetime_complete is not None:
+        return trial.datetime_complete.timestamp()
+    history = read_history(trial)
+    return history[-1].timestamp if history else _began(trial)
+
+
+# A study's facts
+
+
+def write_study(study: optuna.Study, record: StudyRecord) -> None:
+    study.set_user_attr(_RECORD, asdict(record))
+
+
+def read_study(study: optuna.Study) -> StudyRecord | None:
+    """What was written when the study was made; None if that was not by this version of mnist-lab."""
+    stored = study.user_attrs.get(_RECORD)
+    if stored is None:
+        return None
+    splits = {name: SplitFacts(**facts) for name, facts in stored["splits"].items()}
+    return StudyRecord(**{**stored, "splits": splits})
+
+
+def write_stopped(study: optuna.Study, stopped: str) -> None:
+    """Why the last sweep ended before its total; empty when it did not."""
+    study.set_user_attr(_STOPPED, stopped)
+
+
+def read_stopped(study: optuna.Study) -> str:
+    return str(study.user_attrs.get(_STOPPED, ""))
+
+
+def write_study_run(study: optuna.Study, run: str) -> None:
+    study.set_user_attr(_STUDY_RUN, run)
+
+
+def write_tracked(study: optuna.Study, tracked: Tracked) -> None:
+    study.set_user_attr(
+        f"{_TRIAL_RUN}{tracked.trial}", {"run": tracked.run, "closed": tracked.closed}
+    )
+
+
+def read_tracked(study: optuna.Study) -> dict[int, Tracked]:
+    """What the tracker has of each trial by number, as far as it has answered."""
+    return {
+        int(key.removeprefix(_TRIAL_RUN)): Tracked(trial=int(key.removeprefix(_TRIAL_RUN)), **value)
+        for key, value in study.user_attrs.items()
+        if key.startswith(_TRIAL_RUN)
+    }
+
+
+def is_untracked(trial: FrozenTrial, tracked: Mapping[int, Tracked]) -> bool:
+    """Whether the tracker has yet to be told of ``trial``, or of its end."""
+    return is_begun(trial) and not (trial.number in tracked and tracked[trial.number].closed)
+
+
+def is_begun(trial: FrozenTrial) -> bool:
+    """Whether an attempt at ``trial`` was made; else it waits, or was cut off while it drew."""
+    return trial.state != TrialState.WAITING and read_attempt(trial) > 0
+
+
+def find_run(study: optuna.Study, trial: int) -> str:
+    """The trial's run.
+
+    Raises:
+        MnistLabError: the tracker has not taken the trial yet.
+    """
+    tracked = read_tracked(study).get(trial)
+    if tracked is None:
+        raise MnistLabError(
+            f"Trial {trial} of {study.study_name} is not in MLflow yet.",
+            safe="The study has it.",
+            next_step=f"Type: mnist-lab sync {study.study_name}",
+        )
+    return tracked.run
+
+
 def rank(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials, best first; of equals, the earlier."""
+    """Complete trials with a possible accuracy, best first; of equals, the earlier."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    possible = [trial for trial in done if 0.0 <= (trial.value or 0.0) <= 1.0]
+    return sorted(possible, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+
+def read_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    return study.get_trials(deepcopy=False)[number]
 
 
 def find_trial(study: optuna.Study, number: str) -> FrozenTrial:

@@ -38,12 +38,20 @@ class Progress:
         return self.complete + self.pruned + self.failed
 
 
+@dataclass(frozen=True)
+class Lag:
+    """What the tracker has not taken: how many trials and models, and why; both empty if nothing."""
+
+    items: int = 0
+    why: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
     """How a sweep ended: ``stopped`` is empty when the total was reached, else why it was not.
 
     ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
-    asks for (130, 143), else 0.
+    asks for (130, 143), else 0. ``lag`` is what the tracker has not taken.
     """
 
     study: str
@@ -52,3 +60,4 @@ class SweepResult:
     reasons: dict[str, int]
     stopped: str
     signal: int
+    lag: Lag

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# Whoever sends SIGTERM (Docker, systemd, a cluster) sends SIGKILL ten seconds later or more.
+SIGTERM_GRACE_SECONDS = 8.0
 
 
 class StopRequest:
@@ -14,12 +18,20 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self.exit_code = 0
+        self._asked_at = 0.0
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
         self.exit_code = 128 + number
+        self._asked_at = time.monotonic()
+
+    @property
+    def overdue(self) -> bool:
+        """SIGTERM's grace is over: what still runs must be left where it is."""
+        waited = time.monotonic() - self._asked_at
+        return self.exit_code == 128 + signal.SIGTERM and waited > SIGTERM_GRACE_SECONDS
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,16 +20,17 @@ from mnist_lab.data import Dataset
 from mnist_lab.errors import (
     BusyError,
     ConfigurationError,
-    ServiceError,
     UnknownNameError,
     UsageError,
 )
+from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.storage import connect
+from mnist_lab.tracking import SplitFacts, StudyRecord
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,99}")
 _FINGERPRINT = "mnist_lab"
-SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,25 +82,31 @@ def study_name(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> str
     return name
 
 
-def connect(storage: str) -> RDBStorage:
-    """Open the storage, creating its schema if it is new.
-
-    Raises:
-        ServiceError: it cannot be opened.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = (
-        {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
-        if storage.startswith("sqlite")
-        else {}
+def make_record(
+    name: str, config: SweepConfig, space: SearchSpace, dataset: Dataset
+) -> StudyRecord:
+    """What stands on the page of a new study; its id is drawn here."""
+    return StudyRecord(
+        id=uuid.uuid4().hex,
+        name=name,
+        family=space.name,
+        space=space.id,
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        splits={
+            context: SplitFacts(images=len(split), sha256=split.digest)
+            for context, split in (("train", dataset.train), ("validation", dataset.validation))
+        },
+        settings={
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "epochs": str(config.epochs),
+            "seed": str(config.seed),
+            "space_digest": space.digest,
+            "optuna": optuna.__version__,
+            **{f"set.{key}": str(value) for key, value in config.set.items()},
+        },
     )
-    try:
-        return RDBStorage(storage, engine_kwargs=options)
-    except Exception as error:  # whatever the database's driver raises
-        raise ServiceError(
-            f"The study storage cannot be opened: {str(error).splitlines()[0]}",
-            next_step="Check --storage or MNIST_LAB_STORAGE.",
-        ) from error
 
 
 def create_study(
@@ -129,13 +137,13 @@ def create_study(
     return study
 
 
-def open_study(storage: str, name: str) -> optuna.Study:
+def open_study(settings: Settings, name: str) -> optuna.Study:
     """Open an existing study to read it.
 
     Raises:
         UnknownNameError: there is none of that name.
     """
-    opened = connect(storage)
+    opened = connect(settings)
     names = optuna.get_all_study_names(opened)
     if name not in names:
         raise UnknownNameError("study", name, names, next_step="See: mnist-lab studies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import Counter
 
@@ -9,15 +10,17 @@ import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.sweep import ledger
-from mnist_lab.tracking import State, StudySummary
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
 TOP = 5
 # PED-ANOVA compares the best tenth with the rest; from fewer trials it says nothing.
 MIN_TRIALS_FOR_IMPORTANCE = 10
 
 
-def summarise(study: optuna.Study, stopped: str) -> StudySummary:
-    """Counts, the best trials and the importances; ``stopped`` says why the total was not reached."""
+def summarise(study: optuna.Study) -> StudySummary:
+    """Counts, the best trials and the importances."""
+    stopped = ledger.read_stopped(study)
     trials = study.get_trials(deepcopy=False)
     counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
     ranked = ledger.rank(study)
@@ -29,11 +32,34 @@ def summarise(study: optuna.Study, stopped: str) -> StudySummary:
         tags["best_trial"] = str(ranked[0].number)
     return StudySummary(
         state=state,
+        ended=max(map(ledger.ended, trials), default=time.time()),
         metrics=metrics,
         tags=tags,
         note=_note(study, counts, stopped),
         importances=importances(study),
     )
+
+
+def best_models(
+    study: optuna.Study, files: TrialFiles, top: int
+) -> list[tuple[ModelRecord, TrialRecord]]:
+    """The models of the ``top`` best trials that are not logged yet."""
+    return [
+        (
+            ModelRecord(
+                study=study.study_name,
+                trial=trial.number,
+                file=files.model(trial.number),
+                ended=ledger.ended(trial),
+                best_epoch=ledger.read_best_epoch(trial),
+                scalars=ledger.read_scalars(trial),
+                params=trial.params,
+            ),
+            ledger.read_record(trial),
+        )
+        for trial in ledger.rank(study)[:top]
+        if files.model(trial.number).exists()
+    ]
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

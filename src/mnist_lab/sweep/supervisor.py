@@ -7,32 +7,35 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.execution import (
+    Decision,
     EpochFinished,
     Event,
     Executor,
     TrialFailed,
     TrialFinished,
-    TrialJob,
+    TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.messages import INVALID
+from mnist_lab.execution.messages import INVALID, TIMEOUT
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
+from mnist_lab.sweep.asking import Asker
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.failures import STOPS_THE_SWEEP, may_retry
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.progress import Progress, SweepResult
+from mnist_lab.sweep.progress import Lag, Progress, SweepResult
+from mnist_lab.sweep.projection import Projector
+from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.strategies import make_sampler, trial_seed
-from mnist_lab.sweep.suggest import suggest
-from mnist_lab.sweep.summary import summarise
-from mnist_lab.tracking import ModelRecord, StudyRecord, Tracker, TrialOutcome, TrialRecord
+from mnist_lab.sweep.summary import best_models, summarise
 from mnist_lab.training import EpochMetrics
 
 TICK_SECONDS = 0.5
@@ -40,195 +43,147 @@ Listener = Callable[[Progress], None]
 
 
 @dataclass(kw_only=True)
-class _Running:
-    trial: optuna.Trial
-    run: str
-    reported: frozenset[int]
-    history: list[EpochMetrics] = field(default_factory=list)
-    pruned: bool = False
-    interrupted: bool = False
-
-
-@dataclass(kw_only=True)
 class Supervisor:
     """Brings ``study`` to ``config.trials`` finished trials, or as near as it is let.
 
     Attributes:
-        study: opened by ``create_study``; its unfinished trials are begun again.
-        record: what the tracker writes on the study's page.
+        study: opened by ``create_study``; its unfinished trials go on from their checkpoints.
         executor: started; whoever made it closes it.
-        stop: when requested, running trials end after their epoch and stay to be resumed.
+        projector: started; closed here.
+        stop: when requested, running trials are left after their epoch, to be resumed.
         listener: is told a ``Progress`` after each event and each idle tick.
     """
 
     config: SweepConfig
     study: optuna.Study
     space: SearchSpace
-    record: StudyRecord
     executor: Executor
-    tracker: Tracker
+    projector: Projector
     files: TrialFiles
     stop: StopRequest
     listener: Listener = lambda _: None
-    _running: dict[int, _Running] = field(default_factory=dict, init=False)
-    _unfinished: list[FrozenTrial] = field(default_factory=list, init=False)
+    _running: dict[int, RunningTrial] = field(default_factory=dict, init=False)
     _states: Counter[TrialState] = field(default_factory=Counter, init=False)
+    _finished_before: int = field(default=0, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
     _began: float = field(default_factory=time.monotonic, init=False)
-    _parent: str = field(default="", init=False)
+    _halted: str = field(default="", init=False)
+    _trouble: str = field(default="", init=False)
 
     def run(self) -> SweepResult:
         trials = self.study.get_trials(deepcopy=False)
-        self._unfinished = [trial for trial in trials if trial.state == TrialState.RUNNING]
         self._states.update(trial.state for trial in trials)
-        self._parent = self.tracker.open_study(self.record, self.study.user_attrs.get("run"))
-        self.study.set_user_attr("run", self._parent)
-        self._close_open_runs(trials)
-        finished_before = self._finished
+        self._finished_before = self._finished
+        asker = Asker(
+            config=self.config,
+            study=self.study,
+            space=self.space,
+            files=self.files,
+            unfinished=[trial for trial in trials if trial.state == TrialState.RUNNING],
+        )
+        self._catch_up(trials)
+        ledger.write_stopped(self.study, "interrupted")  # as long as nothing else is known
         try:
-            while self._fill():
+            while self._fill(asker):
                 event = self.executor.next_event(TICK_SECONDS)
-                self._tell_listener(self._handle(event) if event else "", finished_before)
+                news = self._handle(event) if event else ""
+                self._watch_the_clock()
+                self._note_tracked()
+                self._tell_listener(news)
+                self._complain()
         finally:
-            # What still runs now was cut off by a second Ctrl-C or by a lost storage.
-            result = self._result()
-            try:
-                for running in self._running.values():
-                    self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
-                self._log_best_models()
-            finally:
-                self.tracker.close_study(self._parent, summarise(self.study, result.stopped))
-        return result
+            # Also after a second Ctrl-C. A storage that is lost raises again.
+            stopped = self._why_ended(asker)
+            lag = self._close_projection(stopped)
+        return self._result(stopped, lag)
 
     @property
     def _finished(self) -> int:
         return sum(self._states[state] for state in ledger.FINISHED)
 
+    def _catch_up(self, trials: list[FrozenTrial]) -> None:
+        """Tell the tracker what a supervisor that was killed could not tell it any more."""
+        tracked = ledger.read_tracked(self.study)
+        for trial in trials:
+            if ledger.is_untracked(trial, tracked):
+                self.projector.tell(ledger.read_record(trial))
+
     # Beginning trials
 
-    def _close_open_runs(self, trials: list[FrozenTrial]) -> None:
-        """Tell the tracker what a supervisor that was killed could not tell it any more."""
-        still_open = self.tracker.open_runs(self._parent)
-        for trial in trials:
-            if ledger.read_run(trial) in still_open:
-                self._project(trial)
-        # Cut off between its run and its ledger: nobody else can be writing, the study is locked.
-        for run in still_open - {ledger.read_run(trial) for trial in trials}:
-            self.tracker.close_trial(run, TrialOutcome(state="interrupted"))
-
-    def _fill(self) -> bool:
+    def _fill(self, asker: Asker) -> bool:
         """Give every free worker a trial; False when nothing runs and nothing more is wanted."""
-        while len(self._running) < self.executor.slots and self._wants_more():
-            if self._unfinished:
-                again = self._unfinished.pop(0)
-                self._seed_sampler(again.number)  # it may have been cut off while it drew
-                trial = optuna.Trial(self.study, again._trial_id)
-                self._begin(trial, frozenset(again.intermediate_values))
+        while len(self._running) < self.executor.slots and self._wants_more(asker):
+            running = asker.next()
+            self._running[running.number] = running
+            broken = self.space.broken_constraint(running.job.params)
+            if broken:
+                detail = f"not allowed: {broken}"
+                self._fail(TrialFailed(trial=running.number, reason=INVALID, detail=detail))
             else:
-                self._begin(self._ask(), frozenset())
+                self._submit(running)
         return bool(self._running)
 
-    def _wants_more(self) -> bool:
-        enough = self._finished + len(self._running) >= self.config.trials
-        return not enough and not self._why_stop()
+    def _submit(self, running: RunningTrial) -> None:
+        self.files.begin(running.number)
+        self.executor.submit(running.job)
+        self._project(running.number)
 
-    def _why_stop(self) -> str:
+    def _wants_more(self, asker: Asker) -> bool:
+        enough = self._finished + len(self._running) >= self.config.trials
+        return not enough and not self._why_stop(asker)
+
+    def _why_stop(self, asker: Asker) -> str:
         config = self.config
+        if self._halted:
+            return self._halted
         if self.stop.requested:
             return "interrupted"
         if self._failures_in_a_row >= config.max_failures:
             return f"{self._failures_in_a_row} trials in a row failed"
         if config.timeout is not None and time.monotonic() - self._began > config.timeout:
             return f"the timeout of {config.timeout:g} s has passed"
-        if config.sampler == "grid" and not (self._unfinished or self._waiting()):
-            return "every point of the grid is done"
-        return ""
-
-    def _waiting(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-
-    def _ask(self) -> optuna.Trial:
-        waiting = self._waiting()  # queued trials come first: the baseline, the points of a grid
-        number = waiting[0].number if waiting else len(self.study.get_trials(deepcopy=False))
-        self._seed_sampler(number)
-        return self.study.ask()
-
-    def _seed_sampler(self, number: int) -> None:
-        self.study.sampler = make_sampler(
-            self.config.sampler, seed=self.config.seed, trial=number, fixed=self.config.set
-        )
-
-    def _begin(self, trial: optuna.Trial, reported: frozenset[int]) -> None:
-        number, attributes = trial.number, trial.user_attrs
-        params = self.space.draw(lambda name, distribution: suggest(trial, name, distribution))
-        seed = trial_seed(self.config.seed, number)
-        attempt = int(attributes.get("attempt", 0)) + 1
-        run = self.tracker.open_trial(
-            TrialRecord(
-                study=self.record,
-                parent_run=self._parent,
-                trial=number,
-                attempt=attempt,
-                params=params,
-                seed=seed,
-                baseline=bool(attributes.get("baseline")),
-            )
-        )
-        ledger.write_start(trial, seed=seed, attempt=attempt, run=run)
-        self._running[number] = _Running(trial=trial, run=run, reported=reported)
-        broken = self.space.broken_constraint(params)
-        if broken:
-            self._fail(TrialFailed(trial=number, reason=INVALID, detail=f"not allowed: {broken}"))
-        else:
-            self.executor.submit(self._job(number, params, seed))
-
-    def _job(self, number: int, params: Params, seed: int) -> TrialJob:
-        return TrialJob(
-            trial=number,
-            study=self.study.study_name,
-            space=self.space.reference,
-            space_digest=self.space.digest,
-            params=params,
-            epochs=self.config.epochs,
-            seed=seed,
-            folder=str(self.files.begin(number)),
-        )
+        return "every point of the grid is done" if asker.exhausted else ""
 
     # Answering workers: each handler returns a line of news
 
     def _handle(self, event: Event) -> str:
         match event:
             case TrialStarted():
+                self._running[event.trial].set_deadline(self.config.trial_timeout)
                 return f"trial {event.trial} started on worker {event.worker}"
             case EpochFinished():
                 return self._epoch(event)
             case TrialFinished():
                 return self._finish(event)
+            case TrialPaused():
+                return self._pause(event)
             case TrialFailed():
                 return self._fail(event)
 
     def _epoch(self, event: EpochFinished) -> str:
-        running, metrics = self._running[event.trial], event.metrics
-        running.history.append(metrics)
-        ledger.write_history(running.trial, running.history)
-        if metrics.epoch not in running.reported:  # an interrupted attempt may have come further
-            running.trial.report(metrics.val_accuracy, metrics.epoch)
-        if metrics.epoch < self.config.epochs:
-            running.pruned = running.trial.should_prune()
-            running.interrupted = self.stop.requested and not running.pruned
-        self.executor.decide(event.trial, go_on=not (running.pruned or running.interrupted))
-        self.tracker.log_epoch(running.run, metrics)
+        running, last = self._running[event.trial], event.epochs[-1]
+        if not last.possible:
+            problem = f"epoch {last.epoch} reports what cannot be: {last.metrics()}"
+            running.failure = TrialFailed(trial=event.trial, reason=INVALID, detail=problem)
+            self.executor.decide(event.trial, Decision.PAUSE)
+            return f"trial {event.trial} epoch {last.epoch} is refused"
+        running.record(event.epochs)
+        self.executor.decide(event.trial, self._decide(running, last))
+        self._project(event.trial)
         return (
-            f"trial {event.trial} epoch {metrics.epoch}/{self.config.epochs} "
-            f"val_accuracy {metrics.val_accuracy:.4f} ({metrics.seconds:.1f} s)"
+            f"trial {event.trial} epoch {last.epoch}/{self.config.epochs} "
+            f"val_accuracy {last.val_accuracy:.4f} ({last.seconds:.1f} s)"
         )
+
+    def _decide(self, running: RunningTrial, last: EpochMetrics) -> Decision:
+        if last.epoch >= self.config.epochs:
+            return Decision.GO_ON
+        if running.should_prune(last):
+            return Decision.PRUNE
+        return Decision.PAUSE if self.stop.requested or self._halted else Decision.GO_ON
 
     def _finish(self, event: TrialFinished) -> str:
         running = self._running[event.trial]
-        if running.interrupted:
-            del self._running[event.trial]
-            self.tracker.close_trial(running.run, TrialOutcome(state="interrupted"))
-            return f"trial {event.trial} interrupted after epoch {len(running.history)}"
         value = event.scalars.get("best_val_accuracy", math.nan)
         if not 0.0 <= value <= 1.0:
             problem = f"best_val_accuracy is {value}, which no accuracy can be"
@@ -242,63 +197,109 @@ class Supervisor:
         word = "pruned" if running.pruned else "complete"
         return f"trial {event.trial} {word}: val_accuracy {value:.4f} in epoch {event.best_epoch}"
 
+    def _pause(self, event: TrialPaused) -> str:
+        running = self._running[event.trial]
+        if running.failure is not None:
+            return self._fail(running.failure)
+        self._leave(event.trial)
+        return f"trial {event.trial} interrupted after epoch {len(running.history)}"
+
     def _fail(self, event: TrialFailed) -> str:
-        ledger.write_failure(self._running[event.trial].trial, event.reason, event.detail)
+        running, said = self._running[event.trial], f"{event.reason} ({event.detail})"
+        if event.reason in STOPS_THE_SWEEP:
+            self._halted = said
+            self._leave(event.trial)
+            return f"trial {event.trial} interrupted: {said}"
+        if may_retry(event, running.retried, retries=self.config.retries):
+            running.retry(event.reason)
+            self._submit(running)
+            return f"trial {event.trial} goes on in another worker: {said}"
+        ledger.write_failure(running.trial, event.reason, event.detail)
         self._failures_in_a_row += 1
         self._tell(event.trial, TrialState.FAIL, None)
-        return f"trial {event.trial} failed: {event.reason} ({event.detail})"
+        return f"trial {event.trial} failed: {said}"
+
+    def _leave(self, number: int) -> None:
+        """Leave a trial unfinished, to be resumed by the next sweep."""
+        del self._running[number]
+        self._project(number)
 
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
-        self._project(self.study.tell(self._running[number].trial, value, state=state))
+        self.study.tell(self._running[number].trial, value, state=state)
         del self._running[number]
         self._states[state] += 1
-        self.files.keep_only({trial.number for trial in self._best_trials()} | set(self._running))
+        if state == TrialState.FAIL:
+            self.files.drop_model(number)
+        best = {trial.number for trial in ledger.rank(self.study)[: self.config.keep_models]}
+        self.files.keep_models(best | set(self._running))
+        self._project(number)
 
-    def _project(self, trial: FrozenTrial) -> None:
-        artifacts = self.files.artifacts(trial.number)
-        outcome = replace(ledger.read_outcome(trial), artifacts=artifacts)
-        self.tracker.close_trial(ledger.read_run(trial), outcome)
-        self.files.drop_artifacts(trial.number)
+    # The clock and the tracker
+
+    def _watch_the_clock(self) -> None:
+        if self.stop.overdue:
+            raise KeyboardInterrupt
+        for running in self._running.values():
+            if running.overdue:
+                running.set_deadline(None)
+                detail = f"longer than {self.config.trial_timeout:g} s"
+                why = TrialFailed(trial=running.number, reason=TIMEOUT, detail=detail)
+                self.executor.kill(why)
+
+    def _project(self, number: int) -> None:
+        trial = ledger.read_trial(self.study, number)
+        self.projector.tell(ledger.read_record(trial, running=number in self._running))
+
+    def _note_tracked(self) -> None:
+        for tracked in self.projector.collect():
+            ledger.write_tracked(self.study, tracked)
+        if self.projector.disk_full:
+            self._halted = f"disk_full ({self.projector.trouble})"
+
+    def _complain(self) -> None:
+        """Tell the listener of a tracker that has begun to fail, or to work again."""
+        before, self._trouble = self._trouble, self.projector.trouble
+        if self._trouble and not before:
+            said = "tracking fails, training goes on, the study keeps everything: "
+            self._tell_listener(said + self._trouble)
+        elif before and not self._trouble:
+            self._tell_listener("tracking works again")
 
     # Ending and looking
 
-    def _best_trials(self) -> list[FrozenTrial]:
-        return ledger.rank(self.study)[: self.config.keep_models]
+    def _why_ended(self, asker: Asker) -> str:
+        """Empty when the total was reached and something came of it."""
+        if self._finished < self.config.trials:
+            return self._why_stop(asker) or "interrupted"
+        failed = self._states[TrialState.FAIL]
+        return f"all {failed} trials failed" if failed == self._finished else ""
 
-    def _log_best_models(self) -> None:
-        for trial in self._best_trials():
-            if not self.files.model(trial.number).exists():
-                continue  # logged before this sweep was resumed
-            self.tracker.log_model(
-                ledger.read_run(trial),
-                ModelRecord(
-                    study=self.study.study_name,
-                    trial=trial.number,
-                    file=self.files.model(trial.number),
-                    best_epoch=ledger.read_best_epoch(trial),
-                    scalars=ledger.read_scalars(trial),
-                    params=trial.params,
-                ),
-            )
-            self.files.drop(trial.number)
+    def _close_projection(self, stopped: str) -> Lag:
+        for number in list(self._running):  # cut off
+            self._leave(number)
+        with suppress(StorageInternalError):  # a full disk will be found again
+            ledger.write_stopped(self.study, stopped)
+        models = best_models(self.study, self.files, self.config.keep_models)
+        lag = self.projector.close(models, summarise(self.study))
+        with suppress(StorageInternalError):
+            self._note_tracked()
+            ledger.write_study_run(self.study, self.projector.parent)
+        return lag
 
-    def _result(self) -> SweepResult:
+    def _result(self, stopped: str, lag: Lag) -> SweepResult:
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        enough = self._finished >= self.config.trials
-        stopped = "" if enough else self._why_stop() or "interrupted"
-        if enough and len(failed) == self._finished:
-            stopped = f"all {len(failed)} trials failed"
         return SweepResult(
             study=self.study.study_name,
             finished=self._finished,
             best=next(iter(ledger.rank(self.study)), None),
             reasons=dict(Counter(map(ledger.read_reason, failed))),
             stopped=stopped,
-            signal=0 if enough else self.stop.exit_code,
+            signal=self.stop.exit_code if self._finished < self.config.trials else 0,
+            lag=lag,
         )
 
-    def _tell_listener(self, news: str, finished_before: int) -> None:
-        done = self._finished - finished_before
+    def _tell_listener(self, news: str) -> None:
+        done = self._finished - self._finished_before
         rate = (time.monotonic() - self._began) / done if done else None
         self.listener(
             Progress(
@@ -309,10 +310,7 @@ class Supervisor:
                 pruned=self._states[TrialState.PRUNED],
                 failed=self._states[TrialState.FAIL],
                 best=next(((each.number, each.value) for each in ledger.rank(self.study)), None),
-                running={
-                    number: running.history[-1] if running.history else None
-                    for number, running in sorted(self._running.items())
-                },
+                running={number: each.newest for number, each in sorted(self._running.items())},
                 seconds_left=rate and rate * (self.config.trials - self._finished),
                 news=news,
             )

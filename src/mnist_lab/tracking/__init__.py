@@ -3,6 +3,7 @@
 from mnist_lab.tracking.tracker import (
     ModelRecord,
     NullTracker,
+    SplitFacts,
     State,
     StudyRecord,
     StudySummary,
@@ -14,6 +15,7 @@ from mnist_lab.tracking.tracker import (
 __all__ = [
     "ModelRecord",
     "NullTracker",
+    "SplitFacts",
     "State",
     "StudyRecord",
     "StudySummary",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from getpass import getuser
 from pathlib import Path
+from typing import cast
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -24,14 +24,16 @@ from mlflow.entities import (
     LoggedModelStatus,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 
-from mnist_lab.data import Dataset, Split
 from mnist_lab.tracking.package import package_model
+from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.revision import git_commit
 from mnist_lab.tracking.tracker import (
     ModelRecord,
+    SplitFacts,
     State,
     StudyRecord,
     StudySummary,
@@ -41,13 +43,17 @@ from mnist_lab.tracking.tracker import (
 from mnist_lab.training import EpochMetrics
 
 STATUS: Mapping[State, str] = {
+    "running": "RUNNING",
     "complete": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
 TAG = "mnist_lab."
+EXPERIMENT_PREFIX = "mnist-lab/"
 DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole sha256 is in the tags
+RUNS_A_PAGE = 1000
+METRICS_A_BATCH = 1000  # MLflow's limits for one request
 # The kind tag opens the page on runs and charts; without it MLflow 3 shows its GenAI layout.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
@@ -57,73 +63,85 @@ EXPERIMENT_TAGS = {
 
 
 class MlflowTracker:
-    """Writes to the store behind ``client``; ``locate`` gives a new experiment's artifact folder."""
+    """Writes to the store behind ``client``; new experiments' artifacts go to ``artifact_location``.
+
+    A run is known by its tags (study id, trial number), not by what was answered when it was made: an
+    answer can be lost on its way, and the run be there.
+    """
 
     def __init__(self, client: MlflowClient, artifact_location: str | None = None) -> None:
         self._client = client
         self._artifact_location = artifact_location
         self._experiment = ""
 
-    def open_study(self, study: StudyRecord, run: str | None) -> str:
+    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
         self._experiment = self._find_experiment(study)
-        if run is not None:
-            self._client.update_run(run, status="RUNNING")
-            return run
-        created = self._client.create_run(
-            self._experiment,
-            run_name=study.name,
-            tags={**_common_tags(study), f"{TAG}level": "study", **_source_tags()},
-        )
-        parent = str(created.info.run_id)
-        self._client.log_batch(parent, params=_params(study.settings))
-        self._client.log_inputs(parent, _dataset_inputs(study.dataset))
-        if study.figures is not None:
-            self._client.log_artifacts(parent, str(study.figures))
-        return parent
-
-    def open_runs(self, study_run: str) -> frozenset[str]:
-        found: list[str] = []
-        page: str | None = None
-        while True:
-            runs = self._client.search_runs(
-                [self._experiment],
-                f"tags.mlflow.parentRunId = '{study_run}' and attributes.status = 'RUNNING'",
-                page_token=page,
-            )
-            found += [run.info.run_id for run in runs]
-            page = runs.token
-            if not page:
-                return frozenset(found)
-
-    def open_trial(self, trial: TrialRecord) -> str:
-        tags = {
-            **_common_tags(trial.study),
-            **_source_tags(),
-            "mlflow.parentRunId": trial.parent_run,
-            f"{TAG}level": "trial",
-            f"{TAG}trial": str(trial.trial),
-            f"{TAG}attempt": str(trial.attempt),
-            f"{TAG}seed": str(trial.seed),
-            f"{TAG}state": "running",
-            **({f"{TAG}baseline": "true"} if trial.baseline else {}),
-        }
-        created = self._client.create_run(
-            self._experiment, run_name=f"trial-{trial.trial:04d}", tags=tags
-        )
-        run = str(created.info.run_id)
-        self._client.log_batch(run, params=_params(trial.params))
-        self._client.log_inputs(run, _dataset_inputs(trial.study.dataset))
+        found = self._find_runs(_study_tags(study))
+        tags = {**_common_tags(study), **_study_tags(study), **_source_tags()}
+        run = self._only(found) or self._create(study.name, tags)
+        self._client.log_batch(run, params=_params(study.settings))
+        self._client.log_inputs(run, _dataset_inputs(study))
+        if figures is not None and figures.is_dir():
+            self._client.log_artifacts(run, str(figures))
+        self._client.update_run(run, status="RUNNING")
         return run
 
-    def log_epoch(self, run: str, metrics: EpochMetrics) -> None:
-        stamp = int(metrics.timestamp * 1000)
+    def find_study(self, study: StudyRecord) -> str | None:
+        found = self._client.get_experiment_by_name(experiment_name(study.dataset, study.family))
+        if found is None:
+            return None
+        self._experiment = str(found.experiment_id)
+        runs = self._find_runs(_study_tags(study))
+        return str(runs[0].info.run_id) if runs else None
+
+    def find_trials(self, study_run: str) -> Mapping[int, State]:
+        states: dict[int, State] = {}
+        for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": "trial"}):
+            state = cast(State, run.data.tags.get(f"{TAG}state"))
+            if STATUS.get(state) == run.info.status:  # else it was cut off between tag and status
+                states[int(run.data.tags[f"{TAG}trial"])] = state
+        return states
+
+    def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
+        name = {"mlflow.parentRunId": study_run, f"{TAG}trial": str(trial.trial)}
+        facts = {
+            f"{TAG}attempt": str(trial.attempt),
+            **({f"{TAG}state": "running"} if trial.outcome is None else {}),
+            **({f"{TAG}retrained_epochs": str(trial.retrained)} if trial.retrained else {}),
+        }
+        found = self._only(self._find_runs(name))
+        if found is None:
+            tags = {
+                **_common_tags(study),
+                **_source_tags(),
+                **name,
+                **facts,
+                f"{TAG}level": "trial",
+                f"{TAG}seed": str(trial.seed),
+                **({f"{TAG}baseline": "true"} if trial.baseline else {}),
+            }
+            run = self._create(f"trial-{trial.trial:04d}", tags, began=trial.began)
+        else:
+            run = found
+            self._client.log_batch(run, tags=[RunTag(key, value) for key, value in facts.items()])
+            if trial.outcome is None:
+                self._client.update_run(run, status="RUNNING")
+        self._client.log_batch(run, params=_params(trial.params))
+        self._client.log_inputs(run, _dataset_inputs(study))
+        return run
+
+    def log_epochs(self, run: str, epochs: tuple[EpochMetrics, ...]) -> None:
+        # The same rows with the same timestamps are one row: what was sent before may be sent again.
         rows = [
-            Metric(key, value, stamp, metrics.epoch) for key, value in metrics.metrics().items()
+            Metric(key, value, _milliseconds(epoch.timestamp), epoch.epoch)
+            for epoch in epochs
+            for key, value in epoch.metrics().items()
         ]
-        self._client.log_batch(run, metrics=rows)
+        for first in range(0, len(rows), METRICS_A_BATCH):
+            self._client.log_batch(run, metrics=rows[first : first + METRICS_A_BATCH])
 
     def close_trial(self, run: str, outcome: TrialOutcome) -> None:
-        stamp = int(time.time() * 1000)
+        stamp = _milliseconds(outcome.ended)
         tags = {
             f"{TAG}state": outcome.state,
             **({f"{TAG}reason": outcome.reason} if outcome.reason else {}),
@@ -139,12 +157,91 @@ class MlflowTracker:
         )
         if outcome.artifacts is not None and outcome.artifacts.is_dir():
             self._client.log_artifacts(run, str(outcome.artifacts))
-        self._client.set_terminated(run, status=STATUS[outcome.state])
+        self._client.set_terminated(run, status=STATUS[outcome.state], end_time=stamp)
 
     def log_model(self, run: str, model: ModelRecord) -> str:
+        logged = self._find_model(run) or self._log_model(run, model)
+        rows = [
+            Metric(
+                key,
+                value,
+                _milliseconds(model.ended),
+                model.best_epoch,
+                model_id=logged,
+                run_id=run,
+            )
+            for key, value in model.scalars.items()
+        ]
+        outputs = self._client.get_run(run).outputs
+        if logged not in {each.model_id for each in (outputs.model_outputs if outputs else ())}:
+            self._client.log_outputs(run, [LoggedModelOutput(logged, model.best_epoch)])
+        self._client.log_batch(run, metrics=rows, tags=[RunTag(f"{TAG}model", logged)])
+        return logged
+
+    def close_study(self, run: str, summary: StudySummary) -> None:
+        stamp = _milliseconds(summary.ended)
+        tags = {
+            **{f"{TAG}{key}": value for key, value in summary.tags.items()},
+            f"{TAG}state": summary.state,
+            "mlflow.note.content": summary.note,
+        }
+        self._client.log_batch(
+            run,
+            metrics=[Metric(key, value, stamp, 0) for key, value in summary.metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        if summary.importances:
+            with tempfile.TemporaryDirectory() as scratch:
+                file = Path(scratch) / "importances.json"
+                file.write_text(json.dumps(dict(summary.importances), indent=1))
+                self._client.log_artifact(run, str(file))
+        self._client.set_terminated(run, status=STATUS[summary.state], end_time=stamp)
+
+    def _find_experiment(self, study: StudyRecord) -> str:
+        name = experiment_name(study.dataset, study.family)
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(
+            self._client.create_experiment(
+                name, artifact_location=self._artifact_location, tags=EXPERIMENT_TAGS
+            )
+        )
+
+    def _find_runs(self, tags: Mapping[str, str]) -> list[Run]:
+        """Every run of the experiment with these tags, oldest first."""
+        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        return find_runs(self._client, [self._experiment], condition)
+
+    def _only(self, runs: list[Run]) -> str | None:
+        """The id of the first run; others like it, made when an answer was lost, are deleted."""
+        for run in runs[1:]:
+            self._client.delete_run(run.info.run_id)
+        return str(runs[0].info.run_id) if runs else None
+
+    def _create(self, name: str, tags: Mapping[str, str], *, began: float | None = None) -> str:
+        start = None if began is None else _milliseconds(began)
+        run = self._client.create_run(
+            self._experiment, start_time=start, run_name=name, tags=dict(tags)
+        )
+        return str(run.info.run_id)
+
+    def _find_model(self, run: str) -> str | None:
+        """The run's model, if it was logged whole; remains of one that was not are deleted."""
+        search = self._client.search_logged_models
+        condition = f"source_run_id = '{run}'"
+        ready = None
+        for found in all_pages(search, [self._experiment], filter_string=condition):
+            if found.status == LoggedModelStatus.READY:
+                ready = str(found.model_id)
+            else:
+                self._client.delete_logged_model(found.model_id)
+        return ready
+
+    def _log_model(self, run: str, model: ModelRecord) -> str:
         digest = hashlib.sha256(model.file.read_bytes()).hexdigest()
         logged = self._client.create_logged_model(
-            self._client.get_run(run).info.experiment_id,
+            self._experiment,
             name=f"{model.study}-trial-{model.trial:04d}",
             source_run_id=run,
             tags={
@@ -164,49 +261,23 @@ class MlflowTracker:
             status = LoggedModelStatus.READY
         finally:
             self._client.finalize_logged_model(logged.model_id, status)
-        self._client.log_outputs(run, [LoggedModelOutput(logged.model_id, model.best_epoch)])
-        stamp = int(time.time() * 1000)
-        rows = [
-            Metric(key, value, stamp, model.best_epoch, model_id=logged.model_id, run_id=run)
-            for key, value in model.scalars.items()
-        ]
-        self._client.log_batch(run, metrics=rows, tags=[RunTag(f"{TAG}model", logged.model_id)])
         return str(logged.model_id)
 
-    def close_study(self, run: str, summary: StudySummary) -> None:
-        stamp = int(time.time() * 1000)
-        tags = {
-            **{f"{TAG}{key}": value for key, value in summary.tags.items()},
-            f"{TAG}state": summary.state,
-            "mlflow.note.content": summary.note,
-        }
-        self._client.log_batch(
-            run,
-            metrics=[Metric(key, value, stamp, 0) for key, value in summary.metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
-        if summary.importances:
-            with tempfile.TemporaryDirectory() as scratch:
-                file = Path(scratch) / "importances.json"
-                file.write_text(json.dumps(dict(summary.importances), indent=1))
-                self._client.log_artifact(run, str(file))
-        self._client.set_terminated(run, status=STATUS[summary.state])
 
-    def _find_experiment(self, study: StudyRecord) -> str:
-        name = experiment_name(study.dataset.name, study.family)
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(
-            self._client.create_experiment(
-                name, artifact_location=self._artifact_location, tags=EXPERIMENT_TAGS
-            )
-        )
+def find_runs(client: MlflowClient, experiments: Sequence[str], condition: str) -> list[Run]:
+    """Every run that fulfils ``condition``, oldest first."""
+    return all_pages(
+        client.search_runs,
+        list(experiments),
+        condition,
+        max_results=RUNS_A_PAGE,
+        order_by=["attributes.start_time ASC"],
+    )
 
 
 def experiment_name(dataset: str, family: str) -> str:
     """MLflow's experiment of a family on a data set, e.g. ``mnist-lab/mnist-cnn``."""
-    return f"mnist-lab/{dataset}-{family}"
+    return f"{EXPERIMENT_PREFIX}{dataset}-{family}"
 
 
 def _params(values: Mapping[str, object]) -> list[Param]:
@@ -216,9 +287,18 @@ def _params(values: Mapping[str, object]) -> list[Param]:
 def _common_tags(study: StudyRecord) -> dict[str, str]:
     return {
         f"{TAG}study": study.name,
+        f"{TAG}study_id": study.id,
         f"{TAG}space": study.space,
-        f"{TAG}dataset_digest": study.dataset.digest,
+        f"{TAG}dataset_digest": study.dataset_digest,
     }
+
+
+def _study_tags(study: StudyRecord) -> dict[str, str]:
+    return {f"{TAG}study_id": study.id, f"{TAG}level": "study"}
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _source_tags() -> dict[str, str]:
@@ -238,20 +318,19 @@ def _user() -> str:
         return "unknown"
 
 
-def _dataset_inputs(dataset: Dataset) -> list[DatasetInput]:
+def _dataset_inputs(study: StudyRecord) -> list[DatasetInput]:
     return [
-        _dataset_input(dataset.name, "train", dataset.train),
-        _dataset_input(dataset.name, "validation", dataset.validation),
+        _dataset_input(study.dataset, context, split) for context, split in study.splits.items()
     ]
 
 
-def _dataset_input(name: str, context: str, split: Split) -> DatasetInput:
+def _dataset_input(name: str, context: str, split: SplitFacts) -> DatasetInput:
     entity = MlflowDataset(
         name=f"{name}-{context}",
-        digest=split.digest[:DIGEST_LENGTH],
+        digest=split.sha256[:DIGEST_LENGTH],
         source_type="local",
         source=json.dumps({"name": name, "split": context}),
         schema=json.dumps({"images": "(N, 28, 28) uint8", "labels": "(N,) uint8"}),
-        profile=json.dumps({"images": len(split), "sha256": split.digest}),
+        profile=json.dumps({"images": split.images, "sha256": split.sha256}),
     )
     return DatasetInput(entity, [InputTag("mlflow.data.context", context)])

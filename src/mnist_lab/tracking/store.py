@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,11 +15,18 @@ from filelock import FileLock
 # Before MLflow is imported: it reads this once. Nothing leaves the machine by default.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow's own seven retries take four minutes, and repeat requests whose answer was lost: a run would
+# be made twice. What fails is repeated by the projection, which looks first.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.version import VERSION
+from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_lab.errors import ConfigurationError, ServiceError
+from mnist_lab.errors import ConfigurationError, ServiceError, first_line, masked
 from mnist_lab.settings import Settings
 
 SCHEMA_TIMEOUT_SECONDS = 120
@@ -41,18 +52,69 @@ def open_client(settings: Settings) -> MlflowClient:
             with FileLock(settings.work / "mlflow.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
                 return _connected(uri)
         return _connected(uri)
-    except MlflowException as error:
-        if "schema" in str(error):
+    except (MlflowException, SQLAlchemyError) as error:
+        problem = schema_problem(settings)
+        if problem is not None:
             raise ConfigurationError(
-                f"The MLflow database is of another version: {_first_line(error)}",
-                safe="Nothing was written.",
-                next_step=f"Copy the file, then type: mlflow db upgrade {uri}",
+                f"{masked(problem.text)}.", safe="Nothing was written.", next_step=problem.advice
             ) from error
         raise ServiceError(
-            f"The tracking store does not answer: {_first_line(error)}",
+            f"The tracking store does not answer: {masked(first_line(error))}",
             safe="Nothing was written.",
             next_step="Check MLFLOW_TRACKING_URI.",
         ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaProblem:
+    """A database of another version of MLflow; ``upgradable`` if it is an older one."""
+
+    text: str
+    advice: str
+    upgradable: bool
+
+
+def schema_problem(settings: Settings) -> SchemaProblem | None:
+    """What is wrong with the schema of the SQLite file; None if nothing is, or there is no schema."""
+    file = sqlite_file(settings)
+    if file is None or not file.exists():
+        return None
+    with closing(sqlite3.connect(file)) as database:
+        try:
+            found = [row[0] for row in database.execute("SELECT version_num FROM alembic_version")]
+        except sqlite3.DatabaseError:
+            return None
+    if not found or found[0] == _expected_schema():
+        return None
+    said = f"{file} has schema {found[0]}, and MLflow {VERSION} needs {_expected_schema()}"
+    if any(found[0] in each.name for each in _migrations()):
+        copy = f"Copy the file, then type: mlflow db upgrade {settings.tracking_uri}"
+        return SchemaProblem(
+            text=said, advice=f"{copy} (mnist-lab doctor --repair does both)", upgradable=True
+        )
+    newer = "A newer MLflow made it: install that one, or type the command in another folder"
+    return SchemaProblem(text=said, advice=newer, upgradable=False)
+
+
+def sqlite_file(settings: Settings) -> Path | None:
+    """The tracking store's file; None for a server or another database."""
+    prefix = "sqlite:///"
+    uri = settings.tracking_uri
+    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+
+
+def _migrations() -> list[Path]:
+    return list(
+        (Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions").glob("*.py")
+    )
+
+
+@cache
+def _expected_schema() -> str:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    return str(scripts.get_current_head())
 
 
 def artifact_location(settings: Settings, experiment: str) -> str | None:
@@ -80,10 +142,6 @@ def _refuse_file_store(settings: Settings) -> None:
             safe="Nothing was written.",
             next_step="Type: mlflow migrate-filestore --help, or start in another folder.",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
 
 
 def local_path(uri: str) -> Path | None:

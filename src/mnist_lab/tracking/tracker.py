@@ -7,48 +7,71 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mnist_lab.data import Dataset
 from mnist_lab.spaces.space import Params
 from mnist_lab.training import EpochMetrics
 
-State = Literal["complete", "pruned", "failed", "interrupted"]
+State = Literal["running", "complete", "pruned", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """``sha256`` is of the whole split."""
+
+    images: int
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """What stands on a study's page before its first trial. ``figures`` are of the data set."""
+    """What stands on a study's page before its first trial.
 
+    ``id`` is the study's own: a study that was deleted may leave its name to another. ``splits`` are
+    of the data set, by context (``train``, ``validation``).
+    """
+
+    id: str
     name: str
     family: str
     space: str
-    dataset: Dataset
+    dataset: str
+    dataset_digest: str
+    splits: Mapping[str, SplitFacts]
     settings: Mapping[str, str]
-    figures: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """``attempt`` counts from 1; a trial that was interrupted gets another run."""
-
-    study: StudyRecord
-    parent_run: str
-    trial: int
-    attempt: int
-    params: Params
-    seed: int
-    baseline: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOutcome:
-    """How a trial ended. ``artifacts`` is a folder whose content becomes the run's artifacts."""
+    """How a trial ended, at Unix time ``ended``.
+
+    ``artifacts`` is a folder whose content becomes the run's artifacts.
+    """
 
     state: State
+    ended: float
     reason: str = ""
     detail: str = ""
     scalars: Mapping[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     artifacts: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """All that is known of a trial, begun at Unix time ``began``; ``outcome`` is None while it runs.
+
+    ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
+    because a checkpoint was lost.
+    """
+
+    trial: int
+    attempt: int
+    params: Params
+    seed: int
+    baseline: bool
+    began: float
+    retrained: int = 0
+    epochs: tuple[EpochMetrics, ...] = ()
+    outcome: TrialOutcome | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +81,7 @@ class ModelRecord:
     study: str
     trial: int
     file: Path
+    ended: float
     best_epoch: int
     scalars: Mapping[str, float]
     params: Params
@@ -65,9 +89,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What stands on a study's page afterwards; ``note`` is markdown."""
+    """What stands on a study's page afterwards; ``note`` is markdown, ``ended`` Unix time."""
 
     state: State
+    ended: float
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     note: str
@@ -75,18 +100,21 @@ class StudySummary:
 
 
 class Tracker(Protocol):
-    """Every method may be slow and none may change what is trained."""
+    """Every method may be slow or fail, and may be repeated: the second time changes nothing."""
 
-    def open_study(self, study: StudyRecord, run: str | None) -> str:
-        """Open the parent run, or ``run`` again; return its id."""
+    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
+        """Find or open the study's run and mark it as running; return its id."""
 
-    def open_runs(self, study_run: str) -> frozenset[str]:
-        """The child runs that are still marked as running."""
+    def find_study(self, study: StudyRecord) -> str | None:
+        """The id of the study's run, if it has one; writes nothing."""
 
-    def open_trial(self, trial: TrialRecord) -> str:
-        """Open a child run; return its id."""
+    def find_trials(self, study_run: str) -> Mapping[int, State]:
+        """The state of every trial that has a run, by number, as far as the tracker knows."""
 
-    def log_epoch(self, run: str, metrics: EpochMetrics) -> None: ...
+    def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
+        """Find or open the trial's run; return its id."""
+
+    def log_epochs(self, run: str, epochs: tuple[EpochMetrics, ...]) -> None: ...
 
     def close_trial(self, run: str, outcome: TrialOutcome) -> None: ...
 
@@ -99,16 +127,19 @@ class Tracker(Protocol):
 class NullTracker:
     """Tracks nothing: for tests, and to measure what tracking costs."""
 
-    def open_study(self, study: StudyRecord, run: str | None) -> str:
-        return run or "study"
+    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
+        return "study"
 
-    def open_runs(self, study_run: str) -> frozenset[str]:
-        return frozenset()
+    def find_study(self, study: StudyRecord) -> str | None:
+        return None
 
-    def open_trial(self, trial: TrialRecord) -> str:
+    def find_trials(self, study_run: str) -> Mapping[int, State]:
+        return {}
+
+    def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
         return f"trial-{trial.trial}"
 
-    def log_epoch(self, run: str, metrics: EpochMetrics) -> None:
+    def log_epochs(self, run: str, epochs: tuple[EpochMetrics, ...]) -> None:
         return None
 
     def close_trial(self, run: str, outcome: TrialOutcome) -> None:

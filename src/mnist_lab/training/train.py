@@ -1,16 +1,21 @@
-"""``train``: fit a compiled model epoch by epoch, ask after each whether to go on, keep the best."""
+"""``train``: fit a compiled model epoch by epoch, ask after each whether to go on, keep the best.
+
+An epoch is a function of the state before it and of (seed, epoch): so a training that was cut off goes
+on from its last checkpoint as if it had not been; with one thread, bit for bit.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnist_lab.data import CLASSES, Split
+from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # Larger than any training batch: nothing is stored for gradients, so memory allows it.
 VALIDATION_BATCH = 1000
+Arrays = list[np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,12 @@ class EpochMetrics:
 
     def metrics(self) -> dict[str, float]:
         return {name: value for name, value in asdict(self).items() if name in METRICS}
+
+    @property
+    def possible(self) -> bool:
+        """Finite losses and accuracies in [0, 1]; anything else is no measurement."""
+        losses, accuracies = (self.loss, self.val_loss), (self.accuracy, self.val_accuracy)
+        return all(map(math.isfinite, losses)) and all(0.0 <= each <= 1.0 for each in accuracies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +82,18 @@ class Diverged(Exception):
         super().__init__(f"loss is not finite in epoch {epoch}")
 
 
+# Told all epochs so far after each, those before an interruption included; False ends the training.
+GoOn = Callable[[Sequence[EpochMetrics]], bool]
+
+
 def train(
     model: keras.Model,
     *,
     training: Split,
     validation: Split,
     plan: TrainingPlan,
-    go_on: Callable[[EpochMetrics], bool] = lambda _: True,
+    go_on: GoOn = lambda _: True,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
@@ -85,34 +102,101 @@ def train(
         training: images ``(N, 28, 28) uint8``.
         validation: disjoint from ``training``.
         plan: epochs, batch size, and the seed of shuffling and dropout.
-        go_on: called after every epoch; False ends the training there.
+        go_on: called after every epoch, and once for what a checkpoint brought back.
+        checkpoints: where to go on from, and to write to before ``go_on`` is asked.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
+        OSError: a checkpoint cannot be written.
     """
-    import keras
-
-    keras.utils.set_random_seed(plan.seed)
     _adapt_normalization(model, training)
     # The whole epoch as one graph call: measured 1.8x on the FNN, 1.2x on the CNN (2 cores).
     model.steps_per_execution = math.ceil(len(training) / plan.batch_size)
-    watch = _make_watch(go_on)
-    model.fit(
-        training.images,
-        keras.utils.to_categorical(training.labels, CLASSES),
-        validation_data=(
-            validation.images,
-            keras.utils.to_categorical(validation.labels, CLASSES),
-        ),
-        epochs=plan.epochs,
-        batch_size=plan.batch_size,
-        validation_batch_size=VALIDATION_BATCH,
-        callbacks=[watch],
-        verbose=0,
-    )
-    if watch.best_weights is not None:
-        model.set_weights(watch.best_weights)
-    return History(epochs=tuple(watch.epochs), stopped=len(watch.epochs) < plan.epochs)
+    run_epoch = _epoch_runner(model, training, validation, plan)
+    epochs, best_weights = _restore(model, checkpoints)
+    asked = go_on(tuple(epochs)) if epochs else True
+    while asked and len(epochs) < plan.epochs:
+        now = run_epoch(len(epochs) + 1)
+        if not epochs or _merit(now) > max(map(_merit, epochs)):
+            best_weights = model.get_weights()
+        epochs.append(now)
+        if checkpoints is not None:
+            checkpoints.save(_checkpoint(model, epochs, best_weights))
+        asked = go_on(tuple(epochs))
+    model.set_weights(best_weights)
+    return History(epochs=tuple(epochs), stopped=len(epochs) < plan.epochs)
+
+
+def _epoch_runner(
+    model: keras.Model, training: Split, validation: Split, plan: TrainingPlan
+) -> Callable[[int], EpochMetrics]:
+    """A function that trains one epoch, counted from 1, and measures it.
+
+    One ``fit`` an epoch costs no more than one for all (measured: FNN 1.31 s against 1.28 s), and lets
+    shuffling depend on nothing but seed and epoch.
+    """
+    import keras
+
+    labels = keras.utils.to_categorical(training.labels, CLASSES)
+    held_out = (validation.images, keras.utils.to_categorical(validation.labels, CLASSES))
+
+    def run(epoch: int) -> EpochMetrics:
+        began = time.perf_counter()
+        sequence = np.random.SeedSequence([plan.seed, epoch])
+        keras.utils.set_random_seed(int(sequence.generate_state(1)[0] >> 1))
+        order = np.random.default_rng(sequence).permutation(len(training))
+        logs = model.fit(
+            training.images[order],
+            labels[order],
+            validation_data=held_out,
+            initial_epoch=epoch - 1,
+            epochs=epoch,
+            batch_size=plan.batch_size,
+            validation_batch_size=VALIDATION_BATCH,
+            shuffle=False,
+            verbose=0,
+        ).history
+        # Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
+        values = {name: float(f"{logs[name][-1]:.7g}") for name in METRICS}
+        seconds = time.perf_counter() - began
+        measured = EpochMetrics(epoch=epoch, seconds=seconds, timestamp=time.time(), **values)
+        if not measured.possible:
+            raise Diverged(epoch)
+        return measured
+
+    return run
+
+
+def _checkpoint(model: keras.Model, epochs: list[EpochMetrics], best_weights: Arrays) -> Checkpoint:
+    """Weights, seed generators, optimizer and best weights after the last of ``epochs``."""
+    import keras
+
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    arrays = {
+        f"{part}/{index}": keras.ops.convert_to_numpy(variable)
+        for part, variables in parts.items()
+        for index, variable in enumerate(variables)
+    }
+    if max(epochs, key=_merit) is not epochs[-1]:  # else they are the model's own
+        arrays |= {f"best/{index}": weights for index, weights in enumerate(best_weights)}
+    state = {"epochs": [asdict(each) for each in epochs]}
+    return Checkpoint(epoch=len(epochs), arrays=arrays, state=state)
+
+
+def _restore(
+    model: keras.Model, checkpoints: Checkpoints | None
+) -> tuple[list[EpochMetrics], Arrays]:
+    """Put the newest checkpoint into ``model``; return its epochs and the weights of the best."""
+    model.optimizer.build(model.trainable_variables)  # or it has no variables before the first step
+    found = checkpoints.load() if checkpoints is not None else None
+    if found is None:
+        return [], []
+    for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        for index, variable in enumerate(variables):
+            # ``.keras`` would not bring back the seed generators; these are among the variables.
+            variable.assign(found.arrays[f"{part}/{index}"])
+    best = [found.arrays[name] for name in found.arrays if name.startswith("best/")]
+    return [EpochMetrics(**each) for each in found.state["epochs"]], best or model.get_weights()
 
 
 def _adapt_normalization(model: keras.Model, training: Split) -> None:
@@ -125,35 +209,3 @@ def _adapt_normalization(model: keras.Model, training: Split) -> None:
 
 def _merit(epoch: EpochMetrics) -> tuple[float, float]:
     return epoch.val_accuracy, -epoch.val_loss
-
-
-def _make_watch(go_on: Callable[[EpochMetrics], bool]) -> Any:
-    # A factory, because the class cannot be written before Keras may be imported.
-    import keras
-
-    class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-        """Turns Keras's logs into ``EpochMetrics`` and copies the weights of the best epoch."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.epochs: list[EpochMetrics] = []
-            self.best_weights: list[np.ndarray[Any, Any]] | None = None
-            self._began = 0.0
-
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            self._began = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            # Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
-            values = {name: float(f"{(logs or {})[name]:.7g}") for name in METRICS}
-            if not all(math.isfinite(value) for value in values.values()):
-                raise Diverged(epoch + 1)
-            seconds = time.perf_counter() - self._began
-            now = EpochMetrics(epoch=epoch + 1, seconds=seconds, timestamp=time.time(), **values)
-            if not self.epochs or _merit(now) > max(map(_merit, self.epochs)):
-                self.best_weights = self.model.get_weights()
-            self.epochs.append(now)
-            if not go_on(now):
-                self.model.stop_training = True
-
-    return Watch()

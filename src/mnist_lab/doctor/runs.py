@@ -1,0 +1,56 @@
+"""Runs and models in MLflow that nobody will finish any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, Run
+
+from mnist_lab.doctor.finding import Finding
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import ledger, open_study
+from mnist_lab.sweep.storage import connect
+from mnist_lab.tracking.mlflow_tracker import EXPERIMENT_PREFIX, TAG, find_runs
+from mnist_lab.tracking.pages import all_pages
+
+
+def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
+    """Runs that say RUNNING though their study is gone, and models that were never finished."""
+    experiments = [
+        each.experiment_id
+        for each in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
+    ]
+    if not experiments:
+        return
+    ours = _study_ids(settings)
+    for run in find_runs(client, experiments, "attributes.status = 'RUNNING'"):
+        if run.data.tags.get(f"{TAG}study_id") not in ours:
+            yield Finding(
+                subject=f"run {run.info.run_name} ({run.info.run_id})",
+                problem="says RUNNING, and its study is not in this storage",
+                advice="Marks it as interrupted.",
+                repair=partial(_close, client, run),
+            )
+    for model in all_pages(client.search_logged_models, experiments):
+        if model.status == LoggedModelStatus.PENDING:
+            yield Finding(
+                subject=f"model {model.name}",
+                problem="was never logged whole",
+                advice="Deletes it; mnist-lab sync logs it again if its file is still there.",
+                repair=partial(client.delete_logged_model, model.model_id),
+            )
+
+
+def _study_ids(settings: Settings) -> set[str]:
+    """Runs of these are the business of ``check_studies``."""
+    names = optuna.get_all_study_names(connect(settings))
+    records = (ledger.read_study(open_study(settings, name)) for name in names)
+    return {record.id for record in records if record is not None}
+
+
+def _close(client: MlflowClient, run: Run) -> None:
+    client.set_tag(run.info.run_id, f"{TAG}state", "interrupted")
+    client.set_terminated(run.info.run_id, status="KILLED")

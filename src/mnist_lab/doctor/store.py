@@ -1,0 +1,104 @@
+"""MLflow's SQLite file: its schema, and the absolute paths that a moved folder leaves behind in it."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from mnist_lab.doctor.finding import Finding
+from mnist_lab.errors import ServiceError, first_line
+from mnist_lab.settings import Settings
+from mnist_lab.tracking.store import local_path, schema_problem, sqlite_file
+
+# Every column in which MLflow 3.17 keeps an absolute location.
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
+
+
+def check_schema(settings: Settings) -> Iterator[Finding]:
+    """A database that this MLflow cannot read."""
+    file = sqlite_file(settings)
+    problem = schema_problem(settings) if file is not None and file.exists() else None
+    if file is None or problem is None:
+        return
+    if problem.upgradable:
+        yield Finding(
+            subject=str(file),
+            problem=problem.text,
+            advice="Copies the file, then upgrades it (mlflow db upgrade).",
+            repair=lambda: _upgrade(file, settings.tracking_uri),
+        )
+    else:
+        yield Finding(subject=str(file), problem=problem.text, advice=problem.advice)
+
+
+def check_locations(settings: Settings) -> Iterator[Finding]:
+    """Artifacts that the database seeks in a folder from which they were moved here."""
+    file = sqlite_file(settings)
+    if file is None or not file.exists():
+        return
+    for old in sorted(_lost_roots(file, settings.artifact_root)):
+        yield Finding(
+            subject=str(file),
+            problem=f"artifacts are sought in {old}, and lie in {settings.artifact_root}",
+            advice="Copies the file, then mends the locations in it.",
+            repair=lambda old=old: _move(file, old, settings.artifact_root),  # type: ignore[misc]
+        )
+
+
+def _lost_roots(file: Path, root: Path) -> set[Path]:
+    """Former artifact roots: what was below them is not there, and is below ``root``."""
+    lost = set()
+    with closing(sqlite3.connect(file)) as database:
+        for table, column in _COLUMNS:
+            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608
+            for (location,) in database.execute(query):
+                path = local_path(location)
+                if path is None or path.exists() or root.name not in path.parts:
+                    continue
+                cut = len(path.parts) - path.parts[::-1].index(root.name)
+                former, tail = Path(*path.parts[:cut]), path.parts[cut:]
+                if former != root and tail and root.joinpath(*tail).exists():
+                    lost.add(former)
+    return lost
+
+
+def _move(file: Path, old: Path, new: Path) -> None:
+    back_up(file)
+    with closing(sqlite3.connect(file)) as database, database:
+        for table, column in _COLUMNS:
+            for before, after in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (after, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                )
+
+
+def _upgrade(file: Path, uri: str) -> None:
+    back_up(file)
+    words = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+    try:
+        subprocess.run(words, check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        raise ServiceError(
+            f"mlflow db upgrade failed: {first_line(Exception(error.stderr[-300:]))}.",
+            safe=f"The copy beside {file} is whole.",
+        ) from error
+
+
+def back_up(file: Path) -> Path:
+    """A consistent copy of a SQLite file beside it, even while somebody writes."""
+    copy = file.with_name(f"{file.name}.before-{datetime.now():%Y%m%d-%H%M%S-%f}")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy

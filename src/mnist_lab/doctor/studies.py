@@ -1,0 +1,74 @@
+"""Each study against MLflow and against the files that lie in its folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from mnist_lab.doctor.finding import Finding
+from mnist_lab.errors import BusyError
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import open_study, sync
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.study import hold
+from mnist_lab.sweep.sync import lacking
+from mnist_lab.training.checkpoints import Damaged, read_checkpoint
+
+
+def check_studies(settings: Settings) -> Iterator[Finding]:
+    """Studies that nobody sweeps now: what MLflow lacks of them, and what they left lying."""
+    for name in sorted(optuna.get_all_study_names(connect(settings))):
+        try:
+            with hold(settings.work, name):
+                study = open_study(settings, name)
+                yield from _check_tracking(study, settings)
+                yield from _check_files(study, TrialFiles(settings.work / name))
+        except BusyError:
+            continue  # its sweep looks after it
+
+
+def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
+    wrong = Counter(lacking(study, settings).values())
+    if wrong:
+        said = ", ".join(f"{count} {what}" for what, count in sorted(wrong.items()))
+        yield Finding(
+            subject=f"study {study.study_name}",
+            problem=f"MLflow is not as the study: {said}",
+            advice=f"Replays it (mnist-lab sync {study.study_name}).",
+            repair=partial(sync, settings, study.study_name),
+        )
+
+
+def _check_files(study: optuna.Study, files: TrialFiles) -> Iterator[Finding]:
+    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    for number in files.numbers():
+        folder = files.folder(number)
+        if states.get(number) == TrialState.RUNNING:
+            yield from _check_checkpoints(files.checkpoints(number))
+        elif not files.artifacts(number).exists() and not files.model(number).exists():
+            yield Finding(
+                subject=str(folder),
+                problem="left over from a trial that has ended",
+                advice="Deletes it.",
+                repair=partial(shutil.rmtree, folder),
+            )
+
+
+def _check_checkpoints(folder: Path) -> Iterator[Finding]:
+    for checkpoint in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            read_checkpoint(checkpoint)
+        except Damaged as error:
+            yield Finding(
+                subject=str(checkpoint),
+                problem=f"not a whole checkpoint ({error})",
+                advice="Deletes it; the trial goes on from the one before.",
+                repair=partial(shutil.rmtree, checkpoint),
+            )

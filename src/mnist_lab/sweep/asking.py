@@ -1,0 +1,81 @@
+"""Where the next trial comes from: one that was cut off, one that is queued, or a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_lab.execution import TrialJob
+from mnist_lab.spaces import SearchSpace
+from mnist_lab.spaces.space import Params
+from mnist_lab.sweep import ledger
+from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.running import RunningTrial
+from mnist_lab.sweep.strategies import make_sampler, trial_seed
+from mnist_lab.sweep.suggest import suggest
+
+
+@dataclass(kw_only=True)
+class Asker:
+    """Asks the study for trials. ``unfinished`` are those of an earlier sweep; they come first."""
+
+    config: SweepConfig
+    study: optuna.Study
+    space: SearchSpace
+    files: TrialFiles
+    unfinished: list[FrozenTrial]
+
+    def next(self) -> RunningTrial:
+        """Begin a trial, or go on with one: its job is ready, and its start is in the ledger."""
+        before = self.unfinished.pop(0) if self.unfinished else None
+        if before is not None:
+            self._seed_sampler(before.number)  # it may have been cut off while it drew
+            trial = optuna.Trial(self.study, before._trial_id)
+        else:
+            waiting = self._waiting()  # the baseline, the points of a grid
+            self._seed_sampler(waiting[0].number if waiting else self._count())
+            trial = self.study.ask()
+        params = self.space.draw(lambda name, distribution: suggest(trial, name, distribution))
+        seed = trial_seed(self.config.seed, trial.number)
+        attempt = ledger.read_attempt(before) + 1 if before else 1
+        ledger.write_start(trial, seed=seed, attempt=attempt)
+        return RunningTrial(
+            trial=trial,
+            job=self._job(trial.number, params, seed),
+            attempt=attempt,
+            history=list(ledger.read_history(before)) if before else [],
+            retried=ledger.read_retried(before) if before else [],
+            retrained=ledger.read_retrained(before) if before else 0,
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a grid has no point left."""
+        return self.config.sampler == "grid" and not (self.unfinished or self._waiting())
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+    def _count(self) -> int:
+        return len(self.study.get_trials(deepcopy=False))
+
+    def _seed_sampler(self, number: int) -> None:
+        self.study.sampler = make_sampler(
+            self.config.sampler, seed=self.config.seed, trial=number, fixed=self.config.set
+        )
+
+    def _job(self, number: int, params: Params, seed: int) -> TrialJob:
+        return TrialJob(
+            trial=number,
+            study=self.study.study_name,
+            space=self.space.reference,
+            space_digest=self.space.digest,
+            params=params,
+            epochs=self.config.epochs,
+            seed=seed,
+            folder=str(self.files.folder(number)),
+            checkpoints=self.config.checkpoints,
+        )

@@ -1,0 +1,30 @@
+"""What is done about each reason of failure.
+
+=============== ==================================================================================
+reason          what is done
+=============== ==================================================================================
+diverged        the trial fails: the same seed would diverge again
+invalid         the trial fails: no model can be made of its parameters, or it reports the impossible
+error           the trial fails: an exception in the trainer would be raised again
+timeout         the trial fails: it would take as long again
+crashed         goes on from its checkpoint in another worker, ``--retries`` times
+out_of_memory   goes on from its checkpoint in a fresh worker, once: the old one may have been full
+disk_full       the sweep stops; the trial stays to be resumed
+interrupted     not a failure: the trial stays to be resumed
+=============== ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mnist_lab.execution.messages import CRASHED, DISK_FULL, OUT_OF_MEMORY, TrialFailed
+
+STOPS_THE_SWEEP = (DISK_FULL,)
+
+
+def may_retry(failure: TrialFailed, retried: Sequence[str], *, retries: int) -> bool:
+    """Whether the trial goes on after ``failure``; ``retried`` has the reasons of its retries."""
+    if failure.reason == CRASHED:
+        return len(retried) < retries
+    return failure.reason == OUT_OF_MEMORY and OUT_OF_MEMORY not in retried and retries > 0

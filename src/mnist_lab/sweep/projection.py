@@ -1,0 +1,191 @@
+"""From the ledger into the tracker: a study's page, its trials' runs, its best models.
+
+``Projection`` does it step by step and may be asked for any step again. ``Projector`` does it beside a
+sweep, in a thread of its own: a tracker that is slow, absent or broken costs the training nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mnist_lab.errors import first_line, is_disk_full
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.ledger import Tracked
+from mnist_lab.sweep.progress import Lag
+from mnist_lab.tracking import ModelRecord, StudyRecord, StudySummary, Tracker, TrialRecord
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+# How long the end of a sweep waits for a tracker that has failed or never answered, and for a working
+# one to take what is left. What it does not take is in the study, for ``mnist-lab sync``.
+PATIENCE_WITH_BROKEN_SECONDS = 1.5
+PATIENCE_SECONDS = 60.0
+
+
+class Projection:
+    """Brings the tracker in line with a study. Every step may fail and be repeated."""
+
+    def __init__(
+        self, study: StudyRecord, connect: Callable[[], Tracker], files: TrialFiles
+    ) -> None:
+        self._study = study
+        self._connect = connect
+        self._files = files
+        self._tracker: Tracker | None = None
+        self._parent = ""
+        self._runs: dict[int, str] = {}
+        self._sent: dict[int, int] = {}
+
+    def open(self) -> tuple[Tracker, str]:
+        """Connect and open the study's run, if that is not done; return both."""
+        if self._tracker is None:
+            self._tracker = self._connect()
+        if not self._parent:
+            self._parent = self._tracker.open_study(self._study, self._files.dataset_figures)
+        return self._tracker, self._parent
+
+    def trial(self, record: TrialRecord) -> Tracked:
+        """Write what is new of a trial."""
+        try:
+            return self._trial(record)
+        except BaseException:
+            # What was written and what was not is unknown now: find the run again, send it all.
+            self._forget(record.trial)
+            raise
+
+    def model(self, record: ModelRecord, run: TrialRecord) -> None:
+        """Log a trial's model with its run, and drop the file."""
+        tracker, parent = self.open()
+        tracker.log_model(self._runs.get(record.trial) or self._find(run, parent), record)
+        self._files.drop_model(record.trial)
+
+    def close(self, summary: StudySummary) -> None:
+        """Write how the study stands, and close its run."""
+        tracker, parent = self.open()
+        tracker.close_study(parent, summary)
+
+    def _trial(self, record: TrialRecord) -> Tracked:
+        tracker, parent = self.open()
+        number = record.trial
+        run = self._runs.get(number) or self._find(record, parent)
+        unsent = record.epochs[self._sent.get(number, 0) :]
+        if unsent:
+            tracker.log_epochs(run, unsent)
+        self._sent[number] = len(record.epochs)
+        closed = False
+        if record.outcome is not None:
+            artifacts = self._files.artifacts(number)
+            tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
+            closed = record.outcome.state != "interrupted"
+            if closed:
+                self._files.drop_artifacts(number)
+            self._forget(number)
+        return Tracked(trial=number, run=run, closed=closed)
+
+    def _find(self, record: TrialRecord, parent: str) -> str:
+        assert self._tracker is not None
+        run = self._tracker.open_trial(self._study, parent, record)
+        self._runs[record.trial] = run
+        return run
+
+    def _forget(self, trial: int) -> None:
+        self._runs.pop(trial, None)
+        self._sent.pop(trial, None)
+
+
+class Projector:
+    """Runs a ``Projection`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
+
+    def __init__(self, projection: Projection, *, reached: bool = False) -> None:
+        """``reached`` says that the tracker has answered before."""
+        self._projection = projection
+        self._pending: dict[int, TrialRecord] = {}  # only the newest record of a trial is of use
+        self._models: list[tuple[ModelRecord, TrialRecord]] = []
+        self._summary: StudySummary | None = None
+        self._tracked: queue.SimpleQueue[Tracked] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._closing = False
+        self._reached = reached
+        self._thread = threading.Thread(target=self._work, name="projector", daemon=True)
+        self.parent = ""
+        self.trouble = ""
+        self.disk_full = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def tell(self, record: TrialRecord) -> None:
+        """Have a trial written as it stands now."""
+        self._pending[record.trial] = record
+        self._wake.set()
+
+    def collect(self) -> list[Tracked]:
+        """What was written since the last call."""
+        found = []
+        while not self._tracked.empty():
+            found.append(self._tracked.get())
+        return found
+
+    def close(
+        self, models: Sequence[tuple[ModelRecord, TrialRecord]], summary: StudySummary
+    ) -> Lag:
+        """Write the rest, the models and the summary; give up on a tracker that does not take them."""
+        self._models, self._summary = list(models), summary
+        self._closing = True
+        self._wake.set()
+        began = time.monotonic()
+        while self._thread.is_alive():
+            self._thread.join(0.02)
+            broken = bool(self.trouble) or not self._reached
+            patience = PATIENCE_WITH_BROKEN_SECONDS if broken else PATIENCE_SECONDS
+            if time.monotonic() - began > patience:
+                break
+        left = len(self._pending) + len(self._models) + (self._summary is not None)
+        return Lag(left, self.trouble or "no answer") if left else Lag()
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                self._write_all()
+                self.trouble, pause = "", FIRST_PAUSE_SECONDS
+                if self._closing and self._summary is None:
+                    return
+            except Exception as error:  # whatever a server, a database or a disk answers
+                self.trouble = first_line(error)
+                self.disk_full = is_disk_full(error)
+                if self._closing:
+                    return
+                # Woken early by ``close`` only: what is told meanwhile waits with the rest.
+                self._sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                self._wake.set()
+
+    def _sleep(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._closing:
+            time.sleep(0.05)
+
+    def _write_all(self) -> None:
+        _, self.parent = self._projection.open()
+        self._reached = True
+        while self._pending:
+            number = next(iter(self._pending))
+            record = self._pending.pop(number)
+            try:
+                self._tracked.put(self._projection.trial(record))
+            except Exception:
+                self._pending.setdefault(number, record)  # unless a newer one has come
+                raise
+        while self._models:
+            self._projection.model(*self._models[0])
+            del self._models[0]
+        if self._summary is not None and not self._pending:
+            self._projection.close(self._summary)
+            self._summary = None
