@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections import deque
 from dataclasses import asdict
@@ -303,6 +304,20 @@ class FakeExecutor:
 def run_failing_trial(job: TrialJob, dataset, go_on):
     """Every trial diverges."""
     return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")
+
+
+def run_signed_trial(job: TrialJob, dataset, go_on):
+    """As ``run_trial``; the process that ran it is among its scalars."""
+    result = run_trial(job, dataset, go_on)
+    result.scalars["pid"] = float(os.getpid())
+    return result
+
+
+def run_spawned_trial(job: TrialJob, dataset, go_on):
+    """As ``run_trial``, in a spawned process: a forked one would have its parent's modules."""
+    if "pytest" in sys.modules:
+        raise RuntimeError("this process was forked")
+    return run_trial(job, dataset, go_on)
 
 
 class Memory:

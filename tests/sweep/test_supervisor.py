@@ -111,9 +111,12 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
     for number in range(12):
         whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={})
         trial = whole.ask()
-        params = get_space("fnn").draw(
-            lambda name, distribution, trial=trial: suggest(trial, name, distribution)
-        )
+
+        def draw(name, distribution, number=number, trial=trial):
+            whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={}, parameter=name)
+            return suggest(trial, name, distribution)
+
+        params = get_space("fnn").draw(draw)
         for epoch in (1, 2, 3):
             trial.report(score(params, epoch), epoch)
         whole.tell(trial, score(params, 3))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 from mnist_lab.spaces import get_space
-from mnist_lab.training import Diverged, TrainingPlan, train
+from mnist_lab.training import Checkpoints, Diverged, TrainingPlan, train
 
 
 def build(**changes):
@@ -126,3 +128,101 @@ def test_our_trainer_and_plain_keras_agree_within_the_noise_of_seeds():
         )
         plain.append(fitted.history["val_accuracy"][-1])
     assert abs(np.mean(ours) - np.mean(plain)) < 0.005
+
+
+@pytest.fixture
+def resume(small_dataset, tmp_path):
+    """Train 2 of 4 epochs, let ``meddle`` loose on the checkpoints, and go on with a new model."""
+
+    def resume(meddle=lambda _: None, **changes):
+        folder = tmp_path / "checkpoints"
+        heard = []
+
+        def part(model, go_on):
+            return train(
+                model,
+                training=small_dataset.train,
+                validation=small_dataset.validation,
+                plan=plan(epochs=4),
+                go_on=go_on,
+                checkpoints=Checkpoints(folder, "me"),
+            )
+
+        part(build(**changes), lambda epochs: len(epochs) < 2)
+        meddle(folder)
+        return part(build(**changes), lambda epochs: not heard.append(len(epochs))), heard
+
+    return resume
+
+
+def test_a_resumed_training_goes_on_as_if_it_had_not_been_interrupted(resume, small_dataset):
+    history, heard = resume(dropout=0.4)
+    whole = run(build(dropout=0.4), small_dataset, epochs=4)
+    assert heard == [2, 3, 4]
+    assert [epoch.metrics() for epoch in history.epochs] == [
+        pytest.approx(epoch.metrics(), rel=1e-5) for epoch in whole.epochs
+    ]
+
+
+def test_what_was_measured_before_an_interruption_keeps_its_time(resume):
+    history, _ = resume()
+    stamps = [epoch.timestamp for epoch in history.epochs]
+    assert stamps == sorted(stamps)
+    assert len(set(stamps)) == 4
+
+
+def test_the_best_weights_survive_an_interruption_when_they_are_not_the_newest(
+    small_dataset, tmp_path, monkeypatch
+):
+    # Of two epochs the first is made the better one; the third, after the interruption, is worst.
+    merits = {1: 0.9, 2: 0.5, 3: 0.1}
+    monkeypatch.setattr(
+        sys.modules["mnist_lab.training.train"], "_merit", lambda epoch: (merits[epoch.epoch], 0.0)
+    )
+    model, weights = build(), []
+
+    def part(model, epochs, go_on):
+        return train(
+            model,
+            training=small_dataset.train,
+            validation=small_dataset.validation,
+            plan=plan(epochs=epochs),
+            go_on=go_on,
+            checkpoints=Checkpoints(tmp_path, "me"),
+        )
+
+    part(model, 3, lambda epochs: not weights.append(model.get_weights()) and len(epochs) < 2)
+    again = build()
+    part(again, 3, lambda _: True)
+    for mine, best in zip(again.get_weights(), weights[0], strict=True):
+        assert np.array_equal(mine, best)
+
+
+@pytest.mark.parametrize(("lost", "heard"), [(("2",), [1, 2, 3, 4]), (("1", "2"), [1, 2, 3, 4])])
+def test_a_training_whose_checkpoints_are_damaged_goes_on_from_what_is_left(resume, lost, heard):
+    def cut(folder):
+        for number in lost:
+            arrays = folder / f"epoch-000{number}" / "arrays.npz"
+            arrays.write_bytes(arrays.read_bytes()[:100])
+
+    history, told = resume(cut)
+    assert told == heard
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4]
+
+
+def test_a_training_that_had_ended_is_not_trained_again(small_dataset, tmp_path):
+    def whole(model):
+        return train(
+            model,
+            training=small_dataset.train,
+            validation=small_dataset.validation,
+            plan=plan(epochs=2),
+            checkpoints=Checkpoints(tmp_path, "me"),
+        )
+
+    first = build()
+    history = whole(first)
+    second = build()
+    assert whole(second) == history
+    for mine, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert np.array_equal(mine, theirs)

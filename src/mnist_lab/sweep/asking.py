@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.execution import TrialJob
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.spaces.space import Params
+from mnist_lab.spaces.space import Params, ParamValue
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
@@ -38,7 +40,7 @@ class Asker:
             waiting = self._waiting()  # the baseline, the points of a grid
             self._seed_sampler(waiting[0].number if waiting else self._count())
             trial = self.study.ask()
-        params = self.space.draw(lambda name, distribution: suggest(trial, name, distribution))
+        params = self.space.draw(partial(self._suggest, trial))
         seed = trial_seed(self.config.seed, trial.number)
         attempt = ledger.read_attempt(before) + 1 if before else 1
         ledger.write_start(trial, seed=seed, attempt=attempt)
@@ -62,9 +64,19 @@ class Asker:
     def _count(self) -> int:
         return len(self.study.get_trials(deepcopy=False))
 
-    def _seed_sampler(self, number: int) -> None:
+    def _suggest(
+        self, trial: optuna.Trial, name: str, distribution: BaseDistribution
+    ) -> ParamValue:
+        self._seed_sampler(trial.number, name)
+        return suggest(trial, name, distribution)
+
+    def _seed_sampler(self, number: int, parameter: str = "") -> None:
         self.study.sampler = make_sampler(
-            self.config.sampler, seed=self.config.seed, trial=number, fixed=self.config.set
+            self.config.sampler,
+            seed=self.config.seed,
+            trial=number,
+            fixed=self.config.set,
+            parameter=parameter,
         )
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:

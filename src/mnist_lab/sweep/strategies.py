@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from zlib import crc32
 
 import numpy as np
 import optuna
@@ -30,40 +31,48 @@ from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.spaces.space import Params, ParamValue
 
-SamplerFactory = Callable[[int], BaseSampler]
+# Given the study's seed, which a sequence keeps, and that of one draw.
+SamplerFactory = Callable[[int, int], BaseSampler]
 
 
-def _tpe(seed: int) -> BaseSampler:
+def _tpe(_: int, seed: int) -> BaseSampler:
     # ``group`` keeps conditional parameters in the joint model; without it they are drawn alone.
     return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-def _cmaes(seed: int) -> BaseSampler:
+def _cmaes(study: int, seed: int) -> BaseSampler:
     if importlib.util.find_spec("cmaes") is None:
         raise MissingExtraError("The sampler 'cmaes'", "cmaes", "cmaes")
-    return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    independent = RandomSampler(seed=seed)
+    return CmaEsSampler(
+        seed=study, independent_sampler=independent, warn_independent_sampling=False
+    )
 
 
-def _gp(seed: int) -> BaseSampler:
+def _gp(_: int, seed: int) -> BaseSampler:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("The sampler 'gp'", "torch", "gp")
     return GPSampler(seed=seed, warn_independent_sampling=False)
 
 
-def _qmc(seed: int) -> BaseSampler:
-    return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+def _qmc(study: int, seed: int) -> BaseSampler:
+    independent = RandomSampler(seed=seed)
+    return QMCSampler(
+        seed=study,
+        scramble=True,
+        independent_sampler=independent,
+        warn_independent_sampling=False,
+    )
 
 
 SAMPLERS: Mapping[str, SamplerFactory] = {
     "tpe": _tpe,
-    "random": lambda seed: RandomSampler(seed=seed),
+    "random": lambda _, seed: RandomSampler(seed=seed),
     "qmc": _qmc,
-    "grid": lambda seed: RandomSampler(seed=seed),  # its points are queued: see ``grid_points``
+    "grid": lambda _, seed: RandomSampler(seed=seed),  # its points are queued: see ``grid_points``
     "cmaes": _cmaes,
     "gp": _gp,
 }
-# These keep a sequence or a state of their own in the storage; another seed would begin another one.
-_SEQUENTIAL = ("qmc", "cmaes")
 
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
     "none": lambda _: NopPruner(),
@@ -76,22 +85,25 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
 }
 
 
-def make_sampler(name: str, *, seed: int, trial: int, fixed: Params) -> BaseSampler:
-    """The sampler for trial number ``trial`` of a study.
+def make_sampler(
+    name: str, *, seed: int, trial: int, fixed: Params, parameter: str = ""
+) -> BaseSampler:
+    """The sampler for trial number ``trial`` of a study, or for one parameter of it.
 
-    A sampler is made anew for every trial, seeded by the study's seed and the trial's number, so
-    that a resumed study draws what an uninterrupted one would have drawn.
+    A sampler is made anew for every trial and every parameter that is drawn by itself, seeded by the
+    study's seed, the trial's number and the parameter's name: so a study that was cut off anywhere,
+    between two parameters too, draws what an uninterrupted one would have drawn.
 
     Raises:
         UnknownNameError, MissingExtraError
     """
     if name not in SAMPLERS:
         raise UnknownNameError("sampler", name, SAMPLERS)
-    drawn = seed if name in _SEQUENTIAL else trial_seed(seed, trial)
+    drawn = draw_seed(seed, trial, parameter)
     with warnings.catch_warnings():
         # Options that Optuna calls experimental, and says so at every construction.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = SAMPLERS[name](drawn)
+        sampler = SAMPLERS[name](seed, drawn)
         return PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
 
 
@@ -105,6 +117,12 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
 def trial_seed(seed: int, trial: int) -> int:
     """A 31-bit seed for one trial: independent streams from one number (NumPy's SeedSequence)."""
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0] >> 1)
+
+
+def draw_seed(seed: int, trial: int, parameter: str) -> int:
+    """As ``trial_seed``, for one parameter."""
+    sequence = np.random.SeedSequence([seed, trial, crc32(parameter.encode())])
+    return int(sequence.generate_state(1)[0] >> 1)
 
 
 def grid_points(

@@ -1,0 +1,48 @@
+"""Points at which a supervisor can be made to die, for a process that a test starts."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+
+# name: where, and at which call
+POINTS = {
+    "after ask": ("mnist_lab.sweep.ledger:write_start", "before", 2),
+    "after start": ("mnist_lab.sweep.supervisor:Supervisor._submit", "after", 2),
+    "before an epoch is written": ("mnist_lab.sweep.running:RunningTrial.record", "before", 5),
+    "after an epoch is written": ("mnist_lab.sweep.running:RunningTrial.record", "after", 5),
+    "before tell": ("mnist_lab.sweep.ledger:write_result", "after", 2),
+    "after tell": ("mnist_lab.sweep.files:TrialFiles.keep_models", "before", 2),
+    "after the run is opened": ("mnist_lab.sweep.projection:Projection._find", "after", 2),
+    "before the run is closed": ("mnist_lab.sweep.files:TrialFiles.artifacts", "before", 2),
+    "after the run is closed": ("mnist_lab.sweep.files:TrialFiles.drop_artifacts", "before", 2),
+    "while models are logged": ("mnist_lab.tracking.mlflow_tracker:package_model", "after", 1),
+    "before the study is closed": ("mnist_lab.sweep.projection:Projection.close", "before", 1),
+}
+
+
+def die_at(point: str) -> None:
+    """Have this process kill itself at ``point``, as ``kill -9`` would."""
+    if not point:
+        return
+    where, when, count = POINTS[point]
+    module_name, _, path = where.partition(":")
+    holder = __import__(module_name, fromlist=["_"])
+    *classes, name = path.split(".")
+    for each in classes:
+        holder = getattr(holder, each)
+    original = getattr(holder, name)
+    calls = [0]
+
+    @functools.wraps(original)
+    def deadly(*args, **options):
+        calls[0] += 1
+        if when == "before" and calls[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **options)
+        if when == "after" and calls[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(holder, name, deadly)

@@ -1,0 +1,89 @@
+"""FAULTS 6, 7, 24: a supervisor that dies anywhere, and what the same command makes of it."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.tracking import NullTracker
+
+from .conftest import children, read_until, states
+from .fault_points import POINTS
+
+REQUIRED = (
+    "after ask",
+    "after start",
+    "before an epoch is written",  # its checkpoint is there
+    "after an epoch is written",
+    "after tell",
+    "after the run is closed",
+)
+
+
+@pytest.fixture
+def uninterrupted(config, tmp_path, faults):
+    """Parameters and values of the trials of a sweep that nothing happened to."""
+    settings = Settings(home=tmp_path / "uninterrupted")
+    launch(
+        SweepConfig(**config),
+        settings,
+        trainer="fakes:run_trial",
+        make_tracker=lambda *_: NullTracker(),
+    )
+    return [(trial.params, trial.value) for trial in open_study(settings, "s").trials]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        point if point in REQUIRED else pytest.param(point, marks=pytest.mark.slow)
+        for point in POINTS
+    ],
+)
+def test_after_a_kill_the_same_command_reaches_the_same_end(
+    point, supervise, sweep, study, compare, uninterrupted
+):
+    process = supervise(point)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    finished = [trial for trial in study().trials if trial.state in ledger.FINISHED]
+    result = sweep()
+    assert result.finished == len(study().trials) == 4
+    assert [(trial.params, trial.value) for trial in study().trials] == uninterrupted
+    assert all(study().trials[trial.number].value == trial.value for trial in finished)
+    assert result.lag.items == 0
+    compare()
+
+
+def test_no_process_is_left_when_the_supervisor_is_killed(supervise):
+    process = supervise(trainer="fakes:run_slow_trial", workers=2, epochs=100)
+    read_until(process, "epoch 1/")
+    family = children(process)
+    assert len(family) >= 2
+    process.kill()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_a_power_cut_between_checkpoint_and_ledger_leaves_every_epoch_once(
+    supervise, sweep, faults, study, compare
+):
+    faults({"trial": 1, "point": "checkpoint", "epoch": 2, "what": "kill the supervisor"})
+    process = supervise()
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert sorted(study().trials[1].intermediate_values) == [1]
+    deadline = time.monotonic() + 5
+    while children(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sweep()
+    trial = study().trials[1]
+    assert sorted(trial.intermediate_values) == [1, 2, 3]
+    assert ledger.read_retrained(trial) == 0
+    assert states(study()) == ["COMPLETE"] * 4
+    compare()
