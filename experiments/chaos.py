@@ -75,7 +75,7 @@ def kill_at_random(home: Path, words: list[str], kills: int, dice: random.Random
     sweep = Sweep(home, words)
     sweep.wait_for_epoch(0.0)
     while len(told) < kills and sweep.process.poll() is None:
-        time.sleep(dice.uniform(1, 12))
+        time.sleep(dice.uniform(1, 30))
         victims = sweep.workers
         if sweep.process.poll() is not None or not victims:
             break
@@ -152,11 +152,8 @@ def main() -> int:
     began = time.monotonic()
     told = kill_at_random(home, words, options.kills, random.Random(options.seed))
     seconds = time.monotonic() - began
-    left = [
-        each.pid
-        for each in psutil.process_iter(["cwd"])
-        if each.info["cwd"] == str(home) and each.is_running()
-    ]
+    here = [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(home)]
+    left = [each.pid for each in psutil.wait_procs(here, timeout=5)[1]]
     doctor = subprocess.run([sys.executable, "-m", "mnist_lab", "doctor"], cwd=home, check=False)
     pauses = [each["next_epoch_after"] for each in told if each["next_epoch_after"] is not None]
     summary = {

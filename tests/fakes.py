@@ -396,3 +396,25 @@ class Memory:
 
     def close_study(self, run, summary):
         self._call("close_study", lambda: self.summaries.append(summary))
+
+
+def run_starved_trial(job: TrialJob, dataset, go_on):
+    """The real trainer in a process that may not take much more memory than it has."""
+    import resource
+
+    import keras  # noqa: F401 - what it takes by itself is not counted
+
+    from mnist_lab.execution.trial import run_trial as train_really
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + 60 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return train_really(job, dataset, go_on)
+
+
+def run_impossible_trial(job: TrialJob, dataset, go_on):
+    """As ``run_trial``, but trial 1 claims an accuracy that none can be."""
+    result = run_trial(job, dataset, go_on)
+    if job.trial == 1:
+        result.scalars["best_val_accuracy"] = float(os.environ["IMPOSSIBLE"])
+    return result

@@ -123,10 +123,11 @@ def study(settings):
 
 
 @pytest.fixture
-def compare(client, study):
+def compare(request, study):
     """Hold MLflow against the study: one run a trial, with its state, params and whole curve."""
 
-    def compare(name="s"):
+    def compare(name="s", client=None):
+        client = client or request.getfixturevalue("client")
         told = study(name)
         experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")
         runs = client.search_runs([experiment.experiment_id], max_results=1000)

@@ -36,6 +36,13 @@ MAX_START_FAILURES = 3
 # one costs 10 s. Measured growth is in experiments/LOG.md.
 GROWTH_BYTES = 1 * GIBIBYTE
 MEMORY_CHECK_SECONDS = 1.0
+OUT_OF_MEMORY_WORDS = (
+    b"std::bad_alloc",
+    b"Cannot allocate memory",
+    b"out of memory",
+    b"pthread_create() failed",  # for want of memory for its stack
+)
+LAST_WORDS_BYTES = 20_000
 
 
 @dataclass(kw_only=True)
@@ -46,6 +53,7 @@ class _Worker:
     job: TrialJob | None = None
     began: bool = False
     awaits_decision: bool = False
+    log_start: int = 0
     bytes_after_first: int = 0
     end: TrialFailed | None = None  # why it is being killed
 
@@ -146,6 +154,7 @@ class LocalExecutor:
             )
 
     def _spawn(self, spec: WorkerSpec) -> _Worker:
+        log_start = spec.log.stat().st_size if spec.log.exists() else 0
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=work, args=(spec, theirs), name=f"mnist-lab worker {spec.index}", daemon=True
@@ -157,7 +166,7 @@ class LocalExecutor:
         finally:
             signal.signal(signal.SIGINT, answer)
         theirs.close()
-        return _Worker(spec=spec, process=process, connection=ours)
+        return _Worker(spec=spec, process=process, connection=ours, log_start=log_start)
 
     def _read(self, worker: _Worker) -> None:
         try:
@@ -186,7 +195,9 @@ class LocalExecutor:
             self._events.append(worker.end)
         elif worker.began and worker.job is not None:
             detail = f"{describe_exit(worker.process.exitcode)}; see {worker.spec.log}"
-            failed = TrialFailed(trial=worker.job.trial, reason=CRASHED, detail=detail)
+            starved = _ran_out_of_memory_by(worker.spec.log, since=worker.log_start)
+            reason = OUT_OF_MEMORY if starved else CRASHED
+            failed = TrialFailed(trial=worker.job.trial, reason=reason, detail=detail)
             self._events.append(failed)
         else:
             if not worker.bytes_after_first:  # one that has served before can start
@@ -226,6 +237,16 @@ class LocalExecutor:
 
 def _ran_out_of_memory(event: Event) -> bool:
     return isinstance(event, TrialFailed) and event.reason == OUT_OF_MEMORY
+
+
+def _ran_out_of_memory_by(log: Path, *, since: int) -> bool:
+    """Whether a worker's last words are those of C++ code that was refused memory: it aborts."""
+    if not log.exists():
+        return False
+    with log.open("rb") as opened:
+        opened.seek(max(since, log.stat().st_size - LAST_WORDS_BYTES))
+        said = opened.read()
+    return any(words in said for words in OUT_OF_MEMORY_WORDS)
 
 
 def describe_exit(code: int | None) -> str:

@@ -71,6 +71,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of parameters that few trials have
         return dict(optuna.importance.get_param_importances(study))
 
 

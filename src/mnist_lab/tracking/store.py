@@ -15,6 +15,7 @@ from filelock import FileLock
 # Before MLflow is imported: it reads this once. Nothing leaves the machine by default.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own seven retries take four minutes, and repeat requests whose answer was lost: a run would
 # be made twice. What fails is repeated by the projection, which looks first.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
