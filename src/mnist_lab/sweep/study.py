@@ -124,6 +124,8 @@ def create_study(
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    if not study.user_attrs and not study.get_trials(deepcopy=False):  # cut off as it was created
+        study.set_user_attr(_FINGERPRINT, asdict(made_with))
     found = read_fingerprint(study)
     differences = ["not made by mnist-lab"] if found is None else found.differences(made_with)
     if study.direction != StudyDirection.MAXIMIZE:

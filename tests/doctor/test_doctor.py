@@ -1,0 +1,214 @@
+"""What the doctor finds, and what is left after its repair. FAULTS 30 and 31 among it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from fakes import study_record, trial_record
+from mnist_lab.doctor import examine, machine, treat
+from mnist_lab.errors import ConfigurationError
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.tracking.mlflow_tracker import MlflowTracker
+from mnist_lab.tracking.store import open_client
+from mnist_lab.training import Checkpoint, Checkpoints
+
+
+@pytest.fixture
+def swept(settings, small_file, monkeypatch):
+    """A finished study of three trials, with everything about it in order."""
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    config = SweepConfig(
+        space="fnn", trials=3, epochs=2, dataset=str(small_file), study="s", workers=1
+    )
+    launch(config, settings, trainer="fakes:run_trial")
+    return settings
+
+
+def problems(settings):
+    return [finding.problem for finding in examine(settings)]
+
+
+def repaired(settings):
+    treat(examine(settings))
+    return problems(settings)
+
+
+def test_where_all_is_well_nothing_is_found(swept):
+    assert examine(swept) == []
+
+
+def test_an_empty_folder_is_well(settings):
+    assert examine(settings) == []
+
+
+def test_runs_that_mlflow_lost_are_replayed(swept, client):
+    run = ledger.find_run(open_study(swept, "s"), 1)
+    client.delete_run(run)
+    assert problems(swept) == ["MLflow is not as the study: 1 missing"]
+    assert repaired(swept) == []
+    again = ledger.find_run(open_study(swept, "s"), 1)
+    assert again != run
+    points = client.get_metric_history(again, "val_accuracy")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_a_run_that_says_running_though_its_trial_has_ended_is_closed(swept, client):
+    client.update_run(ledger.find_run(open_study(swept, "s"), 0), status="RUNNING")
+    assert problems(swept) == ["MLflow is not as the study: 1 missing"]
+    assert repaired(swept) == []
+
+
+def test_a_run_whose_study_is_gone_is_marked_as_interrupted(swept, client):
+    tracker = MlflowTracker(client)
+    stranger = study_record(id="gone", dataset="tiny")
+    parent = tracker.open_study(stranger)
+    run = tracker.open_trial(stranger, parent, trial_record())
+    assert problems(swept) == ["says RUNNING, and its study is not in this storage"] * 2
+    assert repaired(swept) == []
+    assert client.get_run(run).info.status == "KILLED"
+    assert client.get_run(run).data.tags["mnist_lab.state"] == "interrupted"
+
+
+def test_a_model_that_was_never_logged_whole_is_deleted(swept, client):
+    experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn").experiment_id
+    client.create_logged_model(experiment, name="half")
+    assert problems(swept) == ["was never logged whole"]
+    assert repaired(swept) == []
+
+
+def test_a_folder_left_by_an_ended_trial_is_deleted(swept):
+    left = swept.work / "s" / "trial-0001" / "checkpoints"
+    left.mkdir(parents=True)
+    assert problems(swept) == ["left over from a trial that has ended"]
+    assert repaired(swept) == []
+    assert not left.parent.exists()
+
+
+def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
+    study = open_study(swept, "s")
+    trial = study.ask()
+    ledger.write_start(trial, seed=0, attempt=1)
+    folder = swept.work / "s" / f"trial-{trial.number:04d}" / "checkpoints"
+    for epoch in (1, 2):
+        Checkpoints(folder, "me").save(Checkpoint(epoch=epoch, arrays={}, state={}))
+    (folder / "epoch-0002" / "state.json").write_text("")
+    found = problems(swept)
+    assert "1 missing" in found[0]  # the trial was begun behind MLflow's back
+    assert "not a whole checkpoint" in found[1]
+    assert repaired(swept) == []
+    assert [each.name for each in folder.iterdir()] == ["epoch-0001"]
+    assert study.trials[trial.number].state == TrialState.RUNNING
+
+
+def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
+    run = ledger.find_run(open_study(swept, "s"), 1)
+    model = client.get_run(run).data.tags["mnist_lab.model"]
+    client.create_registered_model("m")
+    client.create_model_version("m", f"models:/{model}", run_id=run, model_id=model)
+    client.set_registered_model_alias("m", "champion", "1")
+    assert problems(swept) == ["is champion without having been scored on the test images"]
+    location = client.get_logged_model(model).artifact_location.removeprefix("file://")
+    with open(f"{location}/data/model.keras", "ab") as opened:
+        opened.write(b"!")
+    assert "is damaged" in problems(swept)[0]
+    shutil.rmtree(location)
+    assert "cannot be read" in problems(swept)[0]
+
+
+def test_a_moved_folder_is_found_and_mended(swept, tmp_path, wait_until):
+    moved = Settings(home=tmp_path / "elsewhere")
+    shutil.move(swept.root, moved.root)
+    (finding,) = [each for each in examine(moved) if "artifacts are sought" in each.problem]
+    assert str(swept.artifact_root) in finding.problem
+    assert repaired(moved) == []
+    client = MlflowClient(tracking_uri=moved.tracking_uri)
+    run = ledger.find_run(open_study(moved, "s"), 0)
+    assert [file.path for file in client.list_artifacts(run)] == ["figures"]
+    copies = list(moved.root.glob("mlflow.db.before-*"))
+    assert len(copies) == 1
+
+
+def set_schema(settings, revision):
+    with closing(sqlite3.connect(settings.root / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_an_older_schema_is_refused_with_the_command_that_upgrades_it(settings):
+    set_schema(settings, "0584bdc529eb")
+    with pytest.raises(ConfigurationError, match=r"Copy the file, then type: mlflow db upgrade"):
+        open_client(settings)
+    (finding,) = examine(settings)
+    assert finding.repair is not None
+    assert "has schema 0584bdc529eb" in finding.problem
+
+
+def test_a_newer_schema_is_refused_and_cannot_be_repaired(settings):
+    set_schema(settings, "fffffffffff1")
+    with pytest.raises(ConfigurationError, match="A newer MLflow made it") as caught:
+        open_client(settings)
+    assert caught.value.exit_code == 78
+    (finding,) = examine(settings)
+    assert finding.repair is None
+
+
+def test_an_upgrade_copies_the_file_first(settings, monkeypatch):
+    from mnist_lab.doctor import store
+
+    set_schema(settings, "0584bdc529eb")
+    called = []
+
+    def upgrade(words, **_):
+        called.append(words[-1])
+        set_schema(settings, store.schema_problem(settings).text.split()[-1])
+
+    monkeypatch.setattr(store.subprocess, "run", upgrade)
+    treat(examine(settings))
+    assert called == [settings.tracking_uri]
+    assert len(list(settings.root.glob("mlflow.db.before-*"))) == 1
+    assert examine(settings) == []
+
+
+def test_packages_of_another_version_are_named(monkeypatch):
+    monkeypatch.setattr(machine, "version", lambda name: "0.1" if name == "optuna" else "99999")
+    monkeypatch.setattr(machine, "requires", lambda _: ["optuna>=5", "x>=1; extra == 'gp'"])
+    (finding,) = machine.check_versions()
+    assert finding.problem == "version 0.1 is installed, >=5 is needed"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(machine, "requires", lambda _: ["no-such-package>=1"])
+    (finding,) = machine.check_versions()
+    assert "version none is installed" in finding.problem
+
+
+def test_a_disk_that_is_nearly_full_is_named(settings, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    (finding,) = machine.check_folders(settings)
+    assert finding.problem == "only 1,000 bytes are free on its disk"
+
+
+def test_a_tracking_server_that_does_not_answer_is_a_finding(settings, free_port):
+    remote = Settings(home=settings.root, tracking_uri_override=f"http://127.0.0.1:{free_port}")
+    assert any("does not answer" in problem for problem in problems(remote))
+
+
+def test_a_study_that_is_being_swept_is_left_alone(swept, client):
+    client.delete_run(ledger.find_run(open_study(swept, "s"), 1))
+    script = "import sys; from pathlib import Path; from mnist_lab.sweep.study import hold\n"
+    script += "with hold(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", script, str(swept.work)]
+    with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert problems(swept) == []
+        other.kill()
+    assert problems(swept) == ["MLflow is not as the study: 1 missing"]

@@ -1,0 +1,259 @@
+"""Any schedule of kills, stops, crashes, lost checkpoints and a failing tracker ends in one state.
+
+The study's database and MLflow are real; the supervisor dies by an exception after which it can
+neither write to the study nor reach the tracker, which is what a process that is gone can do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from optuna.storages._cached_storage import _CachedStorage
+
+from fakes import FakeExecutor, study_record
+from mnist_lab.execution import TrialFailed
+from mnist_lab.settings import Settings
+from mnist_lab.spaces import get_space
+from mnist_lab.sweep import Supervisor, SweepConfig, ledger
+from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.sweep.signals import StopRequest
+from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.strategies import make_pruner
+from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.tracking.mlflow_tracker import MlflowTracker
+from mnist_lab.tracking.store import open_client
+
+TRIALS, EPOCHS = 20, 2
+WRITES = (
+    "create_new_trial",
+    "set_study_user_attr",
+    "set_trial_param",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+)
+CALLS = ("open_study", "open_trial", "log_epochs", "close_trial", "log_model", "close_study")
+
+
+class Killed(BaseException):
+    """The supervisor's process is gone."""
+
+
+class World:
+    """What outlives a supervisor: the disk, MLflow, and the checkpoints of its workers."""
+
+    def __init__(self, home, dataset, crashes):
+        self.settings = Settings(home=home)
+        self.dataset = dataset
+        self.checkpoints = {}
+        self.results = {
+            trial: [TrialFailed(trial=trial, reason="crashed", detail="signal 9")]
+            for trial in crashes
+        }
+        self.client = open_client(self.settings)
+        self.tracker = MlflowTracker(self.client)
+        self.kind, self.left = "", 0
+        self.dead = False
+
+    def study(self):
+        config = self.config()
+        return create_study(
+            connect(self.settings),
+            "s",
+            fingerprint(config, get_space("fnn"), self.dataset),
+            pruner=make_pruner("none", epochs=EPOCHS),
+        )
+
+    def config(self):
+        return SweepConfig(space="fnn", trials=TRIALS, epochs=EPOCHS, sampler="random", study="s")
+
+    def tick(self, place):
+        """Called at every write and every call; dies, or fails, when its time has come."""
+        if self.dead:
+            raise Killed if place == "ledger" else RuntimeError("gone")
+        if self.kind.endswith(place):
+            self.left -= 1
+            if self.left == 0 and self.kind.startswith("kill"):
+                self.dead = True
+                raise Killed if place == "ledger" else RuntimeError("gone")
+
+    def sweep(self, kind="", at=0):
+        """Sweep until the end, or until ``kind`` happens at the ``at``-th occasion."""
+        self.kind, self.left, self.dead = kind, at, False
+        stop = StopRequest()
+        epochs = [0]
+
+        def on_epoch(trial, epoch):
+            epochs[0] += 1
+            if kind == "stop" and epochs[0] == at % (TRIALS * EPOCHS) + 1:
+                stop(2, None)
+
+        if kind == "lose checkpoints":
+            for done in self.checkpoints.values():
+                del done[at % (EPOCHS + 1) :]
+        files = TrialFiles(self.settings.work / "s")
+        projector = Projector(
+            Projection(study_record(), lambda: Unreliable(self), files), reached=True
+        )
+        try:
+            study = self.study()
+            projector.start()
+            Supervisor(
+                config=self.config(),
+                study=study,
+                space=get_space("fnn"),
+                executor=FakeExecutor(
+                    checkpoints=self.checkpoints, on_epoch=on_epoch, results=self.results
+                ),
+                projector=projector,
+                files=files,
+                stop=stop,
+            ).run()
+        except Killed:
+            pass
+        finally:
+            self.dead = self.dead or self.kind.startswith("kill")
+            projector._closing = True
+            projector._wake.set()
+            if projector._thread.is_alive():
+                projector._thread.join()
+            self.dead = False
+
+
+class Unreliable:
+    """MLflow behind a line that may be cut before a call, or lose its answer."""
+
+    def __init__(self, world):
+        self._world = world
+
+    def __getattr__(self, name):
+        method = getattr(self._world.tracker, name)
+
+        def call(*arguments):
+            world = self._world
+            world.tick("tracker")
+            failing = world.kind in ("tracker down", "answers lost") and name in CALLS
+            if failing and world.kind == "tracker down" and world.left > 0:
+                world.left -= 1
+                raise ConnectionError("down")
+            result = method(*arguments)
+            if failing and world.kind == "answers lost" and world.left > 0:
+                world.left -= 1
+                raise ConnectionError("the answer is lost")
+            return result
+
+        return call
+
+
+KINDS = ("kill at ledger", "kill at tracker", "stop", "tracker down", "answers lost",
+         "lose checkpoints")  # fmt: skip
+SCHEDULES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 300)), max_size=5)
+CRASHES = st.sets(st.integers(0, TRIALS - 1), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def deadly_storage():
+    """Every write of the study's storage asks the world first."""
+    world = []
+
+    def wrap(name):
+        original = getattr(_CachedStorage, name)
+
+        def write(self, *arguments, **options):
+            if world:
+                world[0].tick("ledger")
+            return original(self, *arguments, **options)
+
+        return original, write
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(_CachedStorage, name, wrap(name)[1])
+        yield world
+
+
+@pytest.fixture(scope="module")
+def expected(small_dataset, tmp_path_factory, mlflow_template):
+    """The trials of a sweep that nothing happened to."""
+    home = tmp_path_factory.mktemp("expected")
+    shutil.copyfile(mlflow_template, home / "mlflow.db")
+    world = World(home, small_dataset, ())
+    world.sweep()
+    return [(trial.params, trial.value) for trial in world.study().trials]
+
+
+def finished(world):
+    return {
+        trial.number: trial.value
+        for trial in world.study().get_trials()
+        if trial.state in ledger.FINISHED
+    }
+
+
+def check(schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected):
+    with tempfile.TemporaryDirectory() as home:
+        shutil.copyfile(mlflow_template, Path(home) / "mlflow.db")
+        world = World(Path(home), small_dataset, crashes)
+        before = {}
+        for kind, at in schedule:
+            deadly_storage[:] = [world]
+            world.sweep(kind, at)
+            deadly_storage.clear()
+            now = finished(world)
+            assert before.items() <= now.items(), "a finished trial was lost"
+            before = now
+        world.sweep()
+        study = world.study()
+        assert before.items() <= finished(world).items()
+        assert [(trial.params, trial.value) for trial in study.trials] == expected
+        assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+        compare(world, study)
+
+
+def compare(world, study):
+    experiment = world.client.get_experiment_by_name("mnist-lab/tiny-fnn")
+    runs = world.client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trials = [run for run in runs if run.data.tags["mnist_lab.level"] == "trial"]
+    numbers = Counter(int(run.data.tags["mnist_lab.trial"]) for run in trials)
+    assert numbers == Counter(range(TRIALS))
+    for run in trials:
+        trial = study.trials[int(run.data.tags["mnist_lab.trial"])]
+        points = world.client.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [(p.step, p.value) for p in points] == sorted(trial.intermediate_values.items())
+        assert run.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)
+
+
+FEW = hypothesis_settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.mark.timeout(600)
+@FEW
+@given(schedule=SCHEDULES, crashes=CRASHES)
+def test_twenty_schedules_end_in_the_same_state(
+    schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected
+):
+    check(schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@hypothesis_settings(FEW, max_examples=200, derandomize=False)
+@given(schedule=SCHEDULES, crashes=CRASHES)
+def test_two_hundred_schedules_end_in_the_same_state(
+    schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected
+):
+    check(schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected)
