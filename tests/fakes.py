@@ -27,6 +27,7 @@ from mnist_lab.execution import (
     TrialStarted,
 )
 from mnist_lab.tracking import (
+    FoundStudy,
     ModelRecord,
     SplitFacts,
     StudyRecord,
@@ -351,7 +352,13 @@ class Memory:
         return self._call("open_study", lambda: "parent")
 
     def find_study(self, study):
-        return self._call("find_study", lambda: "parent" if "open_study" in self.calls else None)
+        def work():
+            if "open_study" not in self.calls:
+                return None
+            state = self.summaries[-1].state if self.summaries else "running"
+            return FoundStudy(run="parent", state=state)
+
+        return self._call("find_study", work)
 
     def find_trials(self, study_run):
         return self._call("find_trials", lambda: dict(self.states))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from mnist_lab.cli import app as app_module
 from mnist_lab.cli import run as run_module
 from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.output import percent
-from mnist_lab.errors import InterruptedSweep, MnistLabError
+from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 from mnist_lab.evaluation import evaluate
 from mnist_lab.sweep import Progress, SweepResult
+from mnist_lab.sweep.progress import Lag
 
 
 @pytest.fixture
@@ -301,15 +303,64 @@ def test_the_test_images_of_an_unknown_study_cannot_be_opened(lab):
 
 
 def result(**changes):
-    fields = {"study": "s", "finished": 2, "best": None, "reasons": {}, "stopped": "", "signal": 0}
+    fields = {
+        "study": "s", "finished": 2, "best": None, "reasons": {}, "stopped": "", "signal": 0,
+        "lag": Lag(),
+    }  # fmt: skip
     return SweepResult(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(("code", "name"), [(130, "Ctrl-C"), (143, "SIGTERM")])
-def test_an_interrupted_sweep_exits_with_the_signals_code(code, name):
-    with pytest.raises(InterruptedSweep, match="Type the same command again") as caught:
+def test_an_interrupted_sweep_exits_with_the_signals_code_and_the_way_on(code, name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mnist-lab", "sweep", "my space.toml", "--trials", "9"])
+    with pytest.raises(
+        InterruptedSweep, match="Go on with: mnist-lab sweep 'my space.toml' --trials 9"
+    ) as caught:
         run_module._exit_as(result(stopped="interrupted", signal=code))
     assert caught.value.exit_code == code
+
+
+def test_a_full_disk_exits_with_75_and_names_the_place():
+    stopped = "disk_full (/there/trial-0001: No space left on device, 0 bytes free)"
+    with pytest.raises(
+        DiskFullError, match=r"/there/trial-0001.*0 bytes free.*Make room"
+    ) as caught:
+        run_module._exit_as(result(stopped=stopped))
+    assert caught.value.exit_code == 75
+
+
+def test_what_mlflow_lacks_is_said_with_the_command_that_brings_it(
+    lab, small_file, fake_training, monkeypatch, free_port
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port}")
+    words = ("--trials", 2, "--epochs", 1, "--dataset", small_file, "--study", "far")
+    code, out, err = lab("sweep", "fnn", *words, "--workers", 1)
+    assert code == 0
+    assert "2 of 2 trials finished" in out
+    assert "Nothing is lost" in err
+    assert "type: mnist-lab sync far" in err
+    assert "secret" not in err + out
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    code, out, _ = lab("sync", "--json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert (row["study"], row["trials"], row["written"], row["models"]) == ("far", 2, 2, 2)
+    assert lab("sync")[1].split()[-4:] == ["far", "2", "0", "0"]
+    assert lab("doctor") == (0, "Nothing is wrong.\n", "")
+
+
+def test_the_doctor_shows_its_findings_and_repairs_them(lab, small_file, fake_training, settings):
+    words = ("--trials", 2, "--epochs", 1, "--dataset", small_file, "--study", "s")
+    lab("sweep", "fnn", *words, "--workers", 1)
+    left = settings.work / "s" / "trial-0001"
+    left.mkdir()
+    code, out, _ = lab("doctor")
+    assert code == 1
+    assert "left over from a trial that has ended" in out
+    code, out, _ = lab("doctor", "--json")
+    assert (code, json.loads(out)[0]["repairable"]) == (1, True)
+    assert lab("doctor", "--repair") == (0, "Nothing is wrong.\n", "")
+    assert not left.exists()
 
 
 def test_a_sweep_of_failures_exits_with_one():
@@ -473,6 +524,7 @@ def test_ctrl_c_in_a_terminal_names_the_way_on(settings, small_file):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == (
-        "mnist-lab: Interrupted. 0 finished trials are kept. Type the same command again to go on."
+        "mnist-lab: Interrupted. 0 finished trials and the running ones' epochs are kept. "
+        f"Go on with: {shlex.join(['mnist-lab', *words])}"
     )
     assert "Traceback" not in err

@@ -54,7 +54,7 @@ def test_an_empty_folder_is_well(settings):
 def test_runs_that_mlflow_lost_are_replayed(swept, client):
     run = ledger.find_run(open_study(swept, "s"), 1)
     client.delete_run(run)
-    assert problems(swept) == ["MLflow is not as the study: 1 missing"]
+    assert problems(swept) == ["MLflow is not as the study: 1 trials missing"]
     assert repaired(swept) == []
     again = ledger.find_run(open_study(swept, "s"), 1)
     assert again != run
@@ -64,7 +64,15 @@ def test_runs_that_mlflow_lost_are_replayed(swept, client):
 
 def test_a_run_that_says_running_though_its_trial_has_ended_is_closed(swept, client):
     client.update_run(ledger.find_run(open_study(swept, "s"), 0), status="RUNNING")
-    assert problems(swept) == ["MLflow is not as the study: 1 missing"]
+    said = "MLflow is not as the study: 1 trials running instead of complete"
+    assert problems(swept) == [said]
+    assert repaired(swept) == []
+
+
+def test_a_study_whose_run_says_running_is_closed(swept, client):
+    client.update_run(open_study(swept, "s").user_attrs["run"], status="RUNNING")
+    said = "MLflow is not as the study: the study's run is running instead of complete"
+    assert problems(swept) == [said]
     assert repaired(swept) == []
 
 
@@ -103,7 +111,7 @@ def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
         Checkpoints(folder, "me").save(Checkpoint(epoch=epoch, arrays={}, state={}))
     (folder / "epoch-0002" / "state.json").write_text("")
     found = problems(swept)
-    assert "1 missing" in found[0]  # the trial was begun behind MLflow's back
+    assert "1 trials missing" in found[0]  # the trial was begun behind MLflow's back
     assert "not a whole checkpoint" in found[1]
     assert repaired(swept) == []
     assert [each.name for each in folder.iterdir()] == ["epoch-0001"]
@@ -211,4 +219,4 @@ def test_a_study_that_is_being_swept_is_left_alone(swept, client):
         assert other.stdout.readline() == b"held\n"
         assert problems(swept) == []
         other.kill()
-    assert problems(swept) == ["MLflow is not as the study: 1 missing"]
+    assert problems(swept) == ["MLflow is not as the study: 1 trials missing"]

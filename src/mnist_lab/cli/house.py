@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -130,12 +131,16 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
 
     Example: mnist-lab ui --port 5001
     """
+    from mnist_lab.errors import MnistLabError
     from mnist_lab.settings import Settings
+    from mnist_lab.sweep import sync as replay
     from mnist_lab.tracking.server import server_command, server_environment
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
     open_client(settings)
+    with suppress(MnistLabError):
+        replay(settings)  # or runs of a sweep that was killed would say RUNNING
     if settings.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server is already there: {settings.tracking_uri}")
         return

@@ -18,7 +18,7 @@ from mnist_lab.sweep import open_study, sync
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold
-from mnist_lab.sweep.sync import lacking
+from mnist_lab.sweep.sync import find_gap
 from mnist_lab.training.checkpoints import Damaged, read_checkpoint
 
 
@@ -35,9 +35,11 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
-    wrong = Counter(lacking(study, settings).values())
-    if wrong:
-        said = ", ".join(f"{count} {what}" for what, count in sorted(wrong.items()))
+    gap = find_gap(study, settings)
+    if not gap.whole:
+        counts = sorted(Counter(gap.trials.values()).items())
+        parts = [f"{count} trials {what}" for what, count in counts]
+        said = ", ".join([*parts, *([f"the study's run is {gap.study}"] if gap.study else [])])
         yield Finding(
             subject=f"study {study.study_name}",
             problem=f"MLflow is not as the study: {said}",

@@ -24,14 +24,13 @@ def summarise(study: optuna.Study) -> StudySummary:
     trials = study.get_trials(deepcopy=False)
     counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
     ranked = ledger.rank(study)
-    state: State = "complete" if not stopped else "failed" if "failed" in stopped else "interrupted"
     metrics = {f"trials_{name}": float(counts[name]) for name in ("complete", "pruned", "failed")}
     tags = {}
     if ranked:
         metrics |= ledger.read_scalars(ranked[0])
         tags["best_trial"] = str(ranked[0].number)
     return StudySummary(
-        state=state,
+        state=study_state(study),
         ended=max(map(ledger.ended, trials), default=time.time()),
         metrics=metrics,
         tags=tags,
@@ -40,10 +39,16 @@ def summarise(study: optuna.Study) -> StudySummary:
     )
 
 
+def study_state(study: optuna.Study) -> State:
+    """How the study stands by what its last sweep wrote."""
+    stopped = ledger.read_stopped(study)
+    return "complete" if not stopped else "failed" if "failed" in stopped else "interrupted"
+
+
 def best_models(
-    study: optuna.Study, files: TrialFiles, top: int
+    study: optuna.Study, files: TrialFiles, top: int | None = None
 ) -> list[tuple[ModelRecord, TrialRecord]]:
-    """The models of the ``top`` best trials that are not logged yet."""
+    """The models that the (``top``) best trials have left and that are not logged yet."""
     return [
         (
             ModelRecord(

@@ -16,10 +16,8 @@ from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow
 from mnist_lab.sweep.projection import Projection
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold, open_study, read_fingerprint
-from mnist_lab.sweep.summary import best_models, summarise
-from mnist_lab.tracking import State
-
-KEEP_MODELS = 3  # of a study whose sweep did not come to log them
+from mnist_lab.sweep.summary import best_models, study_state, summarise
+from mnist_lab.tracking import State, StudyRecord, Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,63 +65,81 @@ def _sync_study(
         return SyncRow(study=name, note="not made by this version of mnist-lab")
     try:
         with hold(settings.work, name):
-            files = TrialFiles(settings.work / name)
-            projection = Projection(record, lambda: make_tracker(settings, record), files)
-            return _write(study, projection, files, listener)
+            files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
+            projection = Projection(record, lambda: tracker, files)
+            return _write(study, tracker, projection, files, listener)
     except BusyError:
         return SyncRow(study=name, note="is being swept, and written by its sweep")
 
 
 def _write(
     study: optuna.Study,
+    tracker: Tracker,
     projection: Projection,
     files: TrialFiles,
     listener: Callable[[str, int, int], None],
 ) -> SyncRow:
-    tracker, parent = projection.open()
-    wrong = _compare(study, tracker.find_trials(parent))
-    trials = _begun(study)
+    record = ledger.read_study(study)
+    assert record is not None
+    gap = _compare(study, record, tracker)
+    trials, models = _begun(study), best_models(study, files)
+    if gap.whole and not models:
+        return SyncRow(study=study.study_name, trials=len(trials))
     for done, trial in enumerate(trials, start=1):
-        if trial.number in wrong:
+        if trial.number in gap.trials:
             ledger.write_tracked(study, projection.trial(ledger.read_record(trial)))
         listener(study.study_name, done, len(trials))
-    models = best_models(study, files, KEEP_MODELS)
-    for model, record in models:
-        projection.model(model, record)
+    for model, of_trial in models:
+        projection.model(model, of_trial)
+    _, parent = projection.open()
     ledger.write_study_run(study, parent)
     projection.close(summarise(study))
     return SyncRow(
-        study=study.study_name, trials=len(trials), written=len(wrong), models=len(models)
+        study=study.study_name, trials=len(trials), written=len(gap.trials), models=len(models)
     )
 
 
-def lacking(
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How the tracker differs from a study: its own run, and its trials by number."""
+
+    study: str
+    trials: Mapping[int, str]
+
+    @property
+    def whole(self) -> bool:
+        return not self.study and not self.trials
+
+
+def find_gap(
     study: optuna.Study, settings: Settings, *, make_tracker: TrackerFactory = connect_mlflow
-) -> dict[int, str]:
-    """What the tracker lacks of each trial, by number; writes nothing.
+) -> Gap:
+    """What the tracker lacks; writes nothing.
 
     Raises:
         ServiceError: the tracker does not answer.
     """
     record = ledger.read_study(study)
     if record is None:
-        return {}
-    tracker = make_tracker(settings, record)
-    parent = tracker.find_study(record)
-    return _compare(study, tracker.find_trials(parent) if parent else {})
+        return Gap(study="", trials={})
+    return _compare(study, record, make_tracker(settings, record))
 
 
-def _compare(study: optuna.Study, found: Mapping[int, State]) -> dict[int, str]:
+def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
+    found = tracker.find_study(record)
+    states = tracker.find_trials(found.run) if found is not None else {}
     tracked, wrong = ledger.read_tracked(study), {}
     for trial in _begun(study):
-        state, expected = found.get(trial.number), ledger.STATES[trial.state]
-        if state is None:
-            wrong[trial.number] = "missing"
-        elif state != expected:
-            wrong[trial.number] = f"{state} instead of {expected}"
-        elif trial.number not in tracked:
-            wrong[trial.number] = "not acknowledged"
-    return wrong
+        problem = _difference(states.get(trial.number), ledger.STATES[trial.state])
+        if problem or trial.number not in tracked:
+            wrong[trial.number] = problem or "not acknowledged"
+    return Gap(study=_difference(found.state if found else None, study_state(study)), trials=wrong)
+
+
+def _difference(found: State | None, expected: State) -> str:
+    if found is None:
+        return "missing"
+    return "" if found == expected else f"{found} instead of {expected}"
 
 
 def _begun(study: optuna.Study) -> list[FrozenTrial]:

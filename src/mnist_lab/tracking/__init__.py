@@ -1,6 +1,7 @@
 """The projection of a study into MLflow, behind a small seam."""
 
 from mnist_lab.tracking.tracker import (
+    FoundStudy,
     ModelRecord,
     NullTracker,
     SplitFacts,
@@ -13,6 +14,7 @@ from mnist_lab.tracking.tracker import (
 )
 
 __all__ = [
+    "FoundStudy",
     "ModelRecord",
     "NullTracker",
     "SplitFacts",

@@ -32,6 +32,7 @@ from mnist_lab.tracking.package import package_model
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.revision import git_commit
 from mnist_lab.tracking.tracker import (
+    FoundStudy,
     ModelRecord,
     SplitFacts,
     State,
@@ -86,20 +87,18 @@ class MlflowTracker:
         self._client.update_run(run, status="RUNNING")
         return run
 
-    def find_study(self, study: StudyRecord) -> str | None:
+    def find_study(self, study: StudyRecord) -> FoundStudy | None:
         found = self._client.get_experiment_by_name(experiment_name(study.dataset, study.family))
         if found is None:
             return None
         self._experiment = str(found.experiment_id)
         runs = self._find_runs(_study_tags(study))
-        return str(runs[0].info.run_id) if runs else None
+        return FoundStudy(run=str(runs[0].info.run_id), state=_state(runs[0])) if runs else None
 
     def find_trials(self, study_run: str) -> Mapping[int, State]:
         states: dict[int, State] = {}
         for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": "trial"}):
-            state = cast(State, run.data.tags.get(f"{TAG}state"))
-            if STATUS.get(state) == run.info.status:  # else it was cut off between tag and status
-                states[int(run.data.tags[f"{TAG}trial"])] = state
+            states[int(run.data.tags[f"{TAG}trial"])] = _state(run)
         return states
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
@@ -291,6 +290,12 @@ def _common_tags(study: StudyRecord) -> dict[str, str]:
         f"{TAG}space": study.space,
         f"{TAG}dataset_digest": study.dataset_digest,
     }
+
+
+def _state(run: Run) -> State:
+    """What tag and status agree on; else it was cut off between them, and counts as running."""
+    state = cast(State, run.data.tags.get(f"{TAG}state", "running"))
+    return state if STATUS.get(state) == run.info.status else "running"
 
 
 def _study_tags(study: StudyRecord) -> dict[str, str]:

@@ -99,14 +99,22 @@ class StudySummary:
     importances: Mapping[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundStudy:
+    """``state`` is "running" as long as nobody has closed the run."""
+
+    run: str
+    state: State
+
+
 class Tracker(Protocol):
     """Every method may be slow or fail, and may be repeated: the second time changes nothing."""
 
     def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
         """Find or open the study's run and mark it as running; return its id."""
 
-    def find_study(self, study: StudyRecord) -> str | None:
-        """The id of the study's run, if it has one; writes nothing."""
+    def find_study(self, study: StudyRecord) -> FoundStudy | None:
+        """The study's run, if it has one; writes nothing."""
 
     def find_trials(self, study_run: str) -> Mapping[int, State]:
         """The state of every trial that has a run, by number, as far as the tracker knows."""
@@ -130,7 +138,7 @@ class NullTracker:
     def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
         return "study"
 
-    def find_study(self, study: StudyRecord) -> str | None:
+    def find_study(self, study: StudyRecord) -> FoundStudy | None:
         return None
 
     def find_trials(self, study_run: str) -> Mapping[int, State]:
