@@ -314,7 +314,7 @@ def result(**changes):
 def test_an_interrupted_sweep_exits_with_the_signals_code_and_the_way_on(code, name, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["mnist-lab", "sweep", "my space.toml", "--trials", "9"])
     with pytest.raises(
-        InterruptedSweep, match="Go on with: mnist-lab sweep 'my space.toml' --trials 9"
+        InterruptedSweep, match=r"Go on with: mnist-lab sweep 'my space\.toml' --trials 9"
     ) as caught:
         run_module._exit_as(result(stopped="interrupted", signal=code))
     assert caught.value.exit_code == code

@@ -38,17 +38,19 @@ if __name__ == "__main__":
 """
 
 
+CONFIG = {
+    "space": "fnn",
+    "trials": 4,
+    "epochs": 3,
+    "study": "s",
+    "pruner": "none",
+    "workers": 1,
+}
+
+
 @pytest.fixture
 def config(small_file):
-    return {
-        "space": "fnn",
-        "trials": 4,
-        "epochs": 3,
-        "dataset": str(small_file),
-        "study": "s",
-        "pruner": "none",
-        "workers": 1,
-    }
+    return {**CONFIG, "dataset": str(small_file)}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
 from mnist_lab.tracking import NullTracker
 
-from .conftest import children, read_until, states
+from .conftest import CONFIG, children, read_until, states
 from .fault_points import POINTS
 
 REQUIRED = (
@@ -25,16 +25,18 @@ REQUIRED = (
 )
 
 
-@pytest.fixture
-def uninterrupted(config, tmp_path, faults):
+@pytest.fixture(scope="module")
+def uninterrupted(small_file, tmp_path_factory):
     """Parameters and values of the trials of a sweep that nothing happened to."""
-    settings = Settings(home=tmp_path / "uninterrupted")
-    launch(
-        SweepConfig(**config),
-        settings,
-        trainer="fakes:run_trial",
-        make_tracker=lambda *_: NullTracker(),
-    )
+    settings = Settings(home=tmp_path_factory.mktemp("uninterrupted"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "none")
+        launch(
+            SweepConfig(**{**CONFIG, "dataset": str(small_file)}),
+            settings,
+            trainer="fakes:run_trial",
+            make_tracker=lambda *_: NullTracker(),
+        )
     return [(trial.params, trial.value) for trial in open_study(settings, "s").trials]
 
 

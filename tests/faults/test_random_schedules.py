@@ -15,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.storages._cached_storage import _CachedStorage
 
 from fakes import FakeExecutor, study_record
 from mnist_lab.execution import TrialFailed
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import get_space
+from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep import Supervisor, SweepConfig, ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.projection import Projection, Projector
@@ -32,6 +33,17 @@ from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
 
 TRIALS, EPOCHS = 20, 2
+SPACE = SearchSpace(
+    name="fnn",
+    version=1,
+    description="two parameters: each costs a write",
+    distributions={
+        "units": IntDistribution(8, 128),
+        "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
+    },
+    defaults={"units": 32, "learning_rate": 1e-3},
+    build=lambda *_: None,
+)
 WRITES = (
     "create_new_trial",
     "set_study_user_attr",
@@ -68,7 +80,7 @@ class World:
         return create_study(
             connect(self.settings),
             "s",
-            fingerprint(config, get_space("fnn"), self.dataset),
+            fingerprint(config, SPACE, self.dataset),
             pruner=make_pruner("none", epochs=EPOCHS),
         )
 
@@ -109,7 +121,7 @@ class World:
             Supervisor(
                 config=self.config(),
                 study=study,
-                space=get_space("fnn"),
+                space=SPACE,
                 executor=FakeExecutor(
                     checkpoints=self.checkpoints, on_epoch=on_epoch, results=self.results
                 ),
@@ -155,7 +167,7 @@ class Unreliable:
 
 KINDS = ("kill at ledger", "kill at tracker", "stop", "tracker down", "answers lost",
          "lose checkpoints")  # fmt: skip
-SCHEDULES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 300)), max_size=5)
+SCHEDULES = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 200)), max_size=4)
 CRASHES = st.sets(st.integers(0, TRIALS - 1), max_size=4)
 
 

@@ -22,7 +22,13 @@ def interrupt(process, *signals, word="trial 1 epoch 1/"):
     return said, errors, time.monotonic() - began
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),  # as test_cli has it
+    ],
+)
 def test_one_signal_lets_the_epoch_finish_and_everything_can_go_on(
     number, code, supervise, sweep, study, compare
 ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import pytest
@@ -23,13 +24,20 @@ def test_a_file_sets_every_field(write):
         "space": "cnn", "trials": 3, "study": "s", "sampler": "random", "pruner": "none",
         "epochs": 2, "workers": 1, "device": "cpu", "workers_per_gpu": 2, "timeout": 5.0,
         "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
+        "trial_timeout": 60.0, "retries": 2, "worker_memory": 900, "checkpoints": False,
     }  # fmt: skip
-    lines = [f"{key} = {value!r}" for key, value in values.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     file = write("\n".join([*lines, "[set]", "blocks = 2", "[grid]", "filters_1 = [8, 16]"]))
     config = read_config(file, {})
     assert {key: getattr(config, key) for key in values} == values
     assert (config.set, config.grid) == ({"blocks": 2}, {"filters_1": [8, 16]})
     assert {each.name for each in fields(SweepConfig)} == {*values, "set", "grid"}
+
+
+@pytest.mark.parametrize("key", ["retries", "keep_models", "trial_timeout", "worker_memory"])
+def test_a_value_that_cannot_be_is_refused(key):
+    with pytest.raises(ConfigurationError, match=key):
+        SweepConfig(space="cnn", **{key: -1})
 
 
 def test_options_win_over_the_file(write):

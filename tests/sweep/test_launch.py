@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from mnist_lab.errors import ConfigurationError, MnistLabError
@@ -52,7 +50,7 @@ def test_mlflow_equals_the_study_after_a_sweep(run, client, settings):
     by_number = {int(each.data.tags["mnist_lab.trial"]): each for each in trials}
     for trial in study.trials:
         told = by_number[trial.number]
-        assert told.info.run_id == ledger.read_run(trial)
+        assert told.info.run_id == ledger.find_run(study, trial.number)
         assert told.info.status == "FINISHED"
         assert told.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)
         assert told.data.params == {key: str(value) for key, value in trial.params.items()}
@@ -82,68 +80,6 @@ def test_the_supervisor_never_imports_keras(settings, small_file):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_a_crashing_worker_fails_its_trial_and_the_sweep_goes_on(run, client, monkeypatch):
-    import fakes
-
-    result = run(trials=5, trainer="fakes:run_unlucky_trial")
-    assert fakes.UNLUCKY == 2
-    assert (result.finished, result.reasons) == (5, {"crashed": 1})
-    _, trials = children(client, "s")
-    failed = [each for each in trials if each.info.status == "FAILED"]
-    assert [each.data.tags["mnist_lab.reason"] for each in failed] == ["crashed"]
-    assert "signal 9" in failed[0].data.tags["mlflow.note.content"]
-
-
-def test_ctrl_c_keeps_everything_and_the_same_command_reaches_the_total(run, client):
-    pressed = []
-
-    def press_once(progress):
-        if not pressed and progress.finished >= 1 and any(progress.running.values()):
-            pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    first = run(
-        trials=5, epochs=4, pruner="none", trainer="fakes:run_slow_trial", listener=press_once
-    )
-    assert first.stopped == "interrupted"
-    assert first.signal == 130
-    assert 1 <= first.finished < 5
-    second = run(trials=5, epochs=4, pruner="none", trainer="fakes:run_slow_trial")
-    assert second.finished == 5
-    parents, trials = children(client, "s")
-    assert not [each for each in [*parents, *trials] if each.info.status == "RUNNING"]
-    states = [each.data.tags["mnist_lab.state"] for each in trials]
-    assert states.count("complete") == 5
-
-
-def test_no_worker_outlives_a_killed_supervisor(settings, small_file, wait_until):
-    program = (
-        "import sys\n"
-        "from mnist_lab.settings import Settings\n"
-        "from mnist_lab.sweep import SweepConfig, launch\n"
-        "if __name__ == '__main__':\n"
-        "    launch(SweepConfig(space='fnn', trials=4, epochs=400, dataset=sys.argv[1], study='k'),\n"
-        "           Settings(), trainer='fakes:run_slow_trial',\n"
-        "           listener=lambda p: p.news and print(p.news, flush=True))\n"
-    )
-    script = settings.root / "program.py"
-    script.write_text(program)
-    tests = os.path.dirname(os.path.dirname(__file__))
-    environment = {**os.environ, "KERAS_BACKEND": "none", "PYTHONPATH": tests}
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(small_file)], env=environment, stdout=subprocess.PIPE
-    )
-    while b"epoch" not in process.stdout.readline():
-        pass
-    workers = psutil.Process(process.pid).children()
-    assert len(workers) >= 2
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-    wait_until(lambda: not any(worker.is_running() for worker in workers), seconds=5)
 
 
 def test_parameters_that_are_set_hold_in_every_trial(run, settings):

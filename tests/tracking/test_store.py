@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 
@@ -38,20 +37,6 @@ def test_our_variables_move_the_rest(monkeypatch, tmp_path):
     assert settings.root == tmp_path / "a"
     assert settings.storage == "postgresql://host/db"
     assert settings.data_folder == tmp_path / "b"
-
-
-def test_processes_that_create_the_database_at_once_make_one_schema(tmp_path):
-    program = (
-        "import sys; from mnist_lab.settings import Settings\n"
-        "from mnist_lab.tracking.store import open_client\n"
-        "open_client(Settings(home=sys.argv[1])).create_experiment(sys.argv[2])"
-    )
-    words = [sys.executable, "-c", program, str(tmp_path)]
-    children = [subprocess.Popen([*words, f"e{n}"], stderr=-1) for n in range(3)]
-    outputs = [child.communicate()[1].decode() for child in children]
-    assert [child.returncode for child in children] == [0, 0, 0], outputs
-    names = {each.name for each in open_client(Settings(home=tmp_path)).search_experiments()}
-    assert {"e0", "e1", "e2"} <= names
 
 
 def test_an_old_file_store_is_refused_with_the_way_out(tmp_path):
