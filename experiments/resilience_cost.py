@@ -31,7 +31,7 @@ def run(arm: str, options: argparse.Namespace) -> dict[str, float]:
     def listen(progress) -> None:
         if "started" in progress.news:
             marks.append(time.monotonic())
-        if " epoch " in progress.news:
+        if progress.news.endswith(" s)"):
             epochs.append(float(progress.news.rsplit("(", 1)[1].split()[0]))
 
     with tempfile.TemporaryDirectory() as home:

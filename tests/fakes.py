@@ -348,7 +348,7 @@ class Memory:
         self.lost(name)
         return result
 
-    def open_study(self, study, figures=None):
+    def open_study(self, study, figures=None, *, running=True):
         return self._call("open_study", lambda: "parent")
 
     def find_study(self, study):

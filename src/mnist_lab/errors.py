@@ -123,9 +123,11 @@ def is_disk_full(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """``TypeName: the first line of its message``, short enough to be one line of ours."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    name = type(error).__name__
+    return masked(f"{name}: {lines[0][:200]}") if lines else name
 
 
 def masked(text: str) -> str:
     """``text`` without the user names, passwords and tokens of the addresses in it."""
-    return re.sub(r"(\w://)[^/\s@]+@", r"\1***@", text)
+    text = re.sub(r"(\w://)[^/\s]+@", r"\1***@", text)
+    return re.sub(r"(?i)([?&](?:user|password|token|secret)\w*=)[^&\s]+", r"\1***", text)

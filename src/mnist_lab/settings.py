@@ -60,7 +60,7 @@ class Settings(BaseSettings):
 
     @property
     def work(self) -> Path:
-        """Scratch of running studies: trial folders and locks. Safe to delete between sweeps."""
+        """Locks, and what studies still need: interrupted trials' checkpoints, untracked artifacts."""
         return self.root / ".mnist-lab"
 
     @property

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from fakes import study_record, trial_record
-from mnist_lab.doctor import examine, machine, treat
+from mnist_lab.doctor import Finding, examine, machine, treat
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
@@ -70,7 +70,8 @@ def test_a_run_that_says_running_though_its_trial_has_ended_is_closed(swept, cli
 
 
 def test_a_study_whose_run_says_running_is_closed(swept, client):
-    client.update_run(open_study(swept, "s").user_attrs["run"], status="RUNNING")
+    record = ledger.read_study(open_study(swept, "s"))
+    client.update_run(MlflowTracker(client).find_study(record).run, status="RUNNING")
     said = "MLflow is not as the study: the study's run is running instead of complete"
     assert problems(swept) == [said]
     assert repaired(swept) == []
@@ -122,7 +123,8 @@ def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
     run = ledger.find_run(open_study(swept, "s"), 1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
     client.create_registered_model("m")
-    client.create_model_version("m", f"models:/{model}", run_id=run, model_id=model)
+    tags = {"mnist_lab.study": "s"}
+    client.create_model_version("m", f"models:/{model}", run_id=run, model_id=model, tags=tags)
     client.set_registered_model_alias("m", "champion", "1")
     assert problems(swept) == ["is champion without having been scored on the test images"]
     location = client.get_logged_model(model).artifact_location.removeprefix("file://")
@@ -201,7 +203,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 def test_a_disk_that_is_nearly_full_is_named(settings, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    (finding,) = machine.check_folders(settings)
+    (finding,) = machine.check_disk(settings)
     assert finding.problem == "only 1,000 bytes are free on its disk"
 
 
@@ -220,3 +222,39 @@ def test_a_study_that_is_being_swept_is_left_alone(swept, client):
         assert problems(swept) == []
         other.kill()
     assert problems(swept) == ["MLflow is not as the study: 1 trials missing"]
+
+
+def test_what_one_repair_cannot_do_does_not_keep_the_next_from_being_done(swept):
+    left = swept.work / "s" / "trial-0001"
+    left.mkdir()
+
+    def fail():
+        raise RuntimeError("no")
+
+    bad = Finding(subject="x", problem="broken", advice="a", repair=fail)
+    (resisted,) = treat([bad, *examine(swept)])
+    assert resisted.problem == "broken; repairing it failed: RuntimeError: no"
+    assert not left.exists()
+
+
+def test_files_of_another_study_of_the_same_name_are_left_alone(swept):
+    left = swept.work / "s" / "trial-0001"
+    left.mkdir()
+    (swept.work / "s" / "study-id").write_text("another")
+    assert problems(swept) == []
+
+
+def test_artifacts_in_a_folder_with_a_space_in_its_name_are_not_lost(
+    tmp_path, small_file, mlflow_template, monkeypatch
+):
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    spaced = Settings(home=tmp_path / "my project")
+    spaced.root.mkdir()
+    shutil.copyfile(mlflow_template, spaced.root / "mlflow.db")
+    config = SweepConfig(space="fnn", trials=1, epochs=1, dataset=str(small_file), study="s")
+    launch(config, spaced, trainer="fakes:run_trial")
+    assert examine(spaced) == []
+    moved = Settings(home=tmp_path / "another place")
+    shutil.move(spaced.root, moved.root)
+    assert "artifacts are sought" in problems(moved)[0]
+    assert repaired(moved) == []

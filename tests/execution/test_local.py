@@ -199,3 +199,24 @@ def test_closing_ends_every_worker_even_in_the_middle_of_an_epoch(make_executor,
 def test_an_exit_is_described_by_its_signal_or_its_code():
     assert describe_exit(-9) == "crashed (signal 9, SIGKILL)"
     assert describe_exit(3) == "exited with 3"
+
+
+def test_a_kill_that_comes_after_the_last_word_loses_neither_this_trial_nor_the_next(
+    make_executor, tmp_path
+):
+    executor = make_executor()
+    executor.submit(job(0, tmp_path))
+    while True:
+        event = executor.next_event(30)
+        if isinstance(event, EpochFinished):
+            executor.decide(0, Decision.GO_ON)
+            if len(event.epochs) == 3:
+                break
+    worker = executor._workers[0]
+    assert worker.connection.poll(30)  # the result is in the pipe, and not read yet
+    executor.kill(TrialFailed(trial=0, reason="timeout", detail="too late"))
+    assert isinstance(executor.next_event(30), TrialFinished)
+    executor.submit(job(1, tmp_path))
+    events = events_until_end(executor)
+    assert [event.trial for event in events] == [1] * len(events)
+    assert isinstance(events[-1], TrialFinished)

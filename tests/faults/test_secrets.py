@@ -50,8 +50,8 @@ def test_no_secret_gets_into_a_database_an_artifact_or_a_log(
 
 
 def test_the_addresses_in_a_message_lose_their_passwords():
-    said = masked("postgresql://me:pw@host:5432/db and http://token@host/x, mailto:a@b")
-    assert said == "postgresql://***@host:5432/db and http://***@host/x, mailto:a@b"
+    said = masked("postgresql://me:p@ss@host:5432/db?user=u&password=pw and http://t@host/x, a@b")
+    assert said == "postgresql://***@host:5432/db?user=***&password=*** and http://***@host/x, a@b"
 
 
 @pytest.mark.parametrize(

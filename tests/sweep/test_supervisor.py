@@ -474,3 +474,111 @@ def test_the_summary_has_counts_best_and_a_table(lab):
     assert "| trial | val_accuracy |" in summary.note
     assert "12 complete" in summary.note
     assert sum(summary.importances.values()) == pytest.approx(1.0)
+
+
+def test_a_resumed_trial_keeps_its_seed_whatever_the_sweep_is_given(lab):
+    stop = StopRequest()
+    first = FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None))
+    lab(first, stop=stop)
+    second = FakeExecutor()
+    lab(second, seed=77)
+    assert second.jobs[0] == first.jobs[1]
+
+
+def test_a_model_dropped_for_a_better_one_takes_no_unfinished_trials_checkpoints_with_it(lab):
+    stop = StopRequest()
+    lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
+    folder = lab.work / "trial-0001"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "model.keras").write_bytes(b"half")
+    TrialFiles(lab.work).begin(1)
+    (folder / "model.keras").write_bytes(b"half again")
+    full = TrialFailed(trial=1, reason="disk_full", detail="x")
+    lab(FakeExecutor(slots=2, results={1: [full]}), keep_models=0)
+    assert (folder / "checkpoints").is_dir()
+
+
+def test_a_pruners_verdict_outlives_a_crash(lab, monkeypatch):
+    asked = []
+
+    def prune_once(trial):
+        asked.append(trial.number)
+        return trial.number == 1 and asked.count(1) == 1
+
+    monkeypatch.setattr(optuna.Trial, "should_prune", prune_once)
+    crash = TrialFailed(trial=1, reason="crashed", detail="during the evaluation")
+
+    class CrashesAfterPruning(FakeExecutor):
+        crashed = False
+
+        def decide(self, trial, decision):
+            if trial == 1 and decision.name == "PRUNE" and not self.crashed:
+                self.crashed = True
+                self._end(crash)
+                return
+            super().decide(trial, decision)
+
+    _, study = lab(CrashesAfterPruning(), trials=3)
+    assert states(study) == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert max(study.trials[1].intermediate_values) == 1
+
+
+def test_a_trial_that_takes_its_supervisor_down_again_and_again_fails_in_the_end(lab):
+    class Down(BaseException):
+        pass
+
+    def die(progress):
+        if "trial 1 started" in progress.news:
+            raise Down
+
+    class Dead(FakeExecutor):
+        def submit(self, job):
+            super().submit(job)
+            if job.trial == 1:
+                self.checkpoints[1] = []  # it never gets as far as an epoch
+
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger, "write_left", lambda _: None)  # who is dead writes nothing
+            with pytest.raises(Down):
+                lab(Dead(), listener=die)
+    _, study = lab()
+    assert ledger.read_reason(study.trials[1]) == "crashed"
+    assert "3 attempts came no further" in study.trials[1].user_attrs["detail"]
+    assert states(study).count("COMPLETE") == 5
+
+
+def test_after_ctrl_c_a_crash_is_not_retried_but_left_to_the_next_sweep(lab):
+    stop = StopRequest()
+    crash = TrialFailed(trial=1, reason="crashed", detail="x")
+
+    class Crashing(FakeExecutor):
+        def decide(self, trial, decision):
+            if trial == 1:
+                stop(2, None)
+                self._end(crash)
+                return
+            super().decide(trial, decision)
+
+    result, study = lab(Crashing(), stop=stop)
+    assert states(study) == ["COMPLETE", "RUNNING"]
+    assert ledger.read_retried(study.trials[1]) == []
+    assert result.signal == 130
+
+
+def test_when_the_storage_is_lost_the_tracker_is_told_that_the_trial_was_interrupted(lab):
+    def lose(self, *_, **__):
+        raise optuna.exceptions.StorageInternalError("gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def pull_the_plug(trial, epoch):
+            if (trial, epoch) == (1, 2):
+                for name in ("get_all_trials", "set_trial_user_attr", "get_trial"):
+                    patch.setattr(optuna.storages._cached_storage._CachedStorage, name, lose)
+
+        with pytest.raises(optuna.exceptions.StorageInternalError):
+            lab(FakeExecutor(on_epoch=pull_the_plug))
+    assert lab.tracker.open == {}
+    assert lab.tracker.states == {0: "complete", 1: "interrupted"}
+    assert lab.tracker.summaries[-1].state == "interrupted"

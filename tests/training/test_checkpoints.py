@@ -87,6 +87,16 @@ def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_not_one(kept, fol
         read_checkpoint(folder / "epoch-0009")
 
 
+def test_after_a_new_beginning_new_checkpoints_are_kept_and_refused_ones_are_not(kept, folder):
+    for name in ("epoch-0002", "epoch-0003"):
+        damage(folder / name / "arrays.npz", "cut")
+    (folder / ".writing-left").mkdir()
+    for epoch in (1, 2):
+        kept.save(checkpoint(epoch))
+        assert kept.load().epoch == epoch
+    assert sorted(each.name for each in folder.iterdir()) == ["epoch-0001", "epoch-0002"]
+
+
 def test_arrays_that_would_have_to_be_unpickled_are_refused(kept, folder):
     np.savez(folder / "epoch-0003" / "arrays.npz", evil=np.array([object()], dtype=object))
     manifest = folder / "epoch-0003" / "manifest.json"

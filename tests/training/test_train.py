@@ -226,3 +226,19 @@ def test_a_training_that_had_ended_is_not_trained_again(small_dataset, tmp_path)
     assert whole(second) == history
     for mine, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
         assert np.array_equal(mine, theirs)
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_not_used(small_dataset, tmp_path):
+    def part(model):
+        return train(
+            model,
+            training=small_dataset.train,
+            validation=small_dataset.validation,
+            plan=plan(epochs=2),
+            checkpoints=Checkpoints(tmp_path, "me"),
+        )
+
+    first = part(build(units_1=32))
+    second = part(build(units_1=64))
+    assert [epoch.epoch for epoch in second.epochs] == [1, 2]
+    assert second.epochs[0].timestamp > first.epochs[-1].timestamp

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
+if TYPE_CHECKING:
+    from mnist_lab.sweep import SyncRow
+
 DEFAULT_PORT = 5000
+EXIT_SERVICE = 69
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -80,6 +84,12 @@ def sync(
 
     with count_up() as listener:
         rows = replay(Settings(), study, listener=listener)
+    _print_sync(rows, as_json=as_json)
+    if any(row.failed for row in rows):
+        raise typer.Exit(EXIT_SERVICE)
+
+
+def _print_sync(rows: list[SyncRow], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
@@ -109,8 +119,8 @@ def doctor(
     settings = Settings()
     findings = examine(settings)
     if repair:
-        treat(findings)
-        findings = examine(settings)
+        resisted = treat(findings)
+        findings = resisted or examine(settings)
     if as_json:
         print_json([finding.to_dict() for finding in findings])
     elif findings:
@@ -131,7 +141,6 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
 
     Example: mnist-lab ui --port 5001
     """
-    from mnist_lab.errors import MnistLabError
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import sync as replay
     from mnist_lab.tracking.server import server_command, server_environment
@@ -139,7 +148,7 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
 
     settings = Settings()
     open_client(settings)
-    with suppress(MnistLabError):
+    with suppress(Exception):  # the pages open all the same
         replay(settings)  # or runs of a sweep that was killed would say RUNNING
     if settings.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server is already there: {settings.tracking_uri}")

@@ -197,14 +197,18 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
         try:
             result = launch(config, settings, listener=listener)
         except InterruptedSweep as error:
-            error.next_step = f"Go on with: {_this_command()}"
+            error.next_step = f"Go on with: {_this_command(config.study)}"
             raise
     _print_result(config, result, settings, as_json=as_json)
     _exit_as(result)
 
 
-def _this_command() -> str:
-    return shlex.join(["mnist-lab", *sys.argv[1:]])
+def _this_command(study: str | None) -> str:
+    """What was typed; with the study's name, if that was made for the occasion."""
+    words = ["mnist-lab", *sys.argv[1:]]
+    if study is not None and words[1:2] == ["train"] and "--study" not in words:
+        words += ["--study", study]
+    return shlex.join(words)
 
 
 def _print_result(
@@ -240,11 +244,11 @@ def _exit_as(result: SweepResult) -> None:
     from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 
     kept = f"{result.finished} finished trials and the running ones' epochs are kept."
-    again = f"Go on with: {_this_command()}"
+    again = f"Go on with: {_this_command(result.study)}"
     if result.signal:
         raise InterruptedSweep("Interrupted.", safe=kept, next_step=again, exit_code=result.signal)
-    if result.stopped.startswith("disk_full"):
-        room = f"Make room, then type: {_this_command()}"
+    if result.stopped.startswith("disk_"):
+        room = f"Mend the disk, then type: {_this_command(result.study)}"
         raise DiskFullError(f"Stopped: {result.stopped}.", safe=kept, next_step=room)
     if "failed" in result.stopped:
         mend = "Failed trials count: mend the cause, then raise --trials or give another --study."

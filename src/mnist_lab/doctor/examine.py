@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mnist_lab.doctor.finding import Finding
-from mnist_lab.doctor.machine import check_folders, check_versions
+from mnist_lab.doctor.machine import check_disk, check_folders, check_versions
 from mnist_lab.doctor.models import check_models
 from mnist_lab.doctor.runs import check_runs
 from mnist_lab.doctor.store import check_locations, check_schema
 from mnist_lab.doctor.studies import check_studies
-from mnist_lab.errors import MnistLabError
+from mnist_lab.errors import MnistLabError, first_line
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.store import open_client
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Everything that is wrong, as far as it can be seen; writes nothing."""
+    """Everything that is wrong, as far as it can be seen; changes nothing that is there."""
     return list(_examine(settings))
 
 
-def treat(findings: Sequence[Finding]) -> None:
-    """Repair what can be repaired, in the order in which it was found."""
+def treat(findings: Sequence[Finding]) -> list[Finding]:
+    """Repair what can be repaired, in the order in which it was found; return what resisted."""
+    resisted = []
     for finding in findings:
-        if finding.repair is not None:
-            finding.repair()
+        try:
+            if finding.repair is not None:
+                finding.repair()
+        except Exception as error:  # the next one may be repaired all the same
+            problem = f"{finding.problem}; repairing it failed: {first_line(error)}"
+            resisted.append(replace(finding, problem=problem))
+    return resisted
 
 
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield from check_versions()
-    yield from check_folders(settings)
-    unfit = list(check_schema(settings))
-    if unfit:  # nothing more can be read
-        yield from unfit
-        return
+    for check in (check_folders, check_schema):
+        found = list(check(settings))
+        if found:  # nothing more can be read or written
+            yield from found
+            return
+    yield from check_disk(settings)
     yield from check_locations(settings)
     try:
         client = open_client(settings)
@@ -42,3 +50,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield from check_models(client)
     except MnistLabError as error:
         yield Finding(subject="storage", problem=error.problem, advice=error.next_step)
+    except Exception as error:  # whatever a database or a server answers
+        yield Finding(
+            subject="storage", problem=first_line(error), advice="Add --debug to mnist-lab sync."
+        )

@@ -36,13 +36,17 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_folders(settings: Settings) -> Iterator[Finding]:
-    """Folders that cannot be written, and a disk that is nearly full."""
+    """Folders that cannot be written."""
     try:
         require_writable(settings)
-    except ConfigurationError as error:
-        yield Finding(
-            subject=str(settings.root), problem=error.problem, advice="Change its permissions."
-        )
+    except (ConfigurationError, OSError) as error:
+        problem = getattr(error, "problem", str(error))
+        advice = "Change its permissions, or make room."
+        yield Finding(subject=str(settings.root), problem=problem, advice=advice)
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """A disk that is nearly full."""
     free = shutil.disk_usage(settings.root).free
     if free < LOW_DISK_BYTES:
         yield Finding(

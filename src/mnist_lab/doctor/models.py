@@ -23,6 +23,8 @@ from mnist_lab.registry.models import (
 def check_models(client: MlflowClient) -> Iterator[Finding]:
     """Registered versions whose file is missing or changed, and champions that were never scored."""
     for version in list_versions(client):
+        if not version.study:
+            continue  # somebody else's
         name = f"{version.name}/{version.version}"
         problem = _file_problem(client, version)
         if problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import optuna
@@ -13,12 +13,19 @@ from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger, open_study
 from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.study import is_held
 from mnist_lab.tracking.mlflow_tracker import EXPERIMENT_PREFIX, TAG, find_runs
 from mnist_lab.tracking.pages import all_pages
+from mnist_lab.tracking.store import sqlite_file
 
 
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
-    """Runs that say RUNNING though their study is gone, and models that were never finished."""
+    """Runs that say RUNNING though their study is gone, and models that were never finished.
+
+    Only in a database of this folder: at a server others may be at work.
+    """
+    if sqlite_file(settings) is None:
+        return
     experiments = [
         each.experiment_id
         for each in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
@@ -27,7 +34,8 @@ def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
         return
     ours = _study_ids(settings)
     for run in find_runs(client, experiments, "attributes.status = 'RUNNING'"):
-        if run.data.tags.get(f"{TAG}study_id") not in ours:
+        tags = run.data.tags
+        if tags.get(f"{TAG}study_id") not in ours and not _is_swept(tags, settings):
             yield Finding(
                 subject=f"run {run.info.run_name} ({run.info.run_id})",
                 problem="says RUNNING, and its study is not in this storage",
@@ -35,13 +43,18 @@ def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
                 repair=partial(_close, client, run),
             )
     for model in all_pages(client.search_logged_models, experiments):
-        if model.status == LoggedModelStatus.PENDING:
+        if model.status == LoggedModelStatus.PENDING and not _is_swept(model.tags, settings):
             yield Finding(
                 subject=f"model {model.name}",
                 problem="was never logged whole",
                 advice="Deletes it; mnist-lab sync logs it again if its file is still there.",
                 repair=partial(client.delete_logged_model, model.model_id),
             )
+
+
+def _is_swept(tags: Mapping[str, str], settings: Settings) -> bool:
+    """Whether a sweep on this machine holds the study that the tags name."""
+    return is_held(settings.work, tags.get(f"{TAG}study", ""))
 
 
 def _study_ids(settings: Settings) -> set[str]:

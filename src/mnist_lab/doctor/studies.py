@@ -12,12 +12,11 @@ import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.doctor.finding import Finding
-from mnist_lab.errors import BusyError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import open_study, sync
+from mnist_lab.sweep import ledger, open_study, sync
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import hold
+from mnist_lab.sweep.study import hold, is_held, is_ours
 from mnist_lab.sweep.sync import find_gap
 from mnist_lab.training.checkpoints import Damaged, read_checkpoint
 
@@ -25,13 +24,14 @@ from mnist_lab.training.checkpoints import Damaged, read_checkpoint
 def check_studies(settings: Settings) -> Iterator[Finding]:
     """Studies that nobody sweeps now: what MLflow lacks of them, and what they left lying."""
     for name in sorted(optuna.get_all_study_names(connect(settings))):
-        try:
-            with hold(settings.work, name):
-                study = open_study(settings, name)
-                yield from _check_tracking(study, settings)
-                yield from _check_files(study, TrialFiles(settings.work / name))
-        except BusyError:
-            continue  # its sweep looks after it
+        study = open_study(settings, name)
+        record = ledger.read_study(study)
+        if not is_ours(study) or record is None or is_held(settings.work, name):
+            continue  # somebody else's, or its sweep looks after it
+        yield from _check_tracking(study, settings)
+        files = TrialFiles(settings.work / name)
+        if files.owner == record.id:
+            yield from _check_files(study, files)
 
 
 def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
@@ -53,17 +53,18 @@ def _check_files(study: optuna.Study, files: TrialFiles) -> Iterator[Finding]:
     for number in files.numbers():
         folder = files.folder(number)
         if states.get(number) == TrialState.RUNNING:
-            yield from _check_checkpoints(files.checkpoints(number))
+            yield from _check_checkpoints(files, number)
         elif not files.artifacts(number).exists() and not files.model(number).exists():
             yield Finding(
                 subject=str(folder),
                 problem="left over from a trial that has ended",
                 advice="Deletes it.",
-                repair=partial(shutil.rmtree, folder),
+                repair=partial(_remove, folder, files),
             )
 
 
-def _check_checkpoints(folder: Path) -> Iterator[Finding]:
+def _check_checkpoints(files: TrialFiles, number: int) -> Iterator[Finding]:
+    folder = files.checkpoints(number)
     for checkpoint in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             read_checkpoint(checkpoint)
@@ -72,5 +73,10 @@ def _check_checkpoints(folder: Path) -> Iterator[Finding]:
                 subject=str(checkpoint),
                 problem=f"not a whole checkpoint ({error})",
                 advice="Deletes it; the trial goes on from the one before.",
-                repair=partial(shutil.rmtree, checkpoint),
+                repair=partial(_remove, checkpoint, files),
             )
+
+
+def _remove(folder: Path, files: TrialFiles) -> None:
+    with hold(files.work.parent, files.work.name):  # or a sweep may be writing it anew
+        shutil.rmtree(folder)

@@ -171,7 +171,7 @@ class LocalExecutor:
     def _read(self, worker: _Worker) -> None:
         try:
             event: Event = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # closed, or cut off in the middle of a message
             self._replace(worker)
             return
         self._events.append(event)
@@ -183,12 +183,13 @@ class LocalExecutor:
         else:
             worker.job = None
             worker.began = False
-            if self._has_grown(worker) or _ran_out_of_memory(event):
+            # A kill that came after the last word was too late, but the worker is dying of it.
+            if worker.end is not None or self._has_grown(worker) or _ran_out_of_memory(event):
                 self._retire(worker)
             self._hand_out()
 
     def _replace(self, worker: _Worker) -> None:
-        worker.process.join()
+        _bury(worker.process)
         self._workers.remove(worker)
         worker.connection.close()
         if worker.end is not None and worker.job is not None:
@@ -228,11 +229,16 @@ class LocalExecutor:
         """Let the worker leave by itself, and start another in its place."""
         worker.connection.close()
         self._workers.remove(worker)
-        worker.process.join(GRACE_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+        _bury(worker.process)
         self._workers.append(self._spawn(worker.spec))
+
+
+def _bury(process: BaseProcess) -> None:
+    """Wait for a process that ought to end, and end it if it does not."""
+    process.join(GRACE_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _ran_out_of_memory(event: Event) -> bool:

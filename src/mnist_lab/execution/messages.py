@@ -19,18 +19,21 @@ OUT_OF_MEMORY = "out_of_memory"
 TIMEOUT = "timeout"  # longer than --trial-timeout
 CRASHED = "crashed"  # the worker process died
 DISK_FULL = "disk_full"
+DISK_ERROR = "disk_error"  # it cannot be written for another reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
     """One training to run, or to go on with.
 
-    ``space`` is a reference that ``load_space`` understands; ``folder`` is where the worker leaves
+    ``study_id`` is the study's own: another of the same name is another study. ``space`` is a
+    reference that ``load_space`` understands; ``folder`` is where the worker leaves
     the trial's files (``artifacts/``, ``model.keras``) and its ``checkpoints/``.
     """
 
     trial: int
     study: str
+    study_id: str = ""
     space: str
     space_digest: str
     params: Params
@@ -41,7 +44,7 @@ class TrialJob:
 
     @property
     def identity(self) -> str:
-        """A digest of what determines the training; its paths do not."""
+        """A digest of study, trial, parameters and seed: whose checkpoints these are."""
         facts = asdict(self)
         for name in ("space", "folder", "checkpoints"):
             del facts[name]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ from mnist_lab.errors import MnistLabError, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_trial, save
 from mnist_lab.execution.messages import (
+    DISK_ERROR,
     DISK_FULL,
     DIVERGED,
     ERROR,
@@ -39,6 +42,7 @@ MODEL_FILE = "model.keras"
 DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
 ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
 CHECKPOINTS = "checkpoints"
+DISK_ERRORS = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
 class InvalidModel(Exception):
@@ -61,10 +65,12 @@ def run_trial(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished | T
     except MemoryError as error:
         return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error))
     except Exception as error:
-        traceback.print_exc()  # into the worker's log
+        with suppress(OSError):  # of the same full disk
+            traceback.print_exc()  # into the worker's log
         reason, detail = _reason(error), f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
-        if reason == DISK_FULL:
-            detail += f" in {job.folder}, {shutil.disk_usage(job.folder).free:,} bytes free"
+        if reason in (DISK_FULL, DISK_ERROR):
+            with suppress(OSError):
+                detail += f" in {job.folder}, {shutil.disk_usage(job.folder).free:,} bytes free"
         return TrialFailed(trial=job.trial, reason=reason, detail=detail)
     finally:
         keras.utils.clear_session()  # or every model of this process stays in memory
@@ -73,6 +79,8 @@ def run_trial(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished | T
 def _reason(error: Exception) -> str:
     if is_disk_full(error):
         return DISK_FULL
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return DISK_ERROR
     # TensorFlow's own out-of-memory error, which cannot be imported here.
     return OUT_OF_MEMORY if type(error).__name__ == "ResourceExhaustedError" else ERROR
 

@@ -41,16 +41,24 @@ class Asker:
             self._seed_sampler(waiting[0].number if waiting else self._count())
             trial = self.study.ask()
         params = self.space.draw(partial(self._suggest, trial))
-        seed = trial_seed(self.config.seed, trial.number)
-        attempt = ledger.read_attempt(before) + 1 if before else 1
-        ledger.write_start(trial, seed=seed, attempt=attempt)
+        if before is None or not ledger.is_begun(before):
+            seed = trial_seed(self.config.seed, trial.number)
+            ledger.write_start(trial, seed=seed, attempt=1, fruitless=0, epochs=0)
+            return RunningTrial(trial=trial, job=self._job(trial.number, params, seed))
+        seed, attempt = ledger.read_seed(before), ledger.read_attempt(before) + 1
+        fruitless, history = ledger.read_fruitless(before), list(ledger.read_history(before))
+        ledger.write_start(
+            trial, seed=seed, attempt=attempt, fruitless=fruitless, epochs=len(history)
+        )
         return RunningTrial(
             trial=trial,
             job=self._job(trial.number, params, seed),
             attempt=attempt,
-            history=list(ledger.read_history(before)) if before else [],
-            retried=ledger.read_retried(before) if before else [],
-            retrained=ledger.read_retrained(before) if before else 0,
+            fruitless=fruitless,
+            history=history,
+            retried=ledger.read_retried(before),
+            retrained=ledger.read_retrained(before),
+            pruned_at=ledger.read_pruned_at(before),
         )
 
     @property
@@ -80,9 +88,11 @@ class Asker:
         )
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:
+        record = ledger.read_study(self.study)
         return TrialJob(
             trial=number,
             study=self.study.study_name,
+            study_id=record.id if record is not None else "",
             space=self.space.reference,
             space_digest=self.space.digest,
             params=params,

@@ -73,7 +73,7 @@ class SweepConfig:
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} must not be negative.")
         for name in ("trial_timeout", "worker_memory"):
-            if (getattr(self, name) or 1) <= 0:
+            if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigurationError(f"{name} must be more than 0.")
 
 

@@ -8,8 +8,9 @@ invalid         the trial fails: no model can be made of its parameters, or it r
 error           the trial fails: an exception in the trainer would be raised again
 timeout         the trial fails: it would take as long again
 crashed         goes on from its checkpoint in another worker, ``--retries`` times
-out_of_memory   goes on from its checkpoint in a fresh worker, once: the old one may have been full
+out_of_memory   goes on from its checkpoint, once: the worker, which may have been full, is replaced
 disk_full       the sweep stops; the trial stays to be resumed
+disk_error      likewise: a disk that is read-only or broken
 interrupted     not a failure: the trial stays to be resumed
 =============== ==================================================================================
 """
@@ -18,9 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnist_lab.execution.messages import CRASHED, DISK_FULL, OUT_OF_MEMORY, TrialFailed
+from mnist_lab.execution.messages import (
+    CRASHED,
+    DISK_ERROR,
+    DISK_FULL,
+    OUT_OF_MEMORY,
+    TrialFailed,
+)
 
-STOPS_THE_SWEEP = (DISK_FULL,)
+RETRIED = (CRASHED, OUT_OF_MEMORY)
+STOPS_THE_SWEEP = (DISK_FULL, DISK_ERROR)
+# So often may a trial be begun without coming a single epoch further, when nobody asked it to stop:
+# it takes its supervisor, or the machine, down with it.
+MAX_FRUITLESS = 3
 
 
 def may_retry(failure: TrialFailed, retried: Sequence[str], *, retries: int) -> bool:

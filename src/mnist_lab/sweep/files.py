@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Container
 from contextlib import suppress
@@ -37,6 +38,23 @@ class TrialFiles:
     def dataset_figures(self) -> Path:
         return self.work / "dataset"
 
+    @property
+    def owner(self) -> str:
+        """The id of the study whose files these are; empty before ``adopt``."""
+        return self._owner.read_text() if self._owner.exists() else ""
+
+    def adopt(self, study: str) -> None:
+        """Make the folder that of the study of this id; another's trials, long deleted, go."""
+        if self.owner != study:
+            for number in self.numbers():
+                shutil.rmtree(self.folder(number))
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._owner.write_text(study)
+
+    @property
+    def _owner(self) -> Path:
+        return self.work / "study-id"
+
     def begin(self, trial: int) -> Path:
         """The trial's folder, empty but for checkpoints to go on from."""
         self.folder(trial).mkdir(parents=True, exist_ok=True)
@@ -46,7 +64,8 @@ class TrialFiles:
 
     def numbers(self) -> list[int]:
         """The trials that have a folder."""
-        return sorted(int(each.name.removeprefix("trial-")) for each in self.work.glob("trial-*"))
+        names = (re.fullmatch(r"trial-(\d{4,})", each.name) for each in self.work.glob("trial-*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def drop_artifacts(self, trial: int) -> None:
         """The tracker has them."""
@@ -61,9 +80,8 @@ class TrialFiles:
 
     def keep_models(self, trials: Container[int]) -> None:
         """Drop the models of all other trials that left one."""
-        for file in self.work.glob(f"trial-*/{MODEL_FILE}"):
-            number = int(file.parent.name.removeprefix("trial-"))
-            if number not in trials:
+        for number in self.numbers():
+            if number not in trials and self.model(number).exists():
                 self.drop_model(number)
 
     def _drop_empty(self, trial: int) -> None:

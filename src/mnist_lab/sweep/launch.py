@@ -25,7 +25,8 @@ from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.storage import connect, require_writable, translate_storage_errors
 from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
 from mnist_lab.sweep.study import create_study, fingerprint, hold, make_record, study_name
-from mnist_lab.sweep.supervisor import Listener, Supervisor
+from mnist_lab.sweep.supervisor import Supervisor
+from mnist_lab.sweep.watch import Listener
 from mnist_lab.tracking import StudyRecord, Tracker
 from mnist_lab.training import Runtime
 
@@ -125,7 +126,7 @@ def _start_projector(
     projection = Projection(
         record, lambda: first.pop() if first else make_tracker(settings, record), files
     )
-    projector = Projector(projection, reached=bool(first))
+    projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
     projector.start()
     return projector
 
@@ -169,6 +170,7 @@ def _ensure_record(
         save(draw_dataset(dataset), files.dataset_figures)
         record = make_record(study.study_name, config, space, dataset)
         ledger.write_study(study, record)
+    files.adopt(record.id)
     return record
 
 

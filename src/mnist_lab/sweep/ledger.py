@@ -26,7 +26,7 @@ STATES: Mapping[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "interrupted",
 }
-_RECORD, _STOPPED, _STUDY_RUN, _TRIAL_RUN = "record", "stopped", "run", "run:"
+_RECORD, _STOPPED, _TRIAL_RUN = "record", "stopped", "run:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,23 @@ class Tracked:
 # A trial's facts
 
 
-def write_start(trial: optuna.Trial, *, seed: int, attempt: int) -> None:
+def write_start(
+    trial: optuna.Trial, *, seed: int, attempt: int, fruitless: int = 0, epochs: int = 0
+) -> None:
+    """``epochs`` are those trained before; ``fruitless`` is how many attempts added none."""
     trial.set_user_attr("seed", seed)
+    trial.set_user_attr("start", {"fruitless": fruitless, "epochs": epochs})
     trial.set_user_attr("attempt", attempt)
+
+
+def write_left(trial: optuna.Trial) -> None:
+    """The trial was left on purpose: that it came no further is nobody's fault."""
+    trial.set_user_attr("start", {"fruitless": 0, "epochs": -1})
+
+
+def write_pruned_at(trial: optuna.Trial, epoch: int) -> None:
+    """The pruner's verdict; asked again after a crash it might say something else."""
+    trial.set_user_attr("pruned_at", epoch)
 
 
 def write_history(trial: optuna.Trial, history: Sequence[EpochMetrics]) -> None:
@@ -79,6 +93,18 @@ def read_seed(trial: FrozenTrial) -> int:
 
 def read_attempt(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("attempt", 0))
+
+
+def read_fruitless(trial: FrozenTrial) -> int:
+    """How many attempts in a row, the last included, added no epoch though nobody stopped them."""
+    start = trial.user_attrs.get("start", {"fruitless": 0, "epochs": -1})
+    further = len(read_history(trial)) != start["epochs"]
+    return 0 if further else int(start["fruitless"]) + 1
+
+
+def read_pruned_at(trial: FrozenTrial) -> int | None:
+    found = trial.user_attrs.get("pruned_at")
+    return None if found is None else int(found)
 
 
 def read_retried(trial: FrozenTrial) -> list[str]:
@@ -169,10 +195,6 @@ def write_stopped(study: optuna.Study, stopped: str) -> None:
 
 def read_stopped(study: optuna.Study) -> str:
     return str(study.user_attrs.get(_STOPPED, ""))
-
-
-def write_study_run(study: optuna.Study, run: str) -> None:
-    study.set_user_attr(_STUDY_RUN, run)
 
 
 def write_tracked(study: optuna.Study, tracked: Tracked) -> None:

@@ -16,7 +16,14 @@ from mnist_lab.errors import first_line, is_disk_full
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.ledger import Tracked
 from mnist_lab.sweep.progress import Lag
-from mnist_lab.tracking import ModelRecord, StudyRecord, StudySummary, Tracker, TrialRecord
+from mnist_lab.tracking import (
+    ModelRecord,
+    StudyRecord,
+    StudySummary,
+    Tracker,
+    TrialOutcome,
+    TrialRecord,
+)
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -24,17 +31,25 @@ LONGEST_PAUSE_SECONDS = 30.0
 # one to take what is left. What it does not take is in the study, for ``mnist-lab sync``.
 PATIENCE_WITH_BROKEN_SECONDS = 1.5
 PATIENCE_SECONDS = 60.0
+PATIENCE_WITH_SIGNAL_SECONDS = 5.0
 
 
 class Projection:
     """Brings the tracker in line with a study. Every step may fail and be repeated."""
 
     def __init__(
-        self, study: StudyRecord, connect: Callable[[], Tracker], files: TrialFiles
+        self,
+        study: StudyRecord,
+        connect: Callable[[], Tracker],
+        files: TrialFiles,
+        *,
+        running: bool = True,
     ) -> None:
+        """``running`` says that the study is being swept, and its run is to say so."""
         self._study = study
         self._connect = connect
         self._files = files
+        self._is_running = running
         self._tracker: Tracker | None = None
         self._parent = ""
         self._runs: dict[int, str] = {}
@@ -45,7 +60,9 @@ class Projection:
         if self._tracker is None:
             self._tracker = self._connect()
         if not self._parent:
-            self._parent = self._tracker.open_study(self._study, self._files.dataset_figures)
+            self._parent = self._tracker.open_study(
+                self._study, self._files.dataset_figures, running=self._is_running
+            )
         return self._tracker, self._parent
 
     def trial(self, record: TrialRecord) -> Tracked:
@@ -100,18 +117,23 @@ class Projection:
 class Projector:
     """Runs a ``Projection`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
 
-    def __init__(self, projection: Projection, *, reached: bool = False) -> None:
-        """``reached`` says that the tracker has answered before."""
+    def __init__(
+        self, projection: Projection, *, reached: bool = False, local: bool = False
+    ) -> None:
+        """``reached``: the tracker has answered before; ``local``: its disk is this machine's."""
         self._projection = projection
+        self._local = local
+        self._lock = threading.Lock()
         self._pending: dict[int, TrialRecord] = {}  # only the newest record of a trial is of use
+        self._running: dict[int, TrialRecord] = {}
         self._models: list[tuple[ModelRecord, TrialRecord]] = []
         self._summary: StudySummary | None = None
         self._tracked: queue.SimpleQueue[Tracked] = queue.SimpleQueue()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._abandoned = False
         self._reached = reached
+        self._last_success = 0.0
         self._thread = threading.Thread(target=self._work, name="projector", daemon=True)
-        self.parent = ""
         self.trouble = ""
         self.disk_full = False
 
@@ -120,7 +142,11 @@ class Projector:
 
     def tell(self, record: TrialRecord) -> None:
         """Have a trial written as it stands now."""
-        self._pending[record.trial] = record
+        with self._lock:
+            self._pending[record.trial] = record
+            self._running.pop(record.trial, None)
+            if record.outcome is None:
+                self._running[record.trial] = record
         self._wake.set()
 
     def collect(self) -> list[Tracked]:
@@ -131,25 +157,37 @@ class Projector:
         return found
 
     def close(
-        self, models: Sequence[tuple[ModelRecord, TrialRecord]], summary: StudySummary
+        self,
+        models: Sequence[tuple[ModelRecord, TrialRecord]],
+        summary: StudySummary,
+        *,
+        patience: float = PATIENCE_SECONDS,
     ) -> Lag:
-        """Write the rest, the models and the summary; give up on a tracker that does not take them."""
+        """Write the rest, and what still runs as interrupted; then the summary and the models.
+
+        Gives up on a tracker that does not take them, and after ``patience`` seconds on any.
+        """
+        for record in list(self._running.values()):
+            cut_off = TrialOutcome(state="interrupted", ended=time.time())
+            self.tell(replace(record, outcome=cut_off))
         self._models, self._summary = list(models), summary
         self._closing = True
         self._wake.set()
         began = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(0.02)
+            now = time.monotonic()
             broken = bool(self.trouble) or not self._reached
-            patience = PATIENCE_WITH_BROKEN_SECONDS if broken else PATIENCE_SECONDS
-            if time.monotonic() - began > patience:
+            silent = now - max(began, self._last_success)
+            if now - began > patience or (broken and silent > PATIENCE_WITH_BROKEN_SECONDS):
                 break
+        self._abandoned = True
         left = len(self._pending) + len(self._models) + (self._summary is not None)
         return Lag(left, self.trouble or "no answer") if left else Lag()
 
     def _work(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while True:
+        while not self._abandoned:
             self._wake.wait()
             self._wake.clear()
             try:
@@ -158,34 +196,53 @@ class Projector:
                 if self._closing and self._summary is None:
                     return
             except Exception as error:  # whatever a server, a database or a disk answers
-                self.trouble = first_line(error)
-                self.disk_full = is_disk_full(error)
-                if self._closing:
-                    return
-                # Woken early by ``close`` only: what is told meanwhile waits with the rest.
+                self._note(error)
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 self._wake.set()
 
     def _sleep(self, seconds: float) -> None:
+        """Wait before another try; not long when the sweep is waiting too."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not self._closing:
             time.sleep(0.05)
+        time.sleep(0.1)
+
+    def _note(self, error: Exception) -> None:
+        self.trouble = first_line(error)
+        self.disk_full = self._local and is_disk_full(error)
 
     def _write_all(self) -> None:
-        _, self.parent = self._projection.open()
-        self._reached = True
-        while self._pending:
-            number = next(iter(self._pending))
-            record = self._pending.pop(number)
+        """Write what there is to write; at the end, what one item refuses does not stop the next."""
+        self._projection.open()
+        self._succeed()
+        refused: Exception | None = None
+        for _ in range(len(self._pending)):
+            with self._lock:
+                number = next(iter(self._pending))
+                record = self._pending.pop(number)
             try:
                 self._tracked.put(self._projection.trial(record))
-            except Exception:
-                self._pending.setdefault(number, record)  # unless a newer one has come
-                raise
+                self._succeed()
+            except Exception as error:
+                with self._lock:
+                    self._pending.setdefault(number, record)  # unless a newer one has come
+                if not self._closing:
+                    raise
+                refused = error
+                self._note(error)
+        if self._pending and refused is None:
+            self._wake.set()  # told meanwhile
+            return
+        if self._summary is not None:
+            self._projection.close(self._summary)
+            self._summary = None
         while self._models:
             self._projection.model(*self._models[0])
             del self._models[0]
-        if self._summary is not None and not self._pending:
-            self._projection.close(self._summary)
-            self._summary = None
+            self._succeed()
+        if refused is not None:
+            raise refused
+
+    def _succeed(self) -> None:
+        self._reached, self._last_success = True, time.monotonic()

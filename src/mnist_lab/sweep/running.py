@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 
@@ -16,18 +16,20 @@ from mnist_lab.training import EpochMetrics
 class RunningTrial:
     """``history`` is what the ledger has; ``retried`` are the reasons of the retries so far.
 
-    ``deadline`` is a time of ``time.monotonic``; ``failure`` is what was found here while the worker
-    was content.
+    ``fruitless`` attempts before this one added no epoch; ``pruned_at`` is the epoch of the pruner's
+    verdict. ``deadline`` is a time of ``time.monotonic``; ``failure`` is what was found here while
+    the worker was content.
     """
 
     trial: optuna.Trial
     job: TrialJob
-    attempt: int
-    history: list[EpochMetrics]
-    retried: list[str]
-    retrained: int
+    attempt: int = 1
+    fruitless: int = 0
+    history: list[EpochMetrics] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
+    retrained: int = 0
     deadline: float | None = None
-    pruned: bool = False
+    pruned_at: int | None = None
     failure: TrialFailed | None = None
 
     @property
@@ -63,9 +65,12 @@ class RunningTrial:
             ledger.write_retrained(self.trial, self.retrained)
 
     def should_prune(self, epoch: EpochMetrics) -> bool:
-        """What the pruner says; nothing while epochs are trained again."""
-        self.pruned = epoch.epoch == len(self.history) and self.trial.should_prune()
-        return self.pruned
+        """What the pruner says, or said before an interruption."""
+        newest = epoch.epoch == len(self.history)  # else it is trained again
+        if self.pruned_at is None and newest and self.trial.should_prune():
+            self.pruned_at = epoch.epoch
+            ledger.write_pruned_at(self.trial, epoch.epoch)
+        return self.pruned_at is not None and epoch.epoch >= self.pruned_at
 
     def retry(self, reason: str) -> None:
         """Write that another attempt begins because of ``reason``."""

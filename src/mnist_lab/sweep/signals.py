@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks, the second insists."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first signal asks, the second insists."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 # Whoever sends SIGTERM (Docker, systemd, a cluster) sends SIGKILL ten seconds later or more.
-SIGTERM_GRACE_SECONDS = 8.0
+SIGTERM_GRACE_SECONDS = 6.0
 
 
 class StopRequest:
-    """Set by a signal. ``exit_code`` is 130 for Ctrl-C and 143 for SIGTERM."""
+    """Set by a signal. ``exit_code`` is 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed terminal."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -38,7 +38,10 @@ class StopRequest:
 def answer_signals() -> Iterator[StopRequest]:
     """Within the context, a first signal sets the flag and a second raises ``KeyboardInterrupt``."""
     request = StopRequest()
-    before = {each: signal.signal(each, request) for each in (signal.SIGINT, signal.SIGTERM)}
+    answered = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else by nohup, and it shall go on
+        answered.append(signal.SIGHUP)
+    before = {each: signal.signal(each, request) for each in answered}
     try:
         yield request
     finally:

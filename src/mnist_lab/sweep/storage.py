@@ -50,10 +50,14 @@ class Storage(RDBStorage):
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
         if states is None and trial_id_greater_than < 0:
-            return self._read_all(study_id)
+            try:
+                return self._read_all(study_id)
+            except sqlalchemy.exc.SQLAlchemyError as error:
+                raise StorageInternalError(first_line(error)) from error
         return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
 
     def _read_all(self, study_id: int) -> list[FrozenTrial]:
+        trials = self._trials(study_id)  # first: what ends meanwhile is still running here
         params: dict[int, dict[str, Any]] = defaultdict(dict)
         distributions: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
         columns = ("param_name", "param_value", "distribution_json")
@@ -91,7 +95,7 @@ class Storage(RDBStorage):
                 intermediate_values=steps[row.trial_id],
                 trial_id=row.trial_id,
             )
-            for row in self._trials(study_id)
+            for row in trials
         ]
 
     def _trials(self, study_id: int) -> Sequence[Any]:
@@ -204,6 +208,12 @@ def connect(settings: Settings) -> RDBStorage:
     except Exception as error:  # whatever the database's driver raises
         if is_disk_full(error):
             raise
+        if "locked" in str(error):
+            raise BusyError(
+                f"Another process has locked the study's database: {masked(first_line(error))}.",
+                safe="Nothing was written.",
+                next_step="End it, then type the same command again.",
+            ) from error
         raise ServiceError(
             f"The study storage cannot be opened: {masked(first_line(error))}",
             next_step="Check MNIST_LAB_STORAGE.",

@@ -124,7 +124,8 @@ def create_study(
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    if not study.user_attrs and not study.get_trials(deepcopy=False):  # cut off as it was created
+    empty = not study.user_attrs and not study.get_trials(deepcopy=False)
+    if empty and study.direction == StudyDirection.MAXIMIZE:  # cut off as it was created
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
     found = read_fingerprint(study)
     differences = ["not made by mnist-lab"] if found is None else found.differences(made_with)
@@ -158,6 +159,22 @@ def read_fingerprint(study: optuna.Study) -> Fingerprint | None:
     return Fingerprint(**stored) if stored else None
 
 
+def is_held(folder: Path, name: str) -> bool:
+    """Whether a process on this machine holds the study."""
+    if not (_NAME.fullmatch(name) and (folder / f"{name}.lock").exists()):
+        return False
+    try:
+        with hold(folder, name):
+            return False
+    except BusyError:
+        return True
+
+
+def is_ours(study: optuna.Study) -> bool:
+    """Whether mnist-lab made the study, under a name that may name files."""
+    return read_fingerprint(study) is not None and bool(_NAME.fullmatch(study.study_name))
+
+
 @contextmanager
 def hold(folder: Path, name: str) -> Iterator[None]:
     """Be the only supervisor of a study on this machine; the lock dies with its process.
@@ -173,7 +190,7 @@ def hold(folder: Path, name: str) -> Iterator[None]:
     except Timeout:
         who = holder.read_text() if holder.exists() else "unknown"
         raise BusyError(
-            f"Study {name!r} is being swept by process {who}.",
+            f"Study {name!r} is held by process {who}.",
             safe="It goes on.",
             next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
         ) from None

@@ -39,6 +39,18 @@ def summarise(study: optuna.Study) -> StudySummary:
     )
 
 
+def cut_off() -> StudySummary:
+    """What can be said when the study cannot be read."""
+    return StudySummary(
+        state="interrupted",
+        ended=time.time(),
+        metrics={},
+        tags={},
+        note="The study's storage was lost while it was swept.",
+        importances={},
+    )
+
+
 def study_state(study: optuna.Study) -> State:
     """How the study stands by what its last sweep wrote."""
     stopped = ledger.read_stopped(study)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,22 +23,28 @@ from mnist_lab.execution import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.messages import INVALID, TIMEOUT
+from mnist_lab.execution.messages import CRASHED, INVALID, TIMEOUT
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.asking import Asker
 from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.failures import STOPS_THE_SWEEP, may_retry
+from mnist_lab.sweep.failures import MAX_FRUITLESS, RETRIED, STOPS_THE_SWEEP, may_retry
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.progress import Lag, Progress, SweepResult
-from mnist_lab.sweep.projection import Projector
+from mnist_lab.sweep.progress import Lag, SweepResult
+from mnist_lab.sweep.projection import (
+    PATIENCE_SECONDS,
+    PATIENCE_WITH_BROKEN_SECONDS,
+    PATIENCE_WITH_SIGNAL_SECONDS,
+    Projector,
+)
 from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.summary import best_models, summarise
+from mnist_lab.sweep.summary import best_models, cut_off, summarise
+from mnist_lab.sweep.watch import Listener, Watch
 from mnist_lab.training import EpochMetrics
 
 TICK_SECONDS = 0.5
-Listener = Callable[[Progress], None]
+START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 
 @dataclass(kw_only=True)
@@ -64,16 +69,14 @@ class Supervisor:
     listener: Listener = lambda _: None
     _running: dict[int, RunningTrial] = field(default_factory=dict, init=False)
     _states: Counter[TrialState] = field(default_factory=Counter, init=False)
-    _finished_before: int = field(default=0, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
     _began: float = field(default_factory=time.monotonic, init=False)
     _halted: str = field(default="", init=False)
-    _trouble: str = field(default="", init=False)
+    _tracked: dict[int, ledger.Tracked] = field(default_factory=dict, init=False)
 
     def run(self) -> SweepResult:
         trials = self.study.get_trials(deepcopy=False)
         self._states.update(trial.state for trial in trials)
-        self._finished_before = self._finished
         asker = Asker(
             config=self.config,
             study=self.study,
@@ -81,31 +84,42 @@ class Supervisor:
             files=self.files,
             unfinished=[trial for trial in trials if trial.state == TrialState.RUNNING],
         )
-        self._catch_up(trials)
-        ledger.write_stopped(self.study, "interrupted")  # as long as nothing else is known
+        watch = Watch(
+            config=self.config,
+            study=self.study,
+            listener=self.listener,
+            finished_before=self._finished,
+        )
         try:
+            self._catch_up(trials)
+            ledger.write_stopped(self.study, "interrupted")  # as long as nothing else is known
             while self._fill(asker):
                 event = self.executor.next_event(TICK_SECONDS)
                 news = self._handle(event) if event else ""
                 self._watch_the_clock()
                 self._note_tracked()
-                self._tell_listener(news)
-                self._complain()
-        finally:
-            # Also after a second Ctrl-C. A storage that is lost raises again.
-            stopped = self._why_ended(asker)
-            lag = self._close_projection(stopped)
-        return self._result(stopped, lag)
+                watch.tell(self._states, self._running, news)
+                complaint = watch.hear(self.projector.trouble)
+                if complaint:
+                    watch.tell(self._states, self._running, complaint)
+        except StorageInternalError:  # nothing can be read any more
+            self.projector.close((), cut_off())
+            raise
+        except BaseException:  # a second signal, or a mistake of ours
+            with suppress(StorageInternalError):
+                self._close_projection(asker, patience=PATIENCE_WITH_BROKEN_SECONDS)
+            raise
+        return self._result(*self._close_projection(asker))
 
     @property
     def _finished(self) -> int:
         return sum(self._states[state] for state in ledger.FINISHED)
 
     def _catch_up(self, trials: list[FrozenTrial]) -> None:
-        """Tell the tracker what a supervisor that was killed could not tell it any more."""
+        """Tell the tracker how trials ended that a supervisor was killed before it could tell."""
         tracked = ledger.read_tracked(self.study)
         for trial in trials:
-            if ledger.is_untracked(trial, tracked):
+            if trial.state in ledger.FINISHED and ledger.is_untracked(trial, tracked):
                 self.projector.tell(ledger.read_record(trial))
 
     # Beginning trials
@@ -119,11 +133,17 @@ class Supervisor:
             if broken:
                 detail = f"not allowed: {broken}"
                 self._fail(TrialFailed(trial=running.number, reason=INVALID, detail=detail))
+            elif running.fruitless >= MAX_FRUITLESS:
+                detail = f"{running.fruitless} attempts came no further, and their sweeps died"
+                running.retried = [CRASHED] * self.config.retries
+                self._fail(TrialFailed(trial=running.number, reason=CRASHED, detail=detail))
             else:
                 self._submit(running)
         return bool(self._running)
 
     def _submit(self, running: RunningTrial) -> None:
+        if self.config.trial_timeout is not None:  # a worker may hang before it begins
+            running.set_deadline(self.config.trial_timeout + START_SECONDS)
         self.files.begin(running.number)
         self.executor.submit(running.job)
         self._project(running.number)
@@ -190,11 +210,11 @@ class Supervisor:
             return self._fail(TrialFailed(trial=event.trial, reason=INVALID, detail=problem))
         ledger.write_result(running.trial, event)
         self._failures_in_a_row = 0
-        if running.pruned:
+        if running.pruned_at is not None:
             self._tell(event.trial, TrialState.PRUNED, None)
         else:
             self._tell(event.trial, TrialState.COMPLETE, value)
-        word = "pruned" if running.pruned else "complete"
+        word = "complete" if running.pruned_at is None else "pruned"
         return f"trial {event.trial} {word}: val_accuracy {value:.4f} in epoch {event.best_epoch}"
 
     def _pause(self, event: TrialPaused) -> str:
@@ -210,6 +230,9 @@ class Supervisor:
             self._halted = said
             self._leave(event.trial)
             return f"trial {event.trial} interrupted: {said}"
+        if self.stop.requested and event.reason in RETRIED:
+            self._leave(event.trial)
+            return f"trial {event.trial} interrupted: {said}"
         if may_retry(event, running.retried, retries=self.config.retries):
             running.retry(event.reason)
             self._submit(running)
@@ -221,7 +244,7 @@ class Supervisor:
 
     def _leave(self, number: int) -> None:
         """Leave a trial unfinished, to be resumed by the next sweep."""
-        del self._running[number]
+        ledger.write_left(self._running.pop(number).trial)
         self._project(number)
 
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
@@ -231,7 +254,8 @@ class Supervisor:
         if state == TrialState.FAIL:
             self.files.drop_model(number)
         best = {trial.number for trial in ledger.rank(self.study)[: self.config.keep_models]}
-        self.files.keep_models(best | set(self._running))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.files.keep_models(best | {trial.number for trial in running})
         self._project(number)
 
     # The clock and the tracker
@@ -252,18 +276,11 @@ class Supervisor:
 
     def _note_tracked(self) -> None:
         for tracked in self.projector.collect():
-            ledger.write_tracked(self.study, tracked)
+            if self._tracked.get(tracked.trial) != tracked:
+                ledger.write_tracked(self.study, tracked)
+                self._tracked[tracked.trial] = tracked
         if self.projector.disk_full:
             self._halted = f"disk_full ({self.projector.trouble})"
-
-    def _complain(self) -> None:
-        """Tell the listener of a tracker that has begun to fail, or to work again."""
-        before, self._trouble = self._trouble, self.projector.trouble
-        if self._trouble and not before:
-            said = "tracking fails, training goes on, the study keeps everything: "
-            self._tell_listener(said + self._trouble)
-        elif before and not self._trouble:
-            self._tell_listener("tracking works again")
 
     # Ending and looking
 
@@ -274,17 +291,26 @@ class Supervisor:
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
-    def _close_projection(self, stopped: str) -> Lag:
+    def _close_projection(
+        self, asker: Asker, *, patience: float = PATIENCE_SECONDS
+    ) -> tuple[str, Lag]:
+        """Say how it ended, in the ledger and to the tracker."""
+        stopped = self._why_ended(asker)
         for number in list(self._running):  # cut off
             self._leave(number)
+        for trial in asker.unfinished:  # from an earlier sweep, and not come to
+            if ledger.is_begun(trial):
+                self.projector.tell(ledger.read_record(trial))
         with suppress(StorageInternalError):  # a full disk will be found again
             ledger.write_stopped(self.study, stopped)
-        models = best_models(self.study, self.files, self.config.keep_models)
-        lag = self.projector.close(models, summarise(self.study))
+        if self.stop.requested:  # models can wait for the next sweep, a signal cannot
+            models, patience = [], min(patience, PATIENCE_WITH_SIGNAL_SECONDS)
+        else:
+            models = best_models(self.study, self.files, self.config.keep_models)
+        lag = self.projector.close(models, summarise(self.study), patience=patience)
         with suppress(StorageInternalError):
             self._note_tracked()
-            ledger.write_study_run(self.study, self.projector.parent)
-        return lag
+        return stopped, lag
 
     def _result(self, stopped: str, lag: Lag) -> SweepResult:
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
@@ -296,22 +322,4 @@ class Supervisor:
             stopped=stopped,
             signal=self.stop.exit_code if self._finished < self.config.trials else 0,
             lag=lag,
-        )
-
-    def _tell_listener(self, news: str) -> None:
-        done = self._finished - self._finished_before
-        rate = (time.monotonic() - self._began) / done if done else None
-        self.listener(
-            Progress(
-                study=self.study.study_name,
-                total=self.config.trials,
-                epochs=self.config.epochs,
-                complete=self._states[TrialState.COMPLETE],
-                pruned=self._states[TrialState.PRUNED],
-                failed=self._states[TrialState.FAIL],
-                best=next(((each.number, each.value) for each in ledger.rank(self.study)), None),
-                running={number: each.newest for number, each in sorted(self._running.items())},
-                seconds_left=rate and rate * (self.config.trials - self._finished),
-                news=news,
-            )
         )

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lab.errors import BusyError
+from mnist_lab.errors import BusyError, MnistLabError, first_line
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow
 from mnist_lab.sweep.projection import Projection
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import hold, open_study, read_fingerprint
+from mnist_lab.sweep.study import hold, is_ours, open_study
 from mnist_lab.sweep.summary import best_models, study_state, summarise
 from mnist_lab.tracking import State, StudyRecord, Tracker
 
@@ -24,7 +24,7 @@ from mnist_lab.tracking import State, StudyRecord, Tracker
 class SyncRow:
     """What was done for a study: ``written`` of its ``trials`` were not as the study has them.
 
-    ``note`` says why nothing was done; else it is empty.
+    ``note`` says why nothing was done, or not all of it; else it is empty.
     """
 
     study: str
@@ -32,6 +32,7 @@ class SyncRow:
     written: int = 0
     models: int = 0
     note: str = ""
+    failed: bool = False
 
 
 def sync(
@@ -61,15 +62,27 @@ def _sync_study(
 ) -> SyncRow:
     study = open_study(settings, name)
     record = ledger.read_study(study)
-    if read_fingerprint(study) is None or record is None:
+    if not is_ours(study) or record is None:
         return SyncRow(study=name, note="not made by this version of mnist-lab")
+    if _is_elsewhere(study, settings):
+        return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:
         with hold(settings.work, name):
             files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
-            projection = Projection(record, lambda: tracker, files)
+            projection = Projection(record, lambda: tracker, files, running=False)
             return _write(study, tracker, projection, files, listener)
     except BusyError:
         return SyncRow(study=name, note="is being swept, and written by its sweep")
+    except MnistLabError:
+        raise  # the store itself: the next study would meet the same
+    except Exception as error:  # whatever MLflow refuses: the next study may be welcome
+        return SyncRow(study=name, note=f"stopped: {first_line(error)}", failed=True)
+
+
+def _is_elsewhere(study: optuna.Study, settings: Settings) -> bool:
+    """Whether somebody on another machine may be sweeping it: locks are of one machine."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return bool(running) and not (settings.work / study.study_name).exists()
 
 
 def _write(
@@ -91,8 +104,6 @@ def _write(
         listener(study.study_name, done, len(trials))
     for model, of_trial in models:
         projection.model(model, of_trial)
-    _, parent = projection.open()
-    ledger.write_study_run(study, parent)
     projection.close(summarise(study))
     return SyncRow(
         study=study.study_name, trials=len(trials), written=len(gap.trials), models=len(models)
@@ -131,7 +142,10 @@ def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
     tracked, wrong = ledger.read_tracked(study), {}
     for trial in _begun(study):
         problem = _difference(states.get(trial.number), ledger.STATES[trial.state])
-        if problem or trial.number not in tracked:
+        known = trial.number in tracked
+        if trial.state in ledger.FINISHED:
+            known = not ledger.is_untracked(trial, tracked)
+        if problem or not known:
             wrong[trial.number] = problem or "not acknowledged"
     return Gap(study=_difference(found.state if found else None, study_state(study)), trials=wrong)
 

@@ -75,7 +75,9 @@ class MlflowTracker:
         self._artifact_location = artifact_location
         self._experiment = ""
 
-    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
+    def open_study(
+        self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
+    ) -> str:
         self._experiment = self._find_experiment(study)
         found = self._find_runs(_study_tags(study))
         tags = {**_common_tags(study), **_study_tags(study), **_source_tags()}
@@ -84,7 +86,8 @@ class MlflowTracker:
         self._client.log_inputs(run, _dataset_inputs(study))
         if figures is not None and figures.is_dir():
             self._client.log_artifacts(run, str(figures))
-        self._client.update_run(run, status="RUNNING")
+        if running:
+            self._client.update_run(run, status="RUNNING")
         return run
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
@@ -154,9 +157,10 @@ class MlflowTracker:
             ],
             tags=[RunTag(key, value) for key, value in tags.items()],
         )
+        self._client.set_terminated(run, status=STATUS[outcome.state], end_time=stamp)
+        # Last: a store of files that is away must not leave the run open.
         if outcome.artifacts is not None and outcome.artifacts.is_dir():
             self._client.log_artifacts(run, str(outcome.artifacts))
-        self._client.set_terminated(run, status=STATUS[outcome.state], end_time=stamp)
 
     def log_model(self, run: str, model: ModelRecord) -> str:
         logged = self._find_model(run) or self._log_model(run, model)

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -148,5 +149,5 @@ def _refuse_file_store(settings: Settings) -> None:
 def local_path(uri: str) -> Path | None:
     """The path behind a ``file:`` URI or a bare path; None for anything elsewhere."""
     if uri.startswith("file://"):
-        return Path(uri.removeprefix("file://"))
+        return Path(url2pathname(uri.removeprefix("file://")))
     return None if "://" in uri else Path(uri)

@@ -110,8 +110,10 @@ class FoundStudy:
 class Tracker(Protocol):
     """Every method may be slow or fail, and may be repeated: the second time changes nothing."""
 
-    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
-        """Find or open the study's run and mark it as running; return its id."""
+    def open_study(
+        self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
+    ) -> str:
+        """Find or open the study's run, mark it as ``running``; return its id."""
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
         """The study's run, if it has one; writes nothing."""
@@ -135,7 +137,9 @@ class Tracker(Protocol):
 class NullTracker:
     """Tracks nothing: for tests, and to measure what tracking costs."""
 
-    def open_study(self, study: StudyRecord, figures: Path | None = None) -> str:
+    def open_study(
+        self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
+    ) -> str:
         return "study"
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:

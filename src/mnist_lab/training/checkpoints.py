@@ -43,8 +43,7 @@ class Damaged(Exception):
 class Checkpoints:
     """The checkpoints of one training in ``folder``, the last two kept.
 
-    ``identity`` is a digest of everything that determines the training; a checkpoint of another
-    identity is not loaded.
+    ``identity`` names the training; a checkpoint of another identity is not loaded.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -58,13 +57,11 @@ class Checkpoints:
             OSError: it cannot be written; what was there before is untouched.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._drop_refused(checkpoint.epoch)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._folder))
         try:
             self._write(checkpoint, unfinished)
-            target = self._folder / f"epoch-{checkpoint.epoch:04d}"
-            if target.exists():  # damaged, or its epoch would not have been trained again
-                shutil.rmtree(target)
-            unfinished.rename(target)
+            unfinished.rename(self._folder / f"epoch-{checkpoint.epoch:04d}")
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -78,6 +75,14 @@ class Checkpoints:
             with suppress(Damaged):
                 return read_checkpoint(folder, self._identity)
         return None
+
+    def _drop_refused(self, epoch: int) -> None:
+        """Drop what is no use now that ``epoch`` was trained: what ``load`` refused, and halves."""
+        for folder in self._folder.glob("epoch-*"):
+            if folder.name >= f"epoch-{epoch:04d}":
+                shutil.rmtree(folder)
+        for half in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(half, ignore_errors=True)
 
     def _newest_first(self) -> Iterator[Path]:
         return iter(sorted(self._folder.glob("epoch-*"), reverse=True))

@@ -189,14 +189,22 @@ def _restore(
     """Put the newest checkpoint into ``model``; return its epochs and the weights of the best."""
     model.optimizer.build(model.trainable_variables)  # or it has no variables before the first step
     found = checkpoints.load() if checkpoints is not None else None
-    if found is None:
+    # ``.keras`` would not bring back the seed generators; these are among the variables.
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    named = {f"{part}/{i}": v for part, variables in parts.items() for i, v in enumerate(variables)}
+    if found is None or not _fits(found, named):
         return [], []
-    for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
-        for index, variable in enumerate(variables):
-            # ``.keras`` would not bring back the seed generators; these are among the variables.
-            variable.assign(found.arrays[f"{part}/{index}"])
+    for name, variable in named.items():
+        variable.assign(found.arrays[name])
     best = [found.arrays[name] for name in found.arrays if name.startswith("best/")]
     return [EpochMetrics(**each) for each in found.state["epochs"]], best or model.get_weights()
+
+
+def _fits(checkpoint: Checkpoint, variables: dict[str, Any]) -> bool:
+    """Whether every variable is there in its shape; another Keras may have others."""
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    arrays = checkpoint.arrays.items()
+    return shapes == {name: a.shape for name, a in arrays if not name.startswith("best/")}
 
 
 def _adapt_normalization(model: keras.Model, training: Split) -> None:

@@ -1,0 +1,59 @@
+"""Telling whoever watches a sweep where it stands."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import TrialState
+
+from mnist_lab.sweep import ledger
+from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.progress import Progress
+from mnist_lab.sweep.running import RunningTrial
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Makes a ``Progress`` of the state of things; ``finished_before`` were there at the start."""
+
+    config: SweepConfig
+    study: optuna.Study
+    listener: Listener
+    finished_before: int
+    _began: float = field(default_factory=time.monotonic, init=False)
+    _trouble: str = field(default="", init=False)
+
+    def tell(
+        self, states: Counter[TrialState], running: Mapping[int, RunningTrial], news: str
+    ) -> None:
+        """Tell the listener; the time left is that of ``done`` trials, scaled."""
+        finished = sum(states[state] for state in ledger.FINISHED)
+        done = finished - self.finished_before
+        seconds = time.monotonic() - self._began
+        self.listener(
+            Progress(
+                study=self.study.study_name,
+                total=self.config.trials,
+                epochs=self.config.epochs,
+                complete=states[TrialState.COMPLETE],
+                pruned=states[TrialState.PRUNED],
+                failed=states[TrialState.FAIL],
+                best=next(((each.number, each.value) for each in ledger.rank(self.study)), None),
+                running={number: each.newest for number, each in sorted(running.items())},
+                seconds_left=seconds / done * (self.config.trials - finished) if done else None,
+                news=news,
+            )
+        )
+
+    def hear(self, trouble: str) -> str:
+        """News of a tracker that has begun to fail, or to work again; empty while nothing changes."""
+        before, self._trouble = self._trouble, trouble
+        if trouble and not before:
+            return f"tracking fails, training goes on, the study keeps everything: {trouble}"
+        return "tracking works again" if before and not trouble else ""
