@@ -250,7 +250,7 @@ def _exit_as(result: SweepResult) -> None:
     if result.stopped.startswith("disk_"):
         room = f"Mend the disk, then type: {_this_command(result.study)}"
         raise DiskFullError(f"Stopped: {result.stopped}.", safe=kept, next_step=room)
-    if "failed" in result.stopped:
+    if result.stopped.endswith("failed"):
         mend = "Failed trials count: mend the cause, then raise --trials or give another --study."
         raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=mend)
     if result.stopped:

@@ -54,7 +54,7 @@ def cut_off() -> StudySummary:
 def study_state(study: optuna.Study) -> State:
     """How the study stands by what its last sweep wrote."""
     stopped = ledger.read_stopped(study)
-    return "complete" if not stopped else "failed" if "failed" in stopped else "interrupted"
+    return "complete" if not stopped else "failed" if stopped.endswith("failed") else "interrupted"
 
 
 def best_models(

@@ -303,7 +303,7 @@ class Supervisor:
                 self.projector.tell(ledger.read_record(trial))
         with suppress(StorageInternalError):  # a full disk will be found again
             ledger.write_stopped(self.study, stopped)
-        if self.stop.requested:  # models can wait for the next sweep, a signal cannot
+        if self.stop.requested and stopped:  # models can wait for the next sweep, a signal cannot
             models, patience = [], min(patience, PATIENCE_WITH_SIGNAL_SECONDS)
         else:
             models = best_models(self.study, self.files, self.config.keep_models)
