@@ -17,8 +17,8 @@ EPOCHS ?= 3
 sweep: $(INSTALLED) ## the main job: a study of real CNNs on the bundled MNIST
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
 
-test: $(INSTALLED) ## the default suite in two processes, with coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+test: $(INSTALLED) ## the default suite, with coverage; three processes, because many tests wait
+	$(BIN)/pytest -n 3 --cov --cov-report=term
 
 test-slow: $(INSTALLED) ## what trains for more than a few seconds
 	$(BIN)/pytest -m slow

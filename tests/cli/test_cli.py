@@ -323,7 +323,7 @@ def test_an_interrupted_sweep_exits_with_the_signals_code_and_the_way_on(code, n
 def test_a_full_disk_exits_with_75_and_names_the_place():
     stopped = "disk_full (/there/trial-0001: No space left on device, 0 bytes free)"
     with pytest.raises(
-        DiskFullError, match=r"/there/trial-0001.*0 bytes free.*Make room"
+        DiskFullError, match=r"/there/trial-0001.*0 bytes free.*Mend the disk"
     ) as caught:
         run_module._exit_as(result(stopped=stopped))
     assert caught.value.exit_code == 75

@@ -87,6 +87,7 @@ def test_an_mlflow_database_that_stays_locked_costs_no_training(sweep, study, co
     compare()
 
 
+@pytest.mark.slow
 def test_an_mlflow_database_that_is_locked_at_the_start_costs_no_training(
     sweep, study, compare, settings
 ):
@@ -97,7 +98,7 @@ def test_an_mlflow_database_that_is_locked_at_the_start_costs_no_training(
     compare()
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp_path):
     program = (
         "from mnist_lab.settings import Settings; from mnist_lab.sweep.storage import connect\n"
@@ -120,7 +121,7 @@ def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp
 def test_a_second_sweep_of_a_study_is_refused_and_a_dead_one_holds_nothing(supervise, sweep, study):
     process = supervise(trainer="fakes:run_slow_trial")
     read_until(process, "epoch 1/")
-    with pytest.raises(BusyError, match=f"is being swept by process {process.pid}"):
+    with pytest.raises(BusyError, match=f"is held by process {process.pid}"):
         sweep()
     process.kill()
     process.wait()

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -133,7 +133,7 @@ class World:
             pass
         finally:
             self.dead = self.dead or self.kind.startswith("kill")
-            projector._closing = True
+            projector._closing = projector._abandoned = True
             projector._wake.set()
             if projector._thread.is_alive():
                 projector._thread.join()
@@ -149,14 +149,14 @@ class Unreliable:
     def __getattr__(self, name):
         method = getattr(self._world.tracker, name)
 
-        def call(*arguments):
+        def call(*arguments, **options):
             world = self._world
             world.tick("tracker")
             failing = world.kind in ("tracker down", "answers lost") and name in CALLS
             if failing and world.kind == "tracker down" and world.left > 0:
                 world.left -= 1
                 raise ConnectionError("down")
-            result = method(*arguments)
+            result = method(*arguments, **options)
             if failing and world.kind == "answers lost" and world.left > 0:
                 world.left -= 1
                 raise ConnectionError("the answer is lost")
@@ -248,6 +248,7 @@ FEW = hypothesis_settings(
     max_examples=20,
     deadline=None,
     derandomize=True,
+    phases=[Phase.generate],  # shrinking would take minutes; the schedule is short as it is
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -114,7 +114,7 @@ def test_a_server_that_is_absent_costs_two_seconds_and_sync_closes_the_gap(
     compare("absent", there)
 
 
-@pytest.mark.parametrize("mode", ["hang", "503"])
+@pytest.mark.parametrize("mode", ["hang", pytest.param("503", marks=pytest.mark.slow)])
 def test_a_server_that_does_not_serve_costs_two_seconds_and_sync_closes_the_gap(
     mode, timed, stub, there, study, compare
 ):
@@ -129,6 +129,7 @@ def test_a_server_that_does_not_serve_costs_two_seconds_and_sync_closes_the_gap(
     compare(f"mode-{mode}", there)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_and_returns_has_everything_at_the_end(
     timed, stub, there, study, compare
 ):

@@ -58,6 +58,7 @@ class Asker:
             history=history,
             retried=ledger.read_retried(before),
             retrained=ledger.read_retrained(before),
+            reported=frozenset(before.intermediate_values),
             pruned_at=ledger.read_pruned_at(before),
         )
 

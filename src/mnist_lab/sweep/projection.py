@@ -161,12 +161,13 @@ class Projector:
         models: Sequence[tuple[ModelRecord, TrialRecord]],
         summary: StudySummary,
         *,
-        patience: float = PATIENCE_SECONDS,
+        hurry: bool = False,
     ) -> Lag:
         """Write the rest, and what still runs as interrupted; then the summary and the models.
 
-        Gives up on a tracker that does not take them, and after ``patience`` seconds on any.
+        Gives up on a tracker that does not take them, and in the end on any; sooner in a ``hurry``.
         """
+        patience = PATIENCE_WITH_SIGNAL_SECONDS if hurry else PATIENCE_SECONDS
         for record in list(self._running.values()):
             cut_off = TrialOutcome(state="interrupted", ended=time.time())
             self.tell(replace(record, outcome=cut_off))
@@ -215,9 +216,11 @@ class Projector:
     def _write_all(self) -> None:
         """Write what there is to write; at the end, what one item refuses does not stop the next."""
         self._projection.open()
-        self._succeed()
+        self._reached = True
         refused: Exception | None = None
         for _ in range(len(self._pending)):
+            if self._abandoned:
+                return
             with self._lock:
                 number = next(iter(self._pending))
                 record = self._pending.pop(number)
@@ -234,10 +237,10 @@ class Projector:
         if self._pending and refused is None:
             self._wake.set()  # told meanwhile
             return
-        if self._summary is not None:
+        if self._summary is not None and not self._abandoned:
             self._projection.close(self._summary)
             self._summary = None
-        while self._models:
+        while self._models and not self._abandoned:
             self._projection.model(*self._models[0])
             del self._models[0]
             self._succeed()
@@ -245,4 +248,4 @@ class Projector:
             raise refused
 
     def _succeed(self) -> None:
-        self._reached, self._last_success = True, time.monotonic()
+        self._last_success = time.monotonic()

@@ -28,6 +28,7 @@ class RunningTrial:
     history: list[EpochMetrics] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     retrained: int = 0
+    reported: frozenset[int] = frozenset()
     deadline: float | None = None
     pruned_at: int | None = None
     failure: TrialFailed | None = None
@@ -56,7 +57,8 @@ class RunningTrial:
         """
         known = len(self.history)
         for epoch in epochs[known:]:
-            self.trial.report(epoch.val_accuracy, epoch.epoch)
+            if epoch.epoch not in self.reported:  # cut off between the two, Optuna has it alone
+                self.trial.report(epoch.val_accuracy, epoch.epoch)
         self.history += epochs[known:]
         if len(epochs) > known:
             ledger.write_history(self.trial, self.history)

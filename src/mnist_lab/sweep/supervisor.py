@@ -31,12 +31,7 @@ from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.failures import MAX_FRUITLESS, RETRIED, STOPS_THE_SWEEP, may_retry
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.progress import Lag, SweepResult
-from mnist_lab.sweep.projection import (
-    PATIENCE_SECONDS,
-    PATIENCE_WITH_BROKEN_SECONDS,
-    PATIENCE_WITH_SIGNAL_SECONDS,
-    Projector,
-)
+from mnist_lab.sweep.projection import Projector
 from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.summary import best_models, cut_off, summarise
@@ -107,7 +102,7 @@ class Supervisor:
             raise
         except BaseException:  # a second signal, or a mistake of ours
             with suppress(StorageInternalError):
-                self._close_projection(asker, patience=PATIENCE_WITH_BROKEN_SECONDS)
+                self._close_projection(asker, hurry=True)
             raise
         return self._result(*self._close_projection(asker))
 
@@ -291,9 +286,7 @@ class Supervisor:
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
-    def _close_projection(
-        self, asker: Asker, *, patience: float = PATIENCE_SECONDS
-    ) -> tuple[str, Lag]:
+    def _close_projection(self, asker: Asker, *, hurry: bool = False) -> tuple[str, Lag]:
         """Say how it ended, in the ledger and to the tracker."""
         stopped = self._why_ended(asker)
         for number in list(self._running):  # cut off
@@ -303,11 +296,10 @@ class Supervisor:
                 self.projector.tell(ledger.read_record(trial))
         with suppress(StorageInternalError):  # a full disk will be found again
             ledger.write_stopped(self.study, stopped)
-        if self.stop.requested and stopped:  # models can wait for the next sweep, a signal cannot
-            models, patience = [], min(patience, PATIENCE_WITH_SIGNAL_SECONDS)
-        else:
-            models = best_models(self.study, self.files, self.config.keep_models)
-        lag = self.projector.close(models, summarise(self.study), patience=patience)
+        # Models can wait for the next sweep, a signal cannot.
+        hurry = hurry or (self.stop.requested and bool(stopped))
+        models = best_models(self.study, self.files, 0 if hurry else self.config.keep_models)
+        lag = self.projector.close(models, summarise(self.study), hurry=hurry)
         with suppress(StorageInternalError):
             self._note_tracked()
         return stopped, lag
