@@ -56,10 +56,9 @@ def epoch_metrics(epoch, accuracy):
     )
 
 
-def finished(trial, best_epoch, value, *, stopped=False):
+def finished(trial, best_epoch, value):
     return TrialFinished(
         trial=trial,
-        stopped=stopped,
         best_epoch=best_epoch,
         scalars={
             "best_val_accuracy": value,
@@ -169,7 +168,7 @@ MISCHIEF = {
 }
 
 
-def run_trial(job: TrialJob, dataset, go_on):
+def run_trial(job: TrialJob, dataset, report):
     """A trainer for real worker processes, with real checkpoints.
 
     The parameter ``behaviour`` and the variable FAULTS make it misbehave.
@@ -186,22 +185,23 @@ def run_trial(job: TrialJob, dataset, go_on):
             trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1"
         )
     try:
-        epochs = _train(job, go_on)
+        epochs = _train(job, report)
         misbehave(job, "end", len(epochs))
     except OSError as error:
         return TrialFailed(trial=job.trial, reason="disk_full", detail=f"{job.folder}: {error}")
     write_files(job.folder)
     best = epochs[-1]
-    return finished(job.trial, best.epoch, best.val_accuracy, stopped=best.epoch < job.epochs)
+    return finished(job.trial, best.epoch, best.val_accuracy)
 
 
-def _train(job, go_on):
+def _train(job, report):
     checkpoints = Checkpoints(Path(job.folder) / "checkpoints", job.identity)
     found = checkpoints.load()
     epochs = [EpochMetrics(**each) for each in found.state["epochs"]] if found else []
     misbehave(job, "start", len(epochs))
-    asked = go_on(tuple(epochs)) if epochs else True
-    while asked and len(epochs) < job.epochs:
+    if epochs:
+        report(tuple(epochs))
+    while len(epochs) < job.epochs:
         epoch = len(epochs) + 1
         misbehave(job, "epoch", epoch)
         time.sleep(float(job.params.get("epoch_seconds", os.environ.get("EPOCH_SECONDS", "0"))))
@@ -209,14 +209,14 @@ def _train(job, go_on):
         state = {"epochs": [asdict(each) for each in epochs]}
         checkpoints.save(Checkpoint(epoch=epoch, arrays={"a": np.arange(epoch)}, state=state))
         misbehave(job, "checkpoint", epoch)
-        asked = go_on(tuple(epochs))
+        report(tuple(epochs))
     return epochs
 
 
-def run_slow_trial(job: TrialJob, dataset, go_on):
+def run_slow_trial(job: TrialJob, dataset, report):
     """As ``run_trial``, with epochs long enough for a test to interrupt it."""
     os.environ["EPOCH_SECONDS"] = "0.25"
-    return run_trial(job, dataset, go_on)
+    return run_trial(job, dataset, report)
 
 
 class FakeExecutor:
@@ -263,14 +263,12 @@ class FakeExecutor:
         if decision is Decision.PAUSE:
             self._end(TrialPaused(trial=trial))
             return
-        if decision is Decision.GO_ON and done < job.epochs:
+        if done < job.epochs:
             self._next_epoch(job)
             return
         write_files(job.folder)
-        value = score(job.params, done)
-        stopped = done < job.epochs
         result = self._result(trial, TrialFinished)
-        self._end(result or finished(trial, done, value, stopped=stopped))
+        self._end(result or finished(trial, done, score(job.params, done)))
 
     def kill(self, why):
         if why.trial in self._active:  # else its end is among the events already
@@ -302,23 +300,23 @@ class FakeExecutor:
         self._events.append(result)
 
 
-def run_failing_trial(job: TrialJob, dataset, go_on):
+def run_failing_trial(job: TrialJob, dataset, report):
     """Every trial diverges."""
     return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")
 
 
-def run_signed_trial(job: TrialJob, dataset, go_on):
+def run_signed_trial(job: TrialJob, dataset, report):
     """As ``run_trial``; the process that ran it is among its scalars."""
-    result = run_trial(job, dataset, go_on)
+    result = run_trial(job, dataset, report)
     result.scalars["pid"] = float(os.getpid())
     return result
 
 
-def run_spawned_trial(job: TrialJob, dataset, go_on):
+def run_spawned_trial(job: TrialJob, dataset, report):
     """As ``run_trial``, in a spawned process: a forked one would have its parent's modules."""
     if "pytest" in sys.modules:
         raise RuntimeError("this process was forked")
-    return run_trial(job, dataset, go_on)
+    return run_trial(job, dataset, report)
 
 
 class Memory:
@@ -405,7 +403,7 @@ class Memory:
         self._call("close_study", lambda: self.summaries.append(summary))
 
 
-def run_starved_trial(job: TrialJob, dataset, go_on):
+def run_starved_trial(job: TrialJob, dataset, report):
     """The real trainer in a process that may not take much more memory than it has."""
     import resource
 
@@ -416,12 +414,12 @@ def run_starved_trial(job: TrialJob, dataset, go_on):
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + 60 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return train_really(job, dataset, go_on)
+    return train_really(job, dataset, report)
 
 
-def run_impossible_trial(job: TrialJob, dataset, go_on):
+def run_impossible_trial(job: TrialJob, dataset, report):
     """As ``run_trial``, but trial 1 claims an accuracy that none can be."""
-    result = run_trial(job, dataset, go_on)
+    result = run_trial(job, dataset, report)
     if job.trial == 1:
         result.scalars["best_val_accuracy"] = float(os.environ["IMPOSSIBLE"])
     return result

@@ -19,7 +19,7 @@ from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_pruner
+from mnist_lab.sweep.strategies import make_halving, make_pruner
 from mnist_lab.sweep.study import create_study, fingerprint
 
 
@@ -58,6 +58,9 @@ def lab(tmp_path, small_dataset):
             projector=projector,
             files=files,
             stop=stop or StopRequest(),
+            halving=make_halving(
+                config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
+            ),
             listener=listener or (lambda _: None),
         )
         return supervisor.run(), study

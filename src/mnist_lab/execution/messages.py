@@ -52,10 +52,9 @@ class TrialJob:
 
 
 class Decision(Enum):
-    """The answer to ``EpochFinished``: pruned trials are evaluated, paused ones are left at once."""
+    """The answer to ``EpochFinished``; a training that is paused is left to its checkpoint."""
 
     GO_ON = "go on"
-    PRUNE = "prune"
     PAUSE = "pause"
 
 
@@ -78,13 +77,12 @@ class EpochFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """The training ended, after all its epochs or because it was pruned (``stopped``).
+    """The training ended after all its epochs.
 
     ``scalars`` are the final metrics; the files lie in the job's folder.
     """
 
     trial: int
-    stopped: bool
     best_epoch: int
     scalars: dict[str, float] = field(default_factory=dict)
 

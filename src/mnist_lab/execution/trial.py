@@ -16,7 +16,8 @@ from mnist_lab import __version__
 from mnist_lab.data import IMAGE_SHAPE, Dataset
 from mnist_lab.errors import MnistLabError, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
-from mnist_lab.evaluation.figures import draw_trial, save
+from mnist_lab.evaluation.drawing import save_predictions
+from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE
 from mnist_lab.execution.messages import (
     DISK_ERROR,
     DISK_FULL,
@@ -29,8 +30,8 @@ from mnist_lab.execution.messages import (
     TrialJob,
 )
 from mnist_lab.spaces.registry import load_space
-from mnist_lab.training import Checkpoints, Diverged, GoOn, History, TrainingPlan, train
-from mnist_lab.training.train import VALIDATION_BATCH
+from mnist_lab.training import Checkpoints, Diverged, History, Report, TrainingPlan, train
+from mnist_lab.training.engine import VALIDATION_BATCH
 
 if TYPE_CHECKING:
     import keras
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from mnist_lab.spaces import SearchSpace
 
 DEFAULT_BATCH_SIZE = 128  # for spaces that have no parameter of that name
-MODEL_FILE = "model.keras"
 DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
-ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
-CHECKPOINTS = "checkpoints"
 DISK_ERRORS = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
@@ -49,7 +47,7 @@ class InvalidModel(Exception):
     """The space's build function could not make a model of these parameters."""
 
 
-def run_trial(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished | TrialFailed:
+def run_trial(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished | TrialFailed:
     """Run ``job`` on ``dataset``, from its last checkpoint if there is one.
 
     Whatever goes wrong fails the trial, and the worker lives on.
@@ -57,7 +55,7 @@ def run_trial(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished | T
     import keras
 
     try:
-        return _run(job, dataset, go_on)
+        return _run(job, dataset, report)
     except Diverged as error:
         return TrialFailed(trial=job.trial, reason=DIVERGED, detail=str(error))
     except InvalidModel as error:
@@ -85,7 +83,7 @@ def _reason(error: Exception) -> str:
     return OUT_OF_MEMORY if type(error).__name__ == "ResourceExhaustedError" else ERROR
 
 
-def _run(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished:
+def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
     import keras
 
     space = load_space(job.space)
@@ -93,6 +91,8 @@ def _run(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished:
         epochs=job.epochs,
         batch_size=int(job.params.get("batch_size") or DEFAULT_BATCH_SIZE),
         seed=job.seed,
+        one_cycle=job.params.get("schedule") == "one_cycle",
+        shift=int(job.params.get("shift") or 0),
     )
     keras.utils.set_random_seed(job.seed)
     model = _build(space, job, dataset)
@@ -102,20 +102,18 @@ def _run(job: TrialJob, dataset: Dataset, go_on: GoOn) -> TrialFinished:
         training=dataset.train,
         validation=dataset.validation,
         plan=plan,
-        go_on=go_on,
+        report=report,
         checkpoints=Checkpoints(folder / CHECKPOINTS, job.identity) if job.checkpoints else None,
     )
     probabilities = model.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     evaluation = evaluate(probabilities, dataset.validation.labels)
 
-    figures = draw_trial(evaluation, history.epochs, probabilities, dataset.validation)
-    save(figures, folder / ARTIFACTS / "figures")
+    save_predictions(folder, probabilities, history.epochs)
     _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
     # Without the optimizer, whose state is two thirds of the file and no use in predicting.
     keras.Model(model.inputs, model.outputs, name=model.name).save(folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
-        stopped=history.stopped,
         best_epoch=history.best.epoch,
         scalars=_scalars(history, evaluation, model),
     )
@@ -134,12 +132,8 @@ def _build(space: SearchSpace, job: TrialJob, dataset: Dataset) -> keras.Model:
 
 
 def _scalars(history: History, evaluation: Evaluation, model: keras.Model) -> dict[str, float]:
-    best = history.best
     return {
-        "best_val_accuracy": best.val_accuracy,
-        "best_val_loss": best.val_loss,
-        "best_epoch": float(best.epoch),
-        "fit_seconds": history.seconds,
+        **history.scalars(),
         "parameters": float(model.count_params()),
         **evaluation.scalars("val"),
     }

@@ -22,7 +22,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.sweep.study import Fingerprint
 from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.training import Runtime, configure
-from mnist_lab.training.train import VALIDATION_BATCH
+from mnist_lab.training.engine import VALIDATION_BATCH
 
 
 @dataclass(frozen=True, kw_only=True)

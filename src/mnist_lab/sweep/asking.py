@@ -14,6 +14,7 @@ from mnist_lab.spaces import SearchSpace
 from mnist_lab.spaces.space import Params, ParamValue
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.fidelity import Halving
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.strategies import make_sampler, trial_seed
@@ -22,37 +23,70 @@ from mnist_lab.sweep.suggest import suggest
 
 @dataclass(kw_only=True)
 class Asker:
-    """Asks the study for trials. ``unfinished`` are those of an earlier sweep; they come first."""
+    """Says which trial is next.
+
+    ``unfinished`` are those that an earlier sweep left in the middle; they come first. Then come
+    paused trials that ``halving`` promotes, new ones, and those that are finished only to see
+    whether pruning would have been right.
+    """
 
     config: SweepConfig
     study: optuna.Study
     space: SearchSpace
     files: TrialFiles
+    halving: Halving
     unfinished: list[FrozenTrial]
 
-    def next(self) -> RunningTrial:
-        """Begin a trial, or go on with one: its job is ready, and its start is in the ledger."""
-        before = self.unfinished.pop(0) if self.unfinished else None
-        if before is not None:
-            self._seed_sampler(before.number)  # it may have been cut off while it drew
-            trial = optuna.Trial(self.study, before._trial_id)
-        else:
-            waiting = self._waiting()  # the baseline, the points of a grid
-            self._seed_sampler(waiting[0].number if waiting else self._count())
-            trial = self.study.ask()
+    def next(self, begun: int) -> RunningTrial | None:
+        """Begin a trial or go on with one: its job is ready, its start is in the ledger.
+
+        ``begun`` counts the trials that are finished or running; None when nothing is left to do.
+        """
+        if self.unfinished:
+            return self._resume(self.unfinished.pop(0))
+        wanted = begun + len(self.halving.paused) < self.config.trials and not self.exhausted
+        promoted = self.halving.promote(all_asked=not wanted)
+        if promoted is not None:
+            return self._go_on(promoted)
+        if wanted:
+            return self._begin()
+        audited = self.halving.audit()
+        if audited is None:
+            return None
+        running = self._go_on(audited)
+        ledger.write_audited(running.trial, len(running.history))
+        return running
+
+    def _begin(self) -> RunningTrial:
+        waiting = self._waiting()  # the baseline, the points of a grid
+        self._seed_sampler(waiting[0].number if waiting else self._count())
+        return self._start(self.study.ask())
+
+    def _resume(self, before: FrozenTrial) -> RunningTrial:
+        if ledger.is_begun(before):
+            return self._attempt(before, ledger.read_attempt(before) + 1)
+        self._seed_sampler(before.number)  # it was cut off while it drew
+        return self._start(optuna.Trial(self.study, before._trial_id))
+
+    def _go_on(self, number: int) -> RunningTrial:
+        before = ledger.read_trial(self.study, number)
+        return self._attempt(before, ledger.read_attempt(before))
+
+    def _start(self, trial: optuna.Trial) -> RunningTrial:
         params = self.space.draw(partial(self._suggest, trial))
-        if before is None or not ledger.is_begun(before):
-            seed = trial_seed(self.config.seed, trial.number)
-            ledger.write_start(trial, seed=seed, attempt=1, fruitless=0, epochs=0)
-            return RunningTrial(trial=trial, job=self._job(trial.number, params, seed))
-        seed, attempt = ledger.read_seed(before), ledger.read_attempt(before) + 1
+        seed = trial_seed(self.config.seed, trial.number)
+        ledger.write_start(trial, seed=seed, attempt=1)
+        return RunningTrial(trial=trial, job=self._job(trial.number, params, seed))
+
+    def _attempt(self, before: FrozenTrial, attempt: int) -> RunningTrial:
+        trial, seed = optuna.Trial(self.study, before._trial_id), ledger.read_seed(before)
         fruitless, history = ledger.read_fruitless(before), list(ledger.read_history(before))
         ledger.write_start(
             trial, seed=seed, attempt=attempt, fruitless=fruitless, epochs=len(history)
         )
         return RunningTrial(
             trial=trial,
-            job=self._job(trial.number, params, seed),
+            job=self._job(before.number, before.params, seed),
             attempt=attempt,
             fruitless=fruitless,
             history=history,
@@ -65,7 +99,7 @@ class Asker:
     @property
     def exhausted(self) -> bool:
         """Whether a grid has no point left."""
-        return self.config.sampler == "grid" and not (self.unfinished or self._waiting())
+        return self.config.sampler == "grid" and not self._waiting()
 
     def _waiting(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))

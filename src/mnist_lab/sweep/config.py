@@ -48,7 +48,7 @@ class SweepConfig:
     trials: int = 50
     study: str | None = None
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "halving"
     epochs: int = 10
     workers: int | None = None
     device: str | None = None

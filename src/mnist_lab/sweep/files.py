@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_lab.execution.trial import ARTIFACTS, CHECKPOINTS, MODEL_FILE
+from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE
 
 
 @dataclass(frozen=True)

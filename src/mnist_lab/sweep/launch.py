@@ -11,6 +11,7 @@ import optuna
 from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.errors import InterruptedSweep, ServiceError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
+from mnist_lab.execution.artist import Artist, ArtistSpec
 from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
@@ -23,7 +24,7 @@ from mnist_lab.sweep.progress import SweepResult
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.storage import connect, require_writable, translate_storage_errors
-from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
+from mnist_lab.sweep.strategies import grid_points, make_halving, make_pruner, make_sampler
 from mnist_lab.sweep.study import create_study, fingerprint, hold, make_record, study_name
 from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.sweep.watch import Listener
@@ -86,10 +87,11 @@ def launch(
         record = _ensure_record(study, config, space, dataset, files)
         missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
         executor = _make_executor(config, settings, dataset, files.work, trainer, missing=missing)
-        with answer_signals() as stop, closing(executor):
+        artist = make_artist(settings, dataset.source, files)
+        with answer_signals() as stop, closing(executor), closing(artist):
             if missing > 0:
                 executor.start()
-            projector = _start_projector(settings, record, files, make_tracker)
+            projector = _start_projector(settings, record, files, make_tracker, artist)
             supervisor = Supervisor(
                 config=config,
                 study=study,
@@ -98,6 +100,9 @@ def launch(
                 projector=projector,
                 files=files,
                 stop=stop,
+                halving=make_halving(
+                    config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
+                ),
                 listener=listener,
             )
             return _run(supervisor, stop)
@@ -115,7 +120,11 @@ def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
 
 
 def _start_projector(
-    settings: Settings, record: StudyRecord, files: TrialFiles, make_tracker: TrackerFactory
+    settings: Settings,
+    record: StudyRecord,
+    files: TrialFiles,
+    make_tracker: TrackerFactory,
+    artist: Artist,
 ) -> Projector:
     """A database on this machine is opened, and refused if it does not fit, before anything is
     trained; a server may come later."""
@@ -124,7 +133,10 @@ def _start_projector(
         with suppress(ServiceError):  # locked by somebody: the projector will try again
             first.append(make_tracker(settings, record))
     projection = Projection(
-        record, lambda: first.pop() if first else make_tracker(settings, record), files
+        record,
+        lambda: first.pop() if first else make_tracker(settings, record),
+        files,
+        draw=artist.draw,
     )
     projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
     projector.start()
@@ -172,6 +184,12 @@ def _ensure_record(
         ledger.write_study(study, record)
     files.adopt(record.id)
     return record
+
+
+def make_artist(settings: Settings, dataset: str, files: TrialFiles) -> Artist:
+    """Who draws the figures of trials on the data set that ``load_dataset`` finds as ``dataset``."""
+    log = files.work / "artist.log"
+    return Artist(ArtistSpec(dataset=dataset, data_folder=settings.data_folder, log=log))
 
 
 def _make_executor(

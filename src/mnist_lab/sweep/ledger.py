@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.execution import TrialFinished
 from mnist_lab.tracking import SplitFacts, State, StudyRecord, TrialOutcome, TrialRecord
-from mnist_lab.training import EpochMetrics
+from mnist_lab.training import EpochMetrics, History
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES: Mapping[TrialState, State] = {
@@ -45,14 +45,19 @@ def write_start(
     trial: optuna.Trial, *, seed: int, attempt: int, fruitless: int = 0, epochs: int = 0
 ) -> None:
     """``epochs`` are those trained before; ``fruitless`` is how many attempts added none."""
-    trial.set_user_attr("seed", seed)
-    trial.set_user_attr("start", {"fruitless": fruitless, "epochs": epochs})
-    trial.set_user_attr("attempt", attempt)
+    start = {"seed": seed, "attempt": attempt, "fruitless": fruitless, "epochs": epochs}
+    trial.set_user_attr("start", start)
 
 
 def write_left(trial: optuna.Trial) -> None:
     """The trial was left on purpose: that it came no further is nobody's fault."""
-    trial.set_user_attr("start", {"fruitless": 0, "epochs": -1})
+    start = trial.user_attrs["start"]
+    trial.set_user_attr("start", {**start, "fruitless": 0, "epochs": -1})
+
+
+def write_audited(trial: optuna.Trial, epoch: int) -> None:
+    """The trial would be pruned after ``epoch``, and is finished to see whether that is right."""
+    trial.set_user_attr("audited_at", epoch)
 
 
 def write_pruned_at(trial: optuna.Trial, epoch: int) -> None:
@@ -70,12 +75,11 @@ def write_retrained(trial: optuna.Trial, epochs: int) -> None:
 
 def write_retry(trial: optuna.Trial, retried: Sequence[str], *, attempt: int) -> None:
     trial.set_user_attr("retried", list(retried))
-    trial.set_user_attr("attempt", attempt)
+    trial.set_user_attr("start", {**trial.user_attrs["start"], "attempt": attempt})
 
 
 def write_result(trial: optuna.Trial, event: TrialFinished) -> None:
     trial.set_user_attr("scalars", event.scalars)
-    trial.set_user_attr("best_epoch", event.best_epoch)
 
 
 def write_failure(trial: optuna.Trial, reason: str, detail: str) -> None:
@@ -88,18 +92,28 @@ def read_reason(trial: FrozenTrial) -> str:
 
 
 def read_seed(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("seed", 0))
+    return int(_start(trial)["seed"])
 
 
 def read_attempt(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("attempt", 0))
+    return int(_start(trial)["attempt"])
 
 
 def read_fruitless(trial: FrozenTrial) -> int:
     """How many attempts in a row, the last included, added no epoch though nobody stopped them."""
-    start = trial.user_attrs.get("start", {"fruitless": 0, "epochs": -1})
+    start = _start(trial)
     further = len(read_history(trial)) != start["epochs"]
     return 0 if further else int(start["fruitless"]) + 1
+
+
+def _start(trial: FrozenTrial) -> Mapping[str, int]:
+    never = {"seed": 0, "attempt": 0, "fruitless": 0, "epochs": -1}
+    return dict(trial.user_attrs.get("start", never))
+
+
+def read_audited_at(trial: FrozenTrial) -> int | None:
+    found = trial.user_attrs.get("audited_at")
+    return None if found is None else int(found)
 
 
 def read_pruned_at(trial: FrozenTrial) -> int | None:
@@ -116,11 +130,16 @@ def read_retrained(trial: FrozenTrial) -> int:
 
 
 def read_scalars(trial: FrozenTrial) -> dict[str, float]:
-    return dict(trial.user_attrs.get("scalars", {}))
+    """The final metrics; of a trial that was not evaluated what its epochs say."""
+    stored = trial.user_attrs.get("scalars")
+    history = read_history(trial)
+    if stored is not None or not history:
+        return dict(stored or {})
+    return History(epochs=history).scalars()
 
 
 def read_best_epoch(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("best_epoch", 0))
+    return int(read_scalars(trial).get("best_epoch", 0))
 
 
 def read_history(trial: FrozenTrial) -> tuple[EpochMetrics, ...]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from mnist_lab.errors import first_line, is_disk_full
 from mnist_lab.sweep.files import TrialFiles
@@ -43,12 +44,15 @@ class Projection:
         connect: Callable[[], Tracker],
         files: TrialFiles,
         *,
+        draw: Callable[[Path], None] = lambda _: None,
         running: bool = True,
     ) -> None:
-        """``running`` says that the study is being swept, and its run is to say so."""
+        """``draw`` draws the figures of the trial in a folder, if it has left anything to draw;
+        ``running`` says that the study is being swept, and its run is to say so."""
         self._study = study
         self._connect = connect
         self._files = files
+        self._draw = draw
         self._is_running = running
         self._tracker: Tracker | None = None
         self._parent = ""
@@ -96,6 +100,7 @@ class Projection:
         closed = False
         if record.outcome is not None:
             artifacts = self._files.artifacts(number)
+            self._draw(self._files.folder(number))
             tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
             closed = record.outcome.state != "interrupted"
             if closed:

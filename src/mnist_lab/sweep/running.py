@@ -9,6 +9,7 @@ import optuna
 
 from mnist_lab.execution import TrialFailed, TrialJob
 from mnist_lab.sweep import ledger
+from mnist_lab.sweep.fidelity import Verdict
 from mnist_lab.training import EpochMetrics
 
 
@@ -17,8 +18,8 @@ class RunningTrial:
     """``history`` is what the ledger has; ``retried`` are the reasons of the retries so far.
 
     ``fruitless`` attempts before this one added no epoch; ``pruned_at`` is the epoch of the pruner's
-    verdict. ``deadline`` is a time of ``time.monotonic``; ``failure`` is what was found here while
-    the worker was content.
+    verdict; ``verdict`` says what becomes of the trial when its worker has left it. ``deadline`` is a
+    time of ``time.monotonic``; ``failure`` is what was found here while the worker was content.
     """
 
     trial: optuna.Trial
@@ -32,6 +33,7 @@ class RunningTrial:
     deadline: float | None = None
     pruned_at: int | None = None
     failure: TrialFailed | None = None
+    verdict: Verdict = Verdict.GO_ON
 
     @property
     def number(self) -> int:

@@ -30,6 +30,8 @@ from optuna.samplers import (
 from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.spaces.space import Params, ParamValue
+from mnist_lab.sweep.fidelity import Halving, rungs_of
+from mnist_lab.sweep.sampling import HalvingSampler
 
 # Given the study's seed, which a sequence keeps, and that of one draw.
 SamplerFactory = Callable[[int, int], BaseSampler]
@@ -74,7 +76,9 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
     "gp": _gp,
 }
 
+HALVING = "halving"
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
+    HALVING: lambda _: NopPruner(),  # ours: see ``fidelity``
     "none": lambda _: NopPruner(),
     # Five whole trials to compare with, and no verdict on a first epoch.
     "median": lambda _: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
@@ -104,7 +108,7 @@ def make_sampler(
         # Options that Optuna calls experimental, and says so at every construction.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = SAMPLERS[name](seed, drawn)
-        return PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
+        return HalvingSampler(PartialFixedSampler(dict(fixed), sampler) if fixed else sampler)
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
@@ -112,6 +116,12 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
     if name not in PRUNERS:
         raise UnknownNameError("pruner", name, PRUNERS)
     return PRUNERS[name](epochs)
+
+
+def make_halving(pruner: str, *, trials: int, epochs: int, seed: int) -> Halving:
+    """The standings by which trials are paused; those of other pruners have no rungs."""
+    rungs = rungs_of(epochs) if pruner == HALVING else ()
+    return Halving(trials=trials, rungs=rungs, seed=seed)
 
 
 def trial_seed(seed: int, trial: int) -> int:

@@ -29,6 +29,7 @@ from mnist_lab.sweep import ledger
 from mnist_lab.sweep.asking import Asker
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.failures import MAX_FRUITLESS, RETRIED, STOPS_THE_SWEEP, may_retry
+from mnist_lab.sweep.fidelity import Halving, Verdict
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.progress import Lag, SweepResult
 from mnist_lab.sweep.projection import Projector
@@ -61,6 +62,7 @@ class Supervisor:
     projector: Projector
     files: TrialFiles
     stop: StopRequest
+    halving: Halving
     listener: Listener = lambda _: None
     _running: dict[int, RunningTrial] = field(default_factory=dict, init=False)
     _states: Counter[TrialState] = field(default_factory=Counter, init=False)
@@ -77,7 +79,8 @@ class Supervisor:
             study=self.study,
             space=self.space,
             files=self.files,
-            unfinished=[trial for trial in trials if trial.state == TrialState.RUNNING],
+            halving=self.halving,
+            unfinished=self._read_standings(trials),
         )
         watch = Watch(
             config=self.config,
@@ -106,6 +109,22 @@ class Supervisor:
             raise
         return self._result(*self._close_projection(asker))
 
+    def _read_standings(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Tell ``halving`` what the ledger has; return the trials that were left between rungs."""
+        unfinished = []
+        for trial in trials:
+            reached = len(ledger.read_history(trial))
+            if trial.state != TrialState.FAIL:
+                self.halving.record(trial.number, ledger.read_history(trial))
+            if ledger.read_audited_at(trial) is not None:
+                self.halving.let_finish(trial.number)
+            elif trial.state == TrialState.RUNNING and reached in self.halving.rungs:
+                self.halving.pause(trial.number, reached)
+                continue
+            if trial.state == TrialState.RUNNING:
+                unfinished.append(trial)
+        return unfinished
+
     @property
     def _finished(self) -> int:
         return sum(self._states[state] for state in ledger.FINISHED)
@@ -121,8 +140,10 @@ class Supervisor:
 
     def _fill(self, asker: Asker) -> bool:
         """Give every free worker a trial; False when nothing runs and nothing more is wanted."""
-        while len(self._running) < self.executor.slots and self._wants_more(asker):
-            running = asker.next()
+        while len(self._running) < self.executor.slots and not self._why_stop():
+            running = asker.next(self._finished + len(self._running))
+            if running is None:
+                break
             self._running[running.number] = running
             broken = self.space.broken_constraint(running.job.params)
             if broken:
@@ -134,6 +155,9 @@ class Supervisor:
                 self._fail(TrialFailed(trial=running.number, reason=CRASHED, detail=detail))
             else:
                 self._submit(running)
+        if not self._running and not self._why_stop():
+            for number in list(self.halving.paused):
+                self._prune(number)
         return bool(self._running)
 
     def _submit(self, running: RunningTrial) -> None:
@@ -143,11 +167,7 @@ class Supervisor:
         self.executor.submit(running.job)
         self._project(running.number)
 
-    def _wants_more(self, asker: Asker) -> bool:
-        enough = self._finished + len(self._running) >= self.config.trials
-        return not enough and not self._why_stop(asker)
-
-    def _why_stop(self, asker: Asker) -> str:
+    def _why_stop(self) -> str:
         config = self.config
         if self._halted:
             return self._halted
@@ -157,7 +177,7 @@ class Supervisor:
             return f"{self._failures_in_a_row} trials in a row failed"
         if config.timeout is not None and time.monotonic() - self._began > config.timeout:
             return f"the timeout of {config.timeout:g} s has passed"
-        return "every point of the grid is done" if asker.exhausted else ""
+        return ""
 
     # Answering workers: each handler returns a line of news
 
@@ -183,8 +203,11 @@ class Supervisor:
             self.executor.decide(event.trial, Decision.PAUSE)
             return f"trial {event.trial} epoch {last.epoch} is refused"
         running.record(event.epochs)
+        self.halving.record(event.trial, running.history)
         self.executor.decide(event.trial, self._decide(running, last))
         self._project(event.trial)
+        for number in self.halving.hopeless():
+            self._prune(number)
         return (
             f"trial {event.trial} epoch {last.epoch}/{self.config.epochs} "
             f"val_accuracy {last.val_accuracy:.4f} ({last.seconds:.1f} s)"
@@ -193,9 +216,12 @@ class Supervisor:
     def _decide(self, running: RunningTrial, last: EpochMetrics) -> Decision:
         if last.epoch >= self.config.epochs:
             return Decision.GO_ON
-        if running.should_prune(last):
-            return Decision.PRUNE
-        return Decision.PAUSE if self.stop.requested or self._halted else Decision.GO_ON
+        pruned = running.should_prune(last)
+        running.verdict = (
+            Verdict.PRUNE if pruned else self.halving.judge(running.number, last.epoch)
+        )
+        stays = running.verdict is Verdict.GO_ON and not self.stop.requested and not self._halted
+        return Decision.GO_ON if stays else Decision.PAUSE
 
     def _finish(self, event: TrialFinished) -> str:
         running = self._running[event.trial]
@@ -205,19 +231,23 @@ class Supervisor:
             return self._fail(TrialFailed(trial=event.trial, reason=INVALID, detail=problem))
         ledger.write_result(running.trial, event)
         self._failures_in_a_row = 0
-        if running.pruned_at is not None:
-            self._tell(event.trial, TrialState.PRUNED, None)
-        else:
-            self._tell(event.trial, TrialState.COMPLETE, value)
-        word = "complete" if running.pruned_at is None else "pruned"
-        return f"trial {event.trial} {word}: val_accuracy {value:.4f} in epoch {event.best_epoch}"
+        self._tell(event.trial, TrialState.COMPLETE, value)
+        return f"trial {event.trial} complete: val_accuracy {value:.4f} in epoch {event.best_epoch}"
 
     def _pause(self, event: TrialPaused) -> str:
         running = self._running[event.trial]
         if running.failure is not None:
             return self._fail(running.failure)
+        epoch = len(running.history)
+        if running.verdict is Verdict.PRUNE:
+            self._prune(event.trial)
+            return f"trial {event.trial} pruned after epoch {epoch}"
+        if running.verdict is Verdict.PAUSE:
+            ledger.write_left(self._running.pop(event.trial).trial)
+            self.halving.pause(event.trial, epoch)
+            return f"trial {event.trial} paused after epoch {epoch}"
         self._leave(event.trial)
-        return f"trial {event.trial} interrupted after epoch {len(running.history)}"
+        return f"trial {event.trial} interrupted after epoch {epoch}"
 
     def _fail(self, event: TrialFailed) -> str:
         running, said = self._running[event.trial], f"{event.reason} ({event.detail})"
@@ -242,11 +272,18 @@ class Supervisor:
         ledger.write_left(self._running.pop(number).trial)
         self._project(number)
 
+    def _prune(self, number: int) -> None:
+        self._failures_in_a_row = 0
+        self._tell(number, TrialState.PRUNED, None)
+
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
-        self.study.tell(self._running[number].trial, value, state=state)
-        del self._running[number]
+        self.study.tell(number, value, state=state)
+        self._running.pop(number, None)
+        self.halving.paused.pop(number, None)
         self._states[state] += 1
         if state == TrialState.FAIL:
+            self.halving.forget(number)
+        if state != TrialState.COMPLETE:
             self.files.drop_model(number)
         best = {trial.number for trial in ledger.rank(self.study)[: self.config.keep_models]}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -282,7 +319,8 @@ class Supervisor:
     def _why_ended(self, asker: Asker) -> str:
         """Empty when the total was reached and something came of it."""
         if self._finished < self.config.trials:
-            return self._why_stop(asker) or "interrupted"
+            done = "every point of the grid is done" if asker.exhausted else "interrupted"
+            return self._why_stop() or done
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
@@ -291,7 +329,8 @@ class Supervisor:
         stopped = self._why_ended(asker)
         for number in list(self._running):  # cut off
             self._leave(number)
-        for trial in asker.unfinished:  # from an earlier sweep, and not come to
+        paused = (ledger.read_trial(self.study, number) for number in self.halving.paused)
+        for trial in (*asker.unfinished, *paused):  # from an earlier sweep, and not come to
             if ledger.is_begun(trial):
                 self.projector.tell(ledger.read_record(trial))
         with suppress(StorageInternalError):  # a full disk will be found again

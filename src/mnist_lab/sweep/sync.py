@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import optuna
@@ -12,10 +13,10 @@ from mnist_lab.errors import BusyError, MnistLabError, first_line
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow
+from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow, make_artist
 from mnist_lab.sweep.projection import Projection
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import hold, is_ours, open_study
+from mnist_lab.sweep.study import hold, is_ours, open_study, read_fingerprint
 from mnist_lab.sweep.summary import best_models, study_state, summarise
 from mnist_lab.tracking import State, StudyRecord, Tracker
 
@@ -62,15 +63,19 @@ def _sync_study(
 ) -> SyncRow:
     study = open_study(settings, name)
     record = ledger.read_study(study)
-    if not is_ours(study) or record is None:
+    made_with = read_fingerprint(study)
+    if not is_ours(study) or record is None or made_with is None:
         return SyncRow(study=name, note="not made by this version of mnist-lab")
     if _is_elsewhere(study, settings):
         return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:
         with hold(settings.work, name):
             files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
-            projection = Projection(record, lambda: tracker, files, running=False)
-            return _write(study, tracker, projection, files, listener)
+            with closing(make_artist(settings, made_with.dataset_source, files)) as artist:
+                projection = Projection(
+                    record, lambda: tracker, files, draw=artist.draw, running=False
+                )
+                return _write(study, tracker, projection, files, listener)
     except BusyError:
         return SyncRow(study=name, note="is being swept, and written by its sweep")
     except MnistLabError:

@@ -2,15 +2,15 @@
 
 from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
 from mnist_lab.training.runtime import Runtime, configure
-from mnist_lab.training.train import Diverged, EpochMetrics, GoOn, History, TrainingPlan, train
+from mnist_lab.training.train import Diverged, EpochMetrics, History, Report, TrainingPlan, train
 
 __all__ = [
     "Checkpoint",
     "Checkpoints",
     "Diverged",
     "EpochMetrics",
-    "GoOn",
     "History",
+    "Report",
     "Runtime",
     "TrainingPlan",
     "configure",

@@ -1,0 +1,63 @@
+"""How an epoch is run: Keras's own ``fit``, or, on TensorFlow, one graph for the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+# Larger than any training batch: nothing is stored for gradients, so memory allows it.
+VALIDATION_BATCH = 1000
+Images = NDArray[np.uint8]
+OneHot = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Trains a compiled model for whole epochs and measures it."""
+
+    def train(self, images: Images, labels: OneHot) -> Mapping[str, float]:
+        """One pass over ``images (N, 28, 28)``, ``labels (N, 10)`` in this order; loss and metrics."""
+
+    def validate(self) -> Mapping[str, float]:
+        """Loss and metrics of the validation split."""
+
+
+def make_engine(
+    model: keras.Model, validation: tuple[Images, OneHot], *, batch_size: int
+) -> Engine:
+    """The fastest engine that trains ``model`` as Keras itself would."""
+    import keras
+
+    if keras.config.backend() == "tensorflow" and not model.run_eagerly:
+        from mnist_lab.training.graph import GraphEngine
+
+        return GraphEngine(model, validation, batch_size=batch_size)
+    return FitEngine(model, validation, batch_size=batch_size)
+
+
+class FitEngine:
+    """``fit`` and ``evaluate``: for every backend and for models that run eagerly."""
+
+    def __init__(
+        self, model: keras.Model, validation: tuple[Images, OneHot], *, batch_size: int
+    ) -> None:
+        self._model = model
+        self._validation = validation
+        self._batch_size = batch_size
+
+    def train(self, images: Images, labels: OneHot) -> Mapping[str, float]:
+        options: Any = {"batch_size": self._batch_size, "shuffle": False, "verbose": 0}
+        history = self._model.fit(images, labels, **options).history
+        return {name: float(values[-1]) for name, values in history.items()}
+
+    def validate(self) -> Mapping[str, float]:
+        images, labels = self._validation
+        found = self._model.evaluate(
+            images, labels, batch_size=VALIDATION_BATCH, verbose=0, return_dict=True
+        )
+        return {name: float(value) for name, value in found.items()}
