@@ -12,7 +12,7 @@ SPACE ?= cnn
 TRIALS ?= 10
 EPOCHS ?= 3
 
-.PHONY: sweep test test-slow lint format ui clean
+.PHONY: sweep test test-slow lint format ui bench clean
 
 sweep: $(INSTALLED) ## the main job: a study of real CNNs on the bundled MNIST
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
@@ -35,6 +35,11 @@ format: $(INSTALLED)
 ui: $(INSTALLED) ## MLflow's pages on this folder's runs
 	$(BIN)/mnist-lab ui
 
+# Ray and TensorBoard come only with this target: nobody else needs them.
+bench: $(INSTALLED) ## against Optuna, KerasTuner and Ray Tune; QUICK=1 for ten minutes instead of many hours
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[$(EXTRAS),bench]"
+	$(BIN)/python experiments/benchmarks/bench.py $(if $(QUICK),--quick)
+
 clean: ## the environment and caches; runs and studies stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
 
@@ -43,5 +48,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "mnist-lab needs Python 3.11 to 3.13."; exit 78; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5,<1"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@

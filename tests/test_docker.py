@@ -61,7 +61,14 @@ def test_a_sweep_reaches_the_server_that_the_compose_file_starts(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     settings = Settings(home=tmp_path / "lab")
     settings.root.mkdir()
-    config = SweepConfig(space="fnn", trials=2, epochs=2, dataset=str(small_file), study="remote")
+    config = SweepConfig(
+        space="fnn",
+        trials=2,
+        epochs=2,
+        pruner="none",
+        dataset=str(small_file),
+        study="remote",
+    )
     launch(config, settings, trainer="fakes:run_trial")
     client = open_client(settings)
     experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")

@@ -70,16 +70,15 @@ def run_here(options: argparse.Namespace) -> None:
     from mnist_lab.sweep.launch import connect_mlflow
     from mnist_lab.tracking import NullTracker
 
-    plain = options.random or options.fixed
+    plain = {"sampler": "random", "pruner": "none"} if options.random or options.fixed else {}
     config = SweepConfig(
         space=space_reference(options),
         study=STUDY,
         trials=options.trials,
         epochs=options.epochs,
         seed=options.seed,
-        sampler="random" if plain else "tpe",
-        pruner="none" if plain else "median",
         dataset=write_dataset(options),
+        **plain,
     )
     settings = Settings(home=options.home)
     if options.fixed:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 import machine
 import process
+
 import report
 
 ARMS = {
@@ -53,7 +55,7 @@ USUAL_FACTOR = 4.0
 LEAST_LIMIT = 60.0  # seconds
 D_LIMIT = 3600.0  # seconds, also of the cells whose runs end by themselves
 QUICK_SECONDS = 560.0
-QUICK_WEIGHT = {"A": 2.0}  # its share of what is left, against 1 of the others
+QUICK_WEIGHT = {"A": 2.0, "D": 2.0}  # shares of what is left, against 1 of the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +192,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--engine-epochs", type=int, default=3, help="of the other cells")
     parser.add_argument("--images", type=int, help="only so many training images")
     parser.add_argument("--engine-images", type=int, help="as --images, in the other cells")
-    parser.add_argument("--out", type=Path, default=Path("bench"), help="folder of the results")
+    parser.add_argument("--out", type=Path, default=report.FOLDER, help="folder of the results")
     options = parser.parse_args()
     options.arms = options.arms or (QUICK_ARMS if options.quick else DEFAULT_ARMS).split(",")
     if unknown := set(options.arms) - set(ARMS):
@@ -205,6 +207,8 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     options = read_options()
     bench = Bench(options)
+    for each in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the arm that runs is ended, too
+        signal.signal(each, signal.default_int_handler)
     try:
         bench.run(plan(options))
     except KeyboardInterrupt:

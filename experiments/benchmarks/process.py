@@ -59,13 +59,15 @@ class Family:
         self.look()
         if self.root.poll() is None:
             os.killpg(self.root.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 self.root.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.root.kill()
+                self.root.wait()
         _, left = psutil.wait_procs(list(self.members.values()), GRACE_SECONDS)
         for member in left:  # psutil looks at start times: a number used again is not taken for it
             with suppress(psutil.Error):
                 member.kill()
-        self.root.wait()
 
 
 def run(arm: list[str], *, limit: float, target: float | None = None) -> dict[str, Any]:
@@ -106,7 +108,8 @@ def _run(words: list[str], home: Path, limit: float, target: float | None) -> di
             wall = time.monotonic() - clock
         finally:
             family.end()
-    epochs = read_epochs(home, began)
+    # Nothing that came after the end, while the processes had their grace.
+    epochs = [epoch for epoch in read_epochs(home, began) if epoch[0] <= wall]
     return {
         "outcome": outcome,
         "target": target,

@@ -1,4 +1,4 @@
-"""Tables and a picture from results.json: ``python experiments/benchmarks/report.py bench``.
+"""Tables and a picture from results.json: ``python experiments/benchmarks/report.py build/bench``.
 
 Ratios are of an arm to D within a round, and their median is given. What was ended at its limit is a
 lower bound, and so is a median that depends on one: both are written with ">=".
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 Run = dict[str, Any]
+FOLDER = Path("build/bench")  # where git does not look
 ROUND = ("cell", "family", "round")
 OVERHEAD = (
     "overhead = (wall - sum of all epochs' seconds / trials at a time) / trials. An epoch's seconds "
@@ -96,12 +97,12 @@ def make_table(runs: list[Run]) -> Table:
     aim = f", to {runs[0]['target']:.2%} validation accuracy" if searching else ""
     table = Table(title=f"{cell}, {family}{aim}", box=None, title_justify="left")
     names = ["n", "reached"] if searching else ["n"]
-    names += ["seconds, median", "min .. max", "ratio to D"]
+    names += ["median s", "min .. max", "to D's"]
     if not searching:
         names += ["trials/h", "overhead s", "start-up s", "peak MiB", "epochs", "metric rows"]
-    table.add_column("arm")
+    table.add_column("arm", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for arm in dict.fromkeys(run["arm"] for run in runs):
         table.add_row(arm, *row([run for run in runs if run["arm"] == arm], ratios(runs, arm)))
     return table
@@ -165,6 +166,8 @@ def draw(runs: list[Run], path: Path) -> None:
 def show(results: dict[str, Any], out: Path) -> None:
     """Print every table; write best_so_far.png if there was a search."""
     console = Console()
+    if not console.is_terminal:  # a log has room
+        console = Console(width=130)
     runs = results["runs"]
     for key in dict.fromkeys((run["cell"], run["family"]) for run in runs):
         console.print(make_table([run for run in runs if (run["cell"], run["family"]) == key]))
@@ -182,5 +185,5 @@ def show(results: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "bench")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else FOLDER)
     show(json.loads((folder / "results.json").read_text()), folder)

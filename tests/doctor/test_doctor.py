@@ -28,7 +28,13 @@ def swept(settings, small_file, monkeypatch):
     """A finished study of three trials, with everything about it in order."""
     monkeypatch.setenv("KERAS_BACKEND", "none")
     config = SweepConfig(
-        space="fnn", trials=3, epochs=2, dataset=str(small_file), study="s", workers=1
+        space="fnn",
+        trials=3,
+        epochs=2,
+        pruner="none",
+        dataset=str(small_file),
+        study="s",
+        workers=1,
     )
     launch(config, settings, trainer="fakes:run_trial")
     return settings

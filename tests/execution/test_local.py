@@ -16,6 +16,7 @@ from mnist_lab.execution import (
     TrialFailed,
     TrialFinished,
     TrialJob,
+    TrialPaused,
     TrialStarted,
 )
 from mnist_lab.execution.local import describe_exit
@@ -72,7 +73,7 @@ def events_until_end(executor, trials=1, decide=lambda event: Decision.GO_ON):
         events.append(event)
         if isinstance(event, EpochFinished):
             executor.decide(event.trial, decide(event))
-        trials -= isinstance(event, TrialFinished | TrialFailed)
+        trials -= isinstance(event, TrialFinished | TrialPaused | TrialFailed)
     return events
 
 
@@ -89,10 +90,10 @@ def test_a_trial_stops_at_the_epoch_it_is_told_to(make_executor, tmp_path):
     executor = make_executor()
     executor.submit(job(0, tmp_path))
     events = events_until_end(
-        executor, decide=lambda event: Decision.GO_ON if len(event.epochs) < 2 else Decision.PRUNE
+        executor, decide=lambda event: Decision.GO_ON if len(event.epochs) < 2 else Decision.PAUSE
     )
-    assert events[-1].stopped
-    assert events[-1].best_epoch == 2
+    assert isinstance(events[-1], TrialPaused)
+    assert [len(e.epochs) for e in events if isinstance(e, EpochFinished)] == [1, 2]
 
 
 def test_a_worker_runs_one_trial_after_another(make_executor, tmp_path):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import keras
 import pytest
 
+from mnist_lab.evaluation.drawing import draw
 from mnist_lab.execution import TrialFailed, TrialFinished, TrialJob
 from mnist_lab.execution.trial import run_trial
 from mnist_lab.spaces import get_space
@@ -32,7 +32,7 @@ def make_job(folder, name="cnn", **changes):
 @pytest.fixture(scope="module")
 def done(small_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trial")
-    result = run_trial(make_job(folder), small_dataset, lambda _: True)
+    result = run_trial(make_job(folder), small_dataset, lambda _: None)
     return result, folder
 
 
@@ -44,8 +44,9 @@ def test_a_trial_ends_with_its_final_numbers(done):
     assert result.scalars["best_epoch"] == result.best_epoch
 
 
-def test_a_trial_leaves_every_artifact_that_its_run_shows(done):
+def test_a_trial_leaves_every_artifact_that_its_run_shows(done, small_dataset):
     _, folder = done
+    draw(folder / "predictions.npz", small_dataset.validation, folder / "artifacts")
     files = {
         str(path.relative_to(folder / "artifacts")) for path in (folder / "artifacts").rglob("*.*")
     }
@@ -82,15 +83,9 @@ def test_the_model_is_summarised_in_words(done):
 
 def test_the_same_job_gives_the_same_result(done, small_dataset, tmp_path):
     first, _ = done
-    second = run_trial(make_job(tmp_path), small_dataset, lambda _: True)
+    second = run_trial(make_job(tmp_path), small_dataset, lambda _: None)
     same = {name for name in first.scalars if name != "fit_seconds"}
     assert {n: first.scalars[n] for n in same} == {n: second.scalars[n] for n in same}
-
-
-def test_a_stopped_trial_is_evaluated_all_the_same(small_dataset, tmp_path):
-    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, lambda _: False)
-    assert result.stopped
-    assert (Path(tmp_path) / "artifacts" / "figures" / "roc.png").exists()
 
 
 def test_a_diverging_trial_fails_with_its_epoch(small_dataset, tmp_path, monkeypatch):
@@ -98,36 +93,36 @@ def test_a_diverging_trial_fails_with_its_epoch(small_dataset, tmp_path, monkeyp
     job = make_job(
         tmp_path, "fnn", params={**space.point({"optimizer": "sgd"}), "learning_rate": 1e30}
     )
-    result = run_trial(job, small_dataset, lambda _: True)
+    result = run_trial(job, small_dataset, lambda _: None)
     assert result == TrialFailed(trial=7, reason="diverged", detail="loss is not finite in epoch 1")
 
 
 def test_a_model_that_cannot_be_built_is_invalid(small_dataset, tmp_path):
     params = {**get_space("cnn").baseline, "filters_1": 0}
-    result = run_trial(make_job(tmp_path, params=params), small_dataset, lambda _: True)
+    result = run_trial(make_job(tmp_path, params=params), small_dataset, lambda _: None)
     assert (type(result), result.reason) == (TrialFailed, "invalid")
 
 
 def test_a_space_that_changed_under_a_sweep_is_invalid(small_dataset, tmp_path):
-    result = run_trial(make_job(tmp_path, space_digest="old"), small_dataset, lambda _: True)
+    result = run_trial(make_job(tmp_path, space_digest="old"), small_dataset, lambda _: None)
     assert "has changed since the sweep began" in result.detail
 
 
 @pytest.mark.parametrize("kind", [MemoryError, type("ResourceExhaustedError", (Exception,), {})])
 def test_running_out_of_memory_is_a_failure_of_its_own_kind(small_dataset, tmp_path, kind):
-    def go_on(_):
+    def report(_):
         raise kind("no memory")
 
-    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, go_on)
+    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, report)
     assert result.reason == "out_of_memory"
     assert "no memory" in result.detail
 
 
 def test_any_other_exception_fails_the_trial_and_is_in_the_log(small_dataset, tmp_path, capsys):
-    def go_on(_):
+    def report(_):
         raise RuntimeError("a mistake of ours")
 
-    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, go_on)
+    result = run_trial(make_job(tmp_path, "fnn"), small_dataset, report)
     assert (result.reason, result.detail) == ("error", "RuntimeError: a mistake of ours")
     assert "Traceback" in capsys.readouterr().err
 
@@ -148,5 +143,5 @@ def test_a_constraint_in_a_space_file_holds_in_the_worker(small_dataset, tmp_pat
     (tmp_path / "ruled.py").write_text(SPACE_WITH_A_RULE)
     space = get_space(f"{tmp_path}/ruled.py:ruled")
     job = make_job(tmp_path, space=space.reference, space_digest=space.digest, params={"units": 64})
-    result = run_trial(job, small_dataset, lambda _: True)
+    result = run_trial(job, small_dataset, lambda _: None)
     assert (result.reason, result.detail) == ("invalid", "not allowed: at most 32 units")

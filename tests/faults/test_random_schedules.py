@@ -27,7 +27,7 @@ from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_pruner
+from mnist_lab.sweep.strategies import make_halving, make_pruner
 from mnist_lab.sweep.study import create_study, fingerprint
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
@@ -128,6 +128,7 @@ class World:
                 projector=projector,
                 files=files,
                 stop=stop,
+                halving=make_halving("none", trials=TRIALS, epochs=EPOCHS, seed=0),
             ).run()
         except Killed:
             pass

@@ -24,6 +24,7 @@ def run(settings, small_file, monkeypatch):
             "epochs": 2,
             "dataset": str(small_file),
             "study": "s",
+            "pruner": "none",
         }
         options = {key: changes.pop(key) for key in ("make_tracker", "listener") if key in changes}
         trainer = changes.pop("trainer", "fakes:run_trial")

@@ -515,7 +515,7 @@ def test_a_pruners_verdict_outlives_a_crash(lab, monkeypatch):
         crashed = False
 
         def decide(self, trial, decision):
-            if trial == 1 and decision.name == "PRUNE" and not self.crashed:
+            if trial == 1 and decision.name == "PAUSE" and not self.crashed:
                 self.crashed = True
                 self._end(crash)
                 return

@@ -14,7 +14,13 @@ def swept(settings, small_file, monkeypatch):
     """A study of three trials whose tracker was away; returns settings and the tracker to come."""
     monkeypatch.setenv("KERAS_BACKEND", "none")
     config = SweepConfig(
-        space="fnn", trials=3, epochs=2, dataset=str(small_file), study="s", workers=1
+        space="fnn",
+        trials=3,
+        epochs=2,
+        pruner="none",
+        dataset=str(small_file),
+        study="s",
+        workers=1,
     )
 
     def away(*_):

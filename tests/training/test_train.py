@@ -8,6 +8,8 @@ import pytest
 
 from mnist_lab.spaces import get_space
 from mnist_lab.training import Checkpoints, Diverged, TrainingPlan, train
+from mnist_lab.training.schedule import OneCycle
+from mnist_lab.training.train import shift_images
 
 
 def build(**changes):
@@ -21,13 +23,13 @@ def plan(**changes):
 
 
 def run(model, dataset, **changes):
-    go_on = changes.pop("go_on", lambda _: True)
+    report = changes.pop("report", lambda _: None)
     return train(
         model,
         training=dataset.train,
         validation=dataset.validation,
         plan=plan(**changes),
-        go_on=go_on,
+        report=report,
     )
 
 
@@ -39,16 +41,37 @@ def test_a_training_learns(small_dataset):
 
 def test_epochs_are_counted_from_one_and_reported_one_by_one(small_dataset):
     seen = []
-    history = run(build(), small_dataset, go_on=lambda epochs: not seen.append(epochs[-1]))
+    history = run(build(), small_dataset, report=lambda epochs: seen.append(epochs[-1]))
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
     assert tuple(seen) == history.epochs
-    assert not history.stopped
 
 
-def test_a_training_ends_after_the_epoch_at_which_it_is_told_to(small_dataset):
-    history = run(build(), small_dataset, go_on=lambda epochs: len(epochs) < 2)
-    assert len(history.epochs) == 2
-    assert history.stopped
+class Left(Exception):
+    """What a report raises to leave a training."""
+
+
+def leave_after(count, heard=None):
+    def report(epochs):
+        if heard is not None:
+            heard(epochs)
+        if len(epochs) == count:
+            raise Left
+
+    return report
+
+
+def test_a_training_is_left_at_the_epoch_whose_report_raises(small_dataset, tmp_path):
+    kept = Checkpoints(tmp_path, "me")
+    with pytest.raises(Left):
+        train(
+            build(),
+            training=small_dataset.train,
+            validation=small_dataset.validation,
+            plan=plan(),
+            report=leave_after(2),
+            checkpoints=kept,
+        )
+    assert kept.load().epoch == 2
 
 
 def test_the_model_is_left_with_the_weights_of_its_best_epoch(small_dataset):
@@ -63,7 +86,7 @@ def test_of_equal_accuracies_the_lower_loss_is_best(small_dataset):
     history = run(build(), small_dataset)
     first = history.epochs[0]
     same = type(first)(**{**vars(first), "epoch": 9, "val_loss": first.val_loss - 0.1})
-    assert type(history)(epochs=(first, same), stopped=False).best.epoch == 9
+    assert type(history)(epochs=(first, same)).best.epoch == 9
 
 
 def test_the_same_seed_gives_the_same_history(small_dataset):
@@ -111,6 +134,60 @@ def test_a_last_batch_that_is_not_full_is_trained_too(small_dataset):
     assert int(model.optimizer.iterations) == 9
 
 
+def shifted(images, pixels):
+    return shift_images(images, pixels, np.random.default_rng(0))
+
+
+def test_images_are_shifted_by_no_more_than_asked_and_nothing_comes_in_but_black():
+    images = np.zeros((500, 28, 28), np.uint8)
+    images[:, 14, 14] = 255
+    moved = shifted(images, 2)
+    places = np.argwhere(moved)
+    assert len(places) == 500
+    assert places[:, 1:].min() == 12
+    assert places[:, 1:].max() == 16
+
+
+def test_what_leaves_an_image_does_not_come_in_at_its_other_side():
+    images = np.zeros((200, 28, 28), np.uint8)
+    images[:, 0, :] = 255
+    assert not shifted(images, 3)[:, 4:].any()
+
+
+def test_images_that_are_not_shifted_are_the_same():
+    images = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    assert shifted(images, 0) is images
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_ends_at_nothing():
+    rates = [float(OneCycle(0.01, 100)(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.001)
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == 25
+    assert rates[-1] == 0.0
+
+
+def test_a_training_with_one_cycle_goes_on_as_if_it_had_not_been_interrupted(
+    small_dataset, tmp_path
+):
+    def part(report, folder):
+        return train(
+            build(),
+            training=small_dataset.train,
+            validation=small_dataset.validation,
+            plan=plan(one_cycle=True, shift=2),
+            report=report,
+            checkpoints=Checkpoints(folder, "me"),
+        )
+
+    with pytest.raises(Left):
+        part(leave_after(1), tmp_path / "a")
+    resumed, whole = part(lambda _: None, tmp_path / "a"), part(lambda _: None, tmp_path / "b")
+    assert [epoch.metrics() for epoch in resumed.epochs] == [
+        pytest.approx(epoch.metrics(), rel=1e-5) for epoch in whole.epochs
+    ]
+
+
 @pytest.mark.slow
 def test_our_trainer_and_plain_keras_agree_within_the_noise_of_seeds():
     from mnist_lab.data import load_dataset
@@ -119,7 +196,7 @@ def test_our_trainer_and_plain_keras_agree_within_the_noise_of_seeds():
     labels = keras.utils.to_categorical(dataset.train.labels, 10)
     held = (dataset.validation.images, keras.utils.to_categorical(dataset.validation.labels, 10))
     ours, plain = [], []
-    for seed in range(3):
+    for seed in range(5):
         keras.utils.set_random_seed(seed)
         ours.append(run(build(), dataset, epochs=2, seed=seed).epochs[-1].val_accuracy)
         keras.utils.set_random_seed(seed)
@@ -138,19 +215,20 @@ def resume(small_dataset, tmp_path):
         folder = tmp_path / "checkpoints"
         heard = []
 
-        def part(model, go_on):
+        def part(model, report):
             return train(
                 model,
                 training=small_dataset.train,
                 validation=small_dataset.validation,
                 plan=plan(epochs=4),
-                go_on=go_on,
+                report=report,
                 checkpoints=Checkpoints(folder, "me"),
             )
 
-        part(build(**changes), lambda epochs: len(epochs) < 2)
+        with pytest.raises(Left):
+            part(build(**changes), leave_after(2))
         meddle(folder)
-        return part(build(**changes), lambda epochs: not heard.append(len(epochs))), heard
+        return part(build(**changes), lambda epochs: heard.append(len(epochs))), heard
 
     return resume
 
@@ -181,19 +259,20 @@ def test_the_best_weights_survive_an_interruption_when_they_are_not_the_newest(
     )
     model, weights = build(), []
 
-    def part(model, epochs, go_on):
+    def part(model, epochs, report):
         return train(
             model,
             training=small_dataset.train,
             validation=small_dataset.validation,
             plan=plan(epochs=epochs),
-            go_on=go_on,
+            report=report,
             checkpoints=Checkpoints(tmp_path, "me"),
         )
 
-    part(model, 3, lambda epochs: not weights.append(model.get_weights()) and len(epochs) < 2)
+    with pytest.raises(Left):
+        part(model, 3, leave_after(2, lambda _: weights.append(model.get_weights())))
     again = build()
-    part(again, 3, lambda _: True)
+    part(again, 3, lambda _: None)
     for mine, best in zip(again.get_weights(), weights[0], strict=True):
         assert np.array_equal(mine, best)
 

@@ -16,26 +16,22 @@ from mnist_lab.data import Split
 if TYPE_CHECKING:
     from mnist_lab.training import EpochMetrics
 
-PREDICTIONS = "predictions.npz"
 FIGURES = "figures"
 
 
 def save_predictions(
-    folder: Path, probabilities: NDArray[np.float32], epochs: Sequence[EpochMetrics]
+    file: Path, probabilities: NDArray[np.float32], epochs: Sequence[EpochMetrics]
 ) -> None:
     """Leave what ``draw`` needs: ``probabilities (N, C)`` and the curves."""
-    unfinished = folder / f".{PREDICTIONS}"
-    with unfinished.open("wb") as file:
-        history = json.dumps([asdict(epoch) for epoch in epochs])
-        np.savez(file, allow_pickle=False, probabilities=probabilities, history=np.array(history))
-    unfinished.replace(folder / PREDICTIONS)
+    unfinished = file.with_suffix(".unfinished")
+    history = json.dumps([asdict(epoch) for epoch in epochs])
+    with unfinished.open("wb") as opened:
+        np.savez(opened, allow_pickle=False, probabilities=probabilities, history=np.array(history))
+    unfinished.replace(file)
 
 
-def draw(folder: Path, validation: Split, artifacts: Path) -> None:
-    """Draw a trial's figures into ``artifacts/figures`` if it left predictions in ``folder``."""
-    file = folder / PREDICTIONS
-    if not file.exists():
-        return
+def draw(file: Path, validation: Split, artifacts: Path) -> None:
+    """Draw into ``artifacts/figures`` what ``save_predictions`` left in ``file``, and drop that."""
     from mnist_lab.evaluation.figures import draw_trial, save
     from mnist_lab.evaluation.metrics import evaluate
     from mnist_lab.training import EpochMetrics

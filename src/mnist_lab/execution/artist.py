@@ -11,8 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from mnist_lab.evaluation.drawing import PREDICTIONS
-from mnist_lab.execution.files import ARTIFACTS
+from mnist_lab.execution.files import ARTIFACTS, PREDICTIONS
 from mnist_lab.execution.worker import end_with_parent, print_to
 
 # Drawing gives way to training where the two want one core (a quarter of it is left), but not so much
@@ -97,7 +96,7 @@ def _work(spec: ArtistSpec, connection: Connection) -> None:
         try:
             folder: Path = connection.recv()
             try:
-                draw(folder, validation, folder / ARTIFACTS)
+                draw(folder / PREDICTIONS, validation, folder / ARTIFACTS)
             except Exception:
                 traceback.print_exc()  # into the log
             connection.send("drawn")

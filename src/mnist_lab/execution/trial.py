@@ -17,7 +17,7 @@ from mnist_lab.data import IMAGE_SHAPE, Dataset
 from mnist_lab.errors import MnistLabError, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.drawing import save_predictions
-from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE
+from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
 from mnist_lab.execution.messages import (
     DISK_ERROR,
     DISK_FULL,
@@ -108,7 +108,7 @@ def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
     probabilities = model.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     evaluation = evaluate(probabilities, dataset.validation.labels)
 
-    save_predictions(folder, probabilities, history.epochs)
+    save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
     _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
     # Without the optimizer, whose state is two thirds of the file and no use in predicting.
     keras.Model(model.inputs, model.outputs, name=model.name).save(folder / MODEL_FILE)

@@ -120,6 +120,7 @@ class Asker:
             trial=number,
             fixed=self.config.set,
             parameter=parameter,
+            halving=bool(self.halving.rungs),
         )
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:

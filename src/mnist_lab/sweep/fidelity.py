@@ -60,6 +60,7 @@ class Halving:
         self._reduction = reduction
         self._seed = seed
         self._audited: set[int] = set()
+        self._promoted: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[float, int]] = {}
         self._ranked: dict[int, list[tuple[float, int]]] = {rung: [] for rung in self.rungs}
         self._places: dict[int, int] = {}
@@ -84,7 +85,8 @@ class Halving:
 
     def judge(self, trial: int, epoch: int) -> Verdict:
         """What ``trial``, recorded up to ``epoch``, is to do now."""
-        if epoch not in self._ranked or trial in self._audited:
+        promoted = self._promoted.get(trial, 0) >= epoch  # it says again how far it had come
+        if epoch not in self._ranked or trial in self._audited or promoted:
             return Verdict.GO_ON
         ranked = self._ranked[epoch]
         place = bisect.bisect_left(ranked, self._entries[epoch, trial])
@@ -117,6 +119,7 @@ class Halving:
             for _, trial in ranked[:places]:
                 if self.paused.get(trial) == rung:
                     del self.paused[trial]
+                    self._promoted[trial] = rung
                     return trial
         return None
 

@@ -90,13 +90,20 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
 
 
 def make_sampler(
-    name: str, *, seed: int, trial: int, fixed: Params, parameter: str = ""
+    name: str,
+    *,
+    seed: int,
+    trial: int,
+    fixed: Params,
+    parameter: str = "",
+    halving: bool = False,
 ) -> BaseSampler:
     """The sampler for trial number ``trial`` of a study, or for one parameter of it.
 
     A sampler is made anew for every trial and every parameter that is drawn by itself, seeded by the
     study's seed, the trial's number and the parameter's name: so a study that was cut off anywhere,
-    between two parameters too, draws what an uninterrupted one would have drawn.
+    between two parameters too, draws what an uninterrupted one would have drawn. With ``halving`` it
+    learns from paused trials as from pruned ones.
 
     Raises:
         UnknownNameError, MissingExtraError
@@ -108,7 +115,8 @@ def make_sampler(
         # Options that Optuna calls experimental, and says so at every construction.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = SAMPLERS[name](seed, drawn)
-        return HalvingSampler(PartialFixedSampler(dict(fixed), sampler) if fixed else sampler)
+        sampler = PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
+        return HalvingSampler(sampler) if halving else sampler
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
