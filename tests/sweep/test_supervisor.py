@@ -585,3 +585,78 @@ def test_when_the_storage_is_lost_the_tracker_is_told_that_the_trial_was_interru
     assert lab.tracker.open == {}
     assert lab.tracker.states == {0: "complete", 1: "interrupted"}
     assert lab.tracker.summaries[-1].state == "interrupted"
+
+
+def epochs_of(study):
+    return [len(ledger.read_history(trial)) for trial in study.get_trials(deepcopy=False)]
+
+
+def test_halving_trains_few_trials_to_the_end_and_prunes_the_others(lab):
+    result, study = lab(trials=9, epochs=9, pruner="halving")
+    assert result.finished == 9
+    assert states(study).count("COMPLETE") < 4
+    assert set(states(study)) == {"COMPLETE", "PRUNED"}
+    assert set(epochs_of(study)) <= {1, 3, 9}
+
+
+def test_a_promoted_trial_goes_on_from_its_checkpoint_in_the_same_attempt(lab):
+    executor = FakeExecutor()
+    _, study = lab(executor, trials=9, epochs=9, pruner="halving")
+    began = [job.trial for job in executor.jobs]
+    again = {trial for trial in began if began.count(trial) > 1}
+    assert again
+    assert {ledger.read_attempt(study.trials[trial]) for trial in again} == {1}
+    # Nothing was trained twice: there are as many checkpoints as epochs in the ledger.
+    assert [len(lab.checkpoints[trial]) for trial in range(9)] == epochs_of(study)
+
+
+def test_a_pruned_trial_keeps_no_files(lab):
+    _, study = lab(trials=9, epochs=9, pruner="halving")
+    pruned = [trial.number for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert not [trial for trial in pruned if (lab.work / f"trial-{trial:04d}").exists()]
+
+
+def test_a_pruned_trial_has_the_figures_of_its_epochs(lab):
+    _, study = lab(trials=9, epochs=9, pruner="halving")
+    trial = next(trial for trial in study.trials if trial.state == TrialState.PRUNED)
+    scalars = ledger.read_scalars(trial)
+    assert scalars["best_val_accuracy"] == max(trial.intermediate_values.values())
+    assert lab.tracker.states[trial.number] == "pruned"
+
+
+def test_a_halving_sweep_that_was_stopped_ends_as_one_that_was_not(lab, tmp_path, small_dataset):
+    def stop_after(count):
+        stop, told = StopRequest(), []
+
+        def listener(progress):
+            told.append(progress.news)
+            if sum(" epoch " in news for news in told) >= count and not stop.requested:
+                stop(2, None)
+
+        return {"stop": stop, "listener": listener}
+
+    for count in (3, 7, 5):
+        result, _ = lab(trials=9, epochs=9, pruner="halving", **stop_after(count))
+        assert result.stopped == "interrupted"
+    result, study = lab(trials=9, epochs=9, pruner="halving")
+    assert result.finished == 9
+    assert "RUNNING" not in states(study)
+    assert set(epochs_of(study)) <= {1, 3, 9}
+    best = max(study.trials, key=lambda trial: max(trial.intermediate_values.values()))
+    assert best.state == TrialState.COMPLETE
+
+
+def test_a_trial_to_be_pruned_is_finished_now_and_then_to_see_whether_that_was_right(lab):
+    _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
+    audited = [trial for trial in study.trials if ledger.read_audited_at(trial) is not None]
+    assert audited
+    assert {(trial.state, len(trial.intermediate_values)) for trial in audited} == {
+        (TrialState.COMPLETE, 3)
+    }
+
+
+def test_with_two_workers_halving_leaves_nobody_waiting(lab):
+    result, study = lab(FakeExecutor(slots=2), trials=12, epochs=9, pruner="halving")
+    assert result.finished == 12
+    assert "RUNNING" not in states(study)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lab.spaces.layers import (
+    RECIPE,
+    RECIPE_CONDITIONS,
+    RECIPE_DEFAULTS,
     TRAINING,
     TRAINING_CONDITIONS,
     TRAINING_DEFAULTS,
@@ -15,7 +19,7 @@ from mnist_lab.spaces.layers import (
     normalised_input,
     number,
 )
-from mnist_lab.spaces.space import Condition, Params, search_space
+from mnist_lab.spaces.space import Condition, Distributions, Params, search_space
 
 if TYPE_CHECKING:
     import keras
@@ -25,11 +29,8 @@ if TYPE_CHECKING:
 _MONOTONE = ("relu", "elu", "tanh")
 
 
-@search_space(
-    name="cnn",
-    version=1,
-    description="convolutional network: 1 to 3 blocks of convolution and pooling, one dense layer",
-    distributions={
+_SHAPE: Distributions = MappingProxyType(
+    {
         "blocks": IntDistribution(1, 3),
         "filters_1": IntDistribution(8, 64, log=True),
         "filters_2": IntDistribution(8, 64, log=True),
@@ -39,10 +40,10 @@ _MONOTONE = ("relu", "elu", "tanh")
         "conv_dropout": FloatDistribution(0.0, 0.6),
         "dense_units": IntDistribution(32, 256, log=True),
         "dense_dropout": FloatDistribution(0.0, 0.6),
-        **TRAINING,
-    },
-    defaults={
-        **TRAINING_DEFAULTS,
+    }
+)
+_SHAPE_DEFAULTS: Params = MappingProxyType(
+    {
         "blocks": 1,
         "filters_1": 64,
         "filters_2": 64,
@@ -52,12 +53,23 @@ _MONOTONE = ("relu", "elu", "tanh")
         "conv_dropout": 0.5,
         "dense_units": 128,
         "dense_dropout": 0.0,
-    },
-    conditions={
+    }
+)
+_SHAPE_CONDITIONS = MappingProxyType(
+    {
         "filters_2": (Condition(parent="blocks", values=(2, 3)),),
         "filters_3": (Condition(parent="blocks", values=(3,)),),
-        **TRAINING_CONDITIONS,
-    },
+    }
+)
+
+
+@search_space(
+    name="cnn",
+    version=1,
+    description="convolutional network: 1 to 3 blocks of convolution and pooling, one dense layer",
+    distributions={**_SHAPE, **TRAINING},
+    defaults={**TRAINING_DEFAULTS, **_SHAPE_DEFAULTS},
+    conditions={**_SHAPE_CONDITIONS, **TRAINING_CONDITIONS},
     baseline_size=1_386_506,
 )
 def cnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
@@ -66,6 +78,41 @@ def cnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
     The first convolution is ``valid``, as the notebook's; later ones are ``same``, so that three
     blocks of 5x5 kernels still leave 3x3 pixels (28 -> 24 -> 12 -> 6 -> 3).
     """
+    return _build(params, input_shape, classes)
+
+
+@search_space(
+    name="cnn",
+    version=2,
+    description="as cnn-v1, with one-cycle learning rate and shifted images",
+    distributions={**_SHAPE, **RECIPE},
+    defaults={**RECIPE_DEFAULTS, **_SHAPE_DEFAULTS},
+    conditions={**_SHAPE_CONDITIONS, **RECIPE_CONDITIONS},
+    baseline_size=1_386_506,
+    starts=(
+        {
+            "blocks": 2,
+            "filters_1": 32,
+            "filters_2": 64,
+            "kernel_size": 5,
+            "conv_dropout": 0.2,
+            "dense_dropout": 0.3,
+            "normalisation": "standardize",
+            "batch_normalization": True,
+            "kernel_initializer": "he_normal",
+            "learning_rate": 3e-3,
+            "batch_size": 128,
+            "schedule": "one_cycle",
+            "shift": 2,
+        },
+    ),
+)
+def cnn_v2(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """As ``cnn_v1``; schedule and shifts are the trainer's."""
+    return _build(params, input_shape, classes)
+
+
+def _build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     import keras
 
     pixels, x = normalised_input(params, input_shape)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from mnist_lab.spaces.layers import (
+    RECIPE,
+    RECIPE_CONDITIONS,
+    RECIPE_DEFAULTS,
     TRAINING,
     TRAINING_CONDITIONS,
     TRAINING_DEFAULTS,
@@ -15,42 +19,82 @@ from mnist_lab.spaces.layers import (
     normalised_input,
     number,
 )
-from mnist_lab.spaces.space import Condition, Params, search_space
+from mnist_lab.spaces.space import Condition, Distributions, Params, search_space
 
 if TYPE_CHECKING:
     import keras
 
 
-@search_space(
-    name="fnn",
-    version=1,
-    description="feedforward network: 1 to 3 dense layers",
-    distributions={
+_SHAPE: Distributions = MappingProxyType(
+    {
         "hidden_layers": IntDistribution(1, 3),
         "units_1": IntDistribution(32, 1024, log=True),
         "units_2": IntDistribution(32, 512, log=True),
         "units_3": IntDistribution(32, 512, log=True),
         "dropout": FloatDistribution(0.0, 0.6),
-        **TRAINING,
-    },
-    defaults={
-        **TRAINING_DEFAULTS,
+    }
+)
+_SHAPE_DEFAULTS: Params = MappingProxyType(
+    {
         "hidden_layers": 2,
         "units_1": 784,
         "units_2": 128,
         "units_3": 128,
         "dropout": 0.0,
         "kernel_initializer": "random_normal",
-    },
-    conditions={
+    }
+)
+_SHAPE_CONDITIONS = MappingProxyType(
+    {
         "units_2": (Condition(parent="hidden_layers", values=(2, 3)),),
         "units_3": (Condition(parent="hidden_layers", values=(3,)),),
-        **TRAINING_CONDITIONS,
-    },
+    }
+)
+
+
+@search_space(
+    name="fnn",
+    version=1,
+    description="feedforward network: 1 to 3 dense layers",
+    distributions={**_SHAPE, **TRAINING},
+    defaults={**TRAINING_DEFAULTS, **_SHAPE_DEFAULTS},
+    conditions={**_SHAPE_CONDITIONS, **TRAINING_CONDITIONS},
     baseline_size=717_210,
 )
 def fnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     """Flatten, then dense blocks of ``units_1``, ``units_2``, ``units_3``."""
+    return _build(params, input_shape, classes)
+
+
+@search_space(
+    name="fnn",
+    version=2,
+    description="as fnn-v1, with one-cycle learning rate and shifted images",
+    distributions={**_SHAPE, **RECIPE},
+    defaults={**RECIPE_DEFAULTS, **_SHAPE_DEFAULTS},
+    conditions={**_SHAPE_CONDITIONS, **RECIPE_CONDITIONS},
+    baseline_size=717_210,
+    starts=(
+        {
+            "units_1": 1024,
+            "units_2": 256,
+            "dropout": 0.2,
+            "normalisation": "standardize",
+            "batch_normalization": True,
+            "kernel_initializer": "he_normal",
+            "learning_rate": 3e-3,
+            "batch_size": 128,
+            "schedule": "one_cycle",
+            "shift": 1,
+        },
+    ),
+)
+def fnn_v2(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """As ``fnn_v1``; schedule and shifts are the trainer's."""
+    return _build(params, input_shape, classes)
+
+
+def _build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     import keras
 
     pixels, x = normalised_input(params, input_shape)

@@ -48,12 +48,32 @@ TRAINING_DEFAULTS: Params = MappingProxyType(
         "label_smoothing": 0.0,
     }
 )
+# What makes small nets learn fast, by experiments/LOG.md: one cycle of the learning rate, shifted
+# images. Activations, optimizers and learning rates that lost in searches of version 1 are left out.
+RECIPE: Distributions = MappingProxyType(
+    {
+        **{name: each for name, each in TRAINING.items() if name != "momentum"},
+        "activation": CategoricalDistribution(("relu", "gelu", "silu")),
+        "optimizer": CategoricalDistribution(("adam", "adamw")),
+        "learning_rate": FloatDistribution(3e-4, 2e-2, log=True),
+        "schedule": CategoricalDistribution(("constant", "one_cycle")),
+        "shift": IntDistribution(0, 3),
+    }
+)
+RECIPE_DEFAULTS: Params = MappingProxyType(
+    {
+        **{name: each for name, each in TRAINING_DEFAULTS.items() if name != "momentum"},
+        "schedule": "constant",
+        "shift": 0,
+    }
+)
 TRAINING_CONDITIONS = MappingProxyType(
     {
         "weight_decay": (Condition(parent="optimizer", values=("adamw",)),),
         "momentum": (Condition(parent="optimizer", values=("sgd",)),),
     }
 )
+RECIPE_CONDITIONS = MappingProxyType({"weight_decay": TRAINING_CONDITIONS["weight_decay"]})
 
 
 def number(params: Params, name: str) -> float:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_lab.errors import ConfigurationError, UnknownNameError
-from mnist_lab.spaces.cnn import cnn_v1
-from mnist_lab.spaces.fnn import fnn_v1
+from mnist_lab.spaces.cnn import cnn_v1, cnn_v2
+from mnist_lab.spaces.fnn import fnn_v1, fnn_v2
 from mnist_lab.spaces.space import Params, SearchSpace
 
 if TYPE_CHECKING:
     import keras
 
-BUILT_IN = (fnn_v1, cnn_v1)
+BUILT_IN = (fnn_v1, fnn_v2, cnn_v1, cnn_v2)
 ENTRY_POINT_GROUP = "mnist_lab.spaces"
 _FILE_REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<attribute>\w+)")
 

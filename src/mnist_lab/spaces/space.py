@@ -55,9 +55,13 @@ class SearchSpace:
     ``defaults`` holds a value for every parameter, in use or not; those in use are the baseline, the
     first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
     (functional or sequential) that takes raw pixels ``(N, 28, 28) uint8`` and returns probabilities
-    ``(N, classes) float32``; Keras may be imported inside it only. ``params["batch_size"]`` is the
-    trainer's, if it is there. ``baseline_size`` is the baseline's count of Keras parameters, declared
-    so that it can be shown without Keras; ``mnist-lab spaces NAME --check`` counts it.
+    ``(N, classes) float32``; Keras may be imported inside it only. Three parameters are the trainer's,
+    where they are there: ``batch_size``; ``schedule``, of which ``"one_cycle"`` lets the learning rate
+    rise to its value and fall to nothing; ``shift``, the most pixels that training images are moved.
+    ``starts`` are changes to the defaults that are known to be good: they are tried after the
+    baseline, before the sampler is asked. ``baseline_size`` is the baseline's count of Keras
+    parameters, declared so that it can be shown without Keras; ``mnist-lab spaces NAME --check``
+    counts it.
     """
 
     name: str
@@ -70,6 +74,7 @@ class SearchSpace:
     constraints: tuple[Constraint, ...] = ()
     source: str = ""
     baseline_size: int | None = None
+    starts: tuple[Params, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = (set(self.defaults) ^ set(self.distributions)) | (
@@ -97,7 +102,8 @@ class SearchSpace:
     def digest(self) -> str:
         """sha256 of the declaration: two spaces with one digest accept the same points."""
         declaration = self.to_dict()
-        del declaration["source"], declaration["description"], declaration["baseline_size"]
+        for name in ("source", "description", "baseline_size", "starts"):
+            del declaration[name]
         return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
     def is_active(self, name: str, params: Params) -> bool:
@@ -166,6 +172,7 @@ class SearchSpace:
             "description": self.description,
             "source": self.source,
             "baseline_size": self.baseline_size,
+            "starts": [dict(start) for start in self.starts],
             "distributions": {
                 name: json.loads(distribution_to_json(distribution))
                 for name, distribution in self.distributions.items()
@@ -189,6 +196,7 @@ class SearchSpace:
             description=data["description"],
             source=data["source"],
             baseline_size=data["baseline_size"],
+            starts=tuple(data["starts"]),
             distributions={
                 name: json_to_distribution(json.dumps(entry))
                 for name, entry in data["distributions"].items()
@@ -216,6 +224,7 @@ def search_space(
     conditions: Mapping[str, tuple[Condition, ...]] = MappingProxyType({}),
     constraints: tuple[Constraint, ...] = (),
     baseline_size: int | None = None,
+    starts: tuple[Params, ...] = (),
 ) -> Callable[[Builder], SearchSpace]:
     """Turn a build function into a ``SearchSpace``: the one decorator that adds a family."""
 
@@ -229,6 +238,7 @@ def search_space(
             conditions=MappingProxyType(dict(conditions)),
             constraints=constraints,
             baseline_size=baseline_size,
+            starts=starts,
             build=build,
         )
 

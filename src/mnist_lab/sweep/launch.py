@@ -153,11 +153,14 @@ def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
 
 
 def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
-    """The baseline, changed by ``config.set``, and a grid's points if one was asked for."""
+    """The baseline, changed by ``config.set``; then a grid's points, or the space's known starts."""
     points: list[Params] = [space.point(config.set)]
     if config.sampler == "grid":
-        points += grid_points(space, config.grid, config.set)
-    return points
+        return points + list(grid_points(space, config.grid, config.set))
+    for start in space.starts:
+        values = {**space.defaults, **start, **config.set}
+        points.append(space.draw(lambda name, _, values=values: values[name]))  # type: ignore[misc]
+    return points[: config.trials]
 
 
 def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) -> None:
