@@ -14,7 +14,7 @@ from mnist_lab.spaces import get_space, list_spaces, search_space
 from mnist_lab.spaces.check import check_corners, corners
 from mnist_lab.spaces.layers import normalised_input
 
-SPACES = [get_space(name) for name in ("fnn-v1", "cnn-v1")]
+SPACES = [get_space(name) for name in ("fnn-v1", "fnn-v2", "cnn-v1", "cnn-v2")]
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ def test_pooling_before_a_monotone_activation_is_the_same_function(activation):
     ],
 )
 def test_the_optimizer_is_the_one_asked_for(changes, kind):
-    space = get_space("fnn")
+    space = get_space("fnn-v1")
     model = space.build(space.point({**changes, "learning_rate": 0.002}), (28, 28), 10)
     assert type(model.optimizer).__name__ == kind
     assert float(model.optimizer.learning_rate) == pytest.approx(0.002)

@@ -55,12 +55,12 @@ def entry_points(monkeypatch):
 
 
 def test_the_families_are_listed_by_versioned_id():
-    assert list(list_spaces())[:2] == ["fnn-v1", "cnn-v1"]
+    assert list(list_spaces())[:4] == ["fnn-v1", "fnn-v2", "cnn-v1", "cnn-v2"]
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn-v1"])
-def test_a_space_is_found_by_name_and_by_version(name):
-    assert get_space(name).id == "cnn-v1"
+@pytest.mark.parametrize(("name", "found"), [("cnn", "cnn-v2"), ("cnn-v1", "cnn-v1")])
+def test_a_space_is_found_by_name_and_by_version(name, found):
+    assert get_space(name).id == found
 
 
 def test_an_unknown_space_is_refused_with_the_nearest_name():

@@ -95,7 +95,7 @@ def test_a_storage_that_cannot_be_opened_is_a_service_error(tmp_path):
 
 def test_the_default_name_changes_with_data_space_and_epochs(small_dataset):
     space = get_space("cnn")
-    assert study_name(SweepConfig(space="cnn", epochs=3), space, small_dataset) == "tiny-cnn-v1-3ep"
+    assert study_name(SweepConfig(space="cnn", epochs=3), space, small_dataset) == "tiny-cnn-v2-3ep"
 
 
 @pytest.mark.parametrize("name", ["../x", "a;rm", "x" * 101, "two\nlines", ".hidden", "ünicode/"])

@@ -14,7 +14,7 @@ from fakes import FakeExecutor, Memory, epoch_metrics, finished, score, study_re
 from mnist_lab.execution import TrialFailed
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
-from mnist_lab.sweep import Supervisor, SweepConfig, ledger
+from mnist_lab.sweep import Supervisor, SweepConfig, ledger, report_pruning
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest
@@ -660,3 +660,21 @@ def test_with_two_workers_halving_leaves_nobody_waiting(lab):
     result, study = lab(FakeExecutor(slots=2), trials=12, epochs=9, pruner="halving")
     assert result.finished == 12
     assert "RUNNING" not in states(study)
+
+
+def test_the_report_counts_what_pruning_saved_and_what_it_may_have_cost(lab):
+    _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
+    ledger.write_study(study, study_record())
+    report = report_pruning(study)
+    assert report.trained == sum(epochs_of(study))
+    assert report.saved == 2 * states(study).count("PRUNED")
+    assert report.trained + report.saved == 40 * 3
+    assert report.audited >= 1
+    assert report.false == 0  # the fake's first epoch ranks as its last does
+    assert "0 ended better than the best that was kept" in str(report)
+
+
+def test_a_study_without_pruning_has_nothing_to_report(lab):
+    _, study = lab()
+    ledger.write_study(study, study_record())
+    assert report_pruning(study) is None

@@ -13,7 +13,7 @@ from mnist_lab.training.train import shift_images
 
 
 def build(**changes):
-    space = get_space("fnn")
+    space = get_space("fnn-v1")
     keras.utils.set_random_seed(3)
     return space.build(space.point({"units_1": 32, "units_2": 32, **changes}), (28, 28), 10)
 

@@ -58,7 +58,8 @@ def sweep(
         str | None, typer.Option(help="tpe, random, qmc, grid, cmaes or gp.  [default: tpe]")
     ] = None,
     pruner: Annotated[
-        str | None, typer.Option(help="none, median, asha or hyperband.  [default: median]")
+        str | None,
+        typer.Option(help="halving, none, median, asha or hyperband.  [default: halving]"),
     ] = None,
     epochs: Epochs = None,
     workers: Annotated[
@@ -216,9 +217,10 @@ def _print_result(
 ) -> None:
     from mnist_lab.cli.look import print_leaderboard
     from mnist_lab.report import leaderboard
-    from mnist_lab.sweep import open_study
+    from mnist_lab.sweep import open_study, report_pruning
 
-    rows = leaderboard(open_study(settings, result.study), top=TOP_ROWS)
+    study = open_study(settings, result.study)
+    rows = leaderboard(study, top=TOP_ROWS)
     if as_json:
         best = result.best.number if result.best else None
         print_json({**vars(result), "best": best, "leaderboard": [vars(row) for row in rows]})
@@ -227,6 +229,9 @@ def _print_result(
     print_leaderboard(rows, title=title)
     for reason, count in result.reasons.items():
         typer.echo(f"{count} failed: {reason}")
+    pruning = report_pruning(study)
+    if pruning is not None:
+        typer.echo(f"\n{pruning}")
     if result.lag.items:
         typer.echo(
             f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "

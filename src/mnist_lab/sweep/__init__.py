@@ -4,11 +4,13 @@ from mnist_lab.sweep.config import SweepConfig, parse_config, read_config
 from mnist_lab.sweep.launch import launch
 from mnist_lab.sweep.progress import Progress, SweepResult
 from mnist_lab.sweep.study import open_study
+from mnist_lab.sweep.summary import PruningReport, report_pruning
 from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.sweep.sync import SyncRow, sync
 
 __all__ = [
     "Progress",
+    "PruningReport",
     "Supervisor",
     "SweepConfig",
     "SweepResult",
@@ -17,5 +19,6 @@ __all__ = [
     "open_study",
     "parse_config",
     "read_config",
+    "report_pruning",
     "sync",
 ]

@@ -124,11 +124,10 @@ class Asker:
         )
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:
-        record = ledger.read_study(self.study)
         return TrialJob(
             trial=number,
             study=self.study.study_name,
-            study_id=record.id if record is not None else "",
+            study_id=self.files.owner,
             space=self.space.reference,
             space_digest=self.space.digest,
             params=params,

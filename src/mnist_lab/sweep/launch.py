@@ -20,6 +20,7 @@ from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.mirror import Mirror
 from mnist_lab.sweep.progress import SweepResult
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest, answer_signals
@@ -80,7 +81,7 @@ def launch(
         require_writable(settings)
         held.enter_context(hold(settings.work, name))
         study = create_study(
-            connect(settings), name, fingerprint(config, space, dataset), pruner=pruner
+            Mirror(connect(settings)), name, fingerprint(config, space, dataset), pruner=pruner
         )
         _queue(study, points, space)
         files = TrialFiles(settings.work / name)

@@ -261,7 +261,12 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials with a possible accuracy, best first; of equals, the earlier."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     possible = [trial for trial in done if 0.0 <= (trial.value or 0.0) <= 1.0]
-    return sorted(possible, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    return sorted(possible, key=merit)
+
+
+def merit(trial: FrozenTrial) -> tuple[float, int]:
+    """The order of ``rank``."""
+    return -(trial.value or 0.0), trial.number
 
 
 def read_trial(study: optuna.Study, number: int) -> FrozenTrial:

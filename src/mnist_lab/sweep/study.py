@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from mnist_lab.data import Dataset
@@ -110,7 +110,7 @@ def make_record(
 
 
 def create_study(
-    storage: RDBStorage, name: str, made_with: Fingerprint, *, pruner: optuna.pruners.BasePruner
+    storage: BaseStorage, name: str, made_with: Fingerprint, *, pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
     """Create the study or open the one of that name.
 

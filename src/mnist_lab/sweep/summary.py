@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import TrialState
@@ -18,6 +19,49 @@ TOP = 5
 MIN_TRIALS_FOR_IMPORTANCE = 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class PruningReport:
+    """What pruning saved, and what it may have cost.
+
+    ``trained`` epochs were, ``saved`` ones were not. ``audited`` trials would have been pruned and
+    were finished all the same; ``false`` of them ended better than the best that was let through.
+    """
+
+    trained: int
+    saved: int
+    audited: int
+    false: int
+
+    def __str__(self) -> str:
+        of = self.trained + self.saved
+        text = f"Pruning saved {self.saved:,} of {of:,} epochs ({self.saved / of:.0%})."
+        if self.audited:
+            text += (
+                f" Of {self.audited} that were finished though they would have been pruned, "
+                f"{self.false} ended better than the best that was kept."
+            )
+        return text
+
+
+def report_pruning(study: optuna.Study) -> PruningReport | None:
+    """None for a study of which nothing was pruned."""
+    record = ledger.read_study(study)
+    trials = study.get_trials(deepcopy=False)
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    if record is None or not pruned:
+        return None
+    ranked = ledger.rank(study)
+    audited = [trial for trial in ranked if ledger.read_audited_at(trial) is not None]
+    kept = max((t.value or 0.0 for t in ranked if t not in audited), default=1.0)
+    epochs = int(record.settings["epochs"])
+    return PruningReport(
+        trained=sum(len(ledger.read_history(trial)) for trial in trials),
+        saved=sum(epochs - len(ledger.read_history(trial)) for trial in pruned),
+        audited=len(audited),
+        false=sum((trial.value or 0.0) > kept for trial in audited),
+    )
+
+
 def summarise(study: optuna.Study) -> StudySummary:
     """Counts, the best trials and the importances."""
     stopped = ledger.read_stopped(study)
@@ -25,6 +69,13 @@ def summarise(study: optuna.Study) -> StudySummary:
     counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
     ranked = ledger.rank(study)
     metrics = {f"trials_{name}": float(counts[name]) for name in ("complete", "pruned", "failed")}
+    pruning = report_pruning(study)
+    if pruning is not None:
+        metrics |= {
+            "epochs_saved": float(pruning.saved),
+            "trials_audited": float(pruning.audited),
+            "false_prunes": float(pruning.false),
+        }
     tags = {}
     if ranked:
         metrics |= ledger.read_scalars(ranked[0])
@@ -120,5 +171,8 @@ def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
             "",
             "Failures: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) + ".",
         ]
+    pruning = report_pruning(study)
+    if pruning is not None:
+        lines += ["", str(pruning)]
     lines += ["", "Validation figures are of single runs: differences under 0.15 points are noise."]
     return "\n".join(lines)

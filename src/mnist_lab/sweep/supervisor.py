@@ -3,6 +3,7 @@ the tracker is told."""
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from collections import Counter
@@ -70,10 +71,12 @@ class Supervisor:
     _began: float = field(default_factory=time.monotonic, init=False)
     _halted: str = field(default="", init=False)
     _tracked: dict[int, ledger.Tracked] = field(default_factory=dict, init=False)
+    _ranked: list[FrozenTrial] = field(default_factory=list, init=False)
 
     def run(self) -> SweepResult:
         trials = self.study.get_trials(deepcopy=False)
         self._states.update(trial.state for trial in trials)
+        self._ranked = ledger.rank(self.study)
         asker = Asker(
             config=self.config,
             study=self.study,
@@ -96,10 +99,10 @@ class Supervisor:
                 news = self._handle(event) if event else ""
                 self._watch_the_clock()
                 self._note_tracked()
-                watch.tell(self._states, self._running, news)
+                watch.tell(self._states, self._running, self._ranked[:1], news)
                 complaint = watch.hear(self.projector.trouble)
                 if complaint:
-                    watch.tell(self._states, self._running, complaint)
+                    watch.tell(self._states, self._running, self._ranked[:1], complaint)
         except StorageInternalError:  # nothing can be read any more
             self.projector.close((), cut_off())
             raise
@@ -283,9 +286,11 @@ class Supervisor:
         self._states[state] += 1
         if state == TrialState.FAIL:
             self.halving.forget(number)
-        if state != TrialState.COMPLETE:
+        if state == TrialState.COMPLETE:
+            bisect.insort(self._ranked, ledger.read_trial(self.study, number), key=ledger.merit)
+        else:
             self.files.drop_model(number)
-        best = {trial.number for trial in ledger.rank(self.study)[: self.config.keep_models]}
+        best = {trial.number for trial in self._ranked[: self.config.keep_models]}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.files.keep_models(best | {trial.number for trial in running})
         self._project(number)
@@ -348,7 +353,7 @@ class Supervisor:
         return SweepResult(
             study=self.study.study_name,
             finished=self._finished,
-            best=next(iter(ledger.rank(self.study)), None),
+            best=next(iter(self._ranked), None),
             reasons=dict(Counter(map(ledger.read_reason, failed))),
             stopped=stopped,
             signal=self.stop.exit_code if self._finished < self.config.trials else 0,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
@@ -30,9 +30,17 @@ class Watch:
     _trouble: str = field(default="", init=False)
 
     def tell(
-        self, states: Counter[TrialState], running: Mapping[int, RunningTrial], news: str
+        self,
+        states: Counter[TrialState],
+        running: Mapping[int, RunningTrial],
+        best: Sequence[FrozenTrial],
+        news: str,
     ) -> None:
-        """Tell the listener; the time left is that of ``done`` trials, scaled."""
+        """Tell the listener.
+
+        ``best`` has the best complete trial, if there is one. The time left is that of ``done``
+        trials, scaled.
+        """
         finished = sum(states[state] for state in ledger.FINISHED)
         done = finished - self.finished_before
         seconds = time.monotonic() - self._began
@@ -44,7 +52,7 @@ class Watch:
                 complete=states[TrialState.COMPLETE],
                 pruned=states[TrialState.PRUNED],
                 failed=states[TrialState.FAIL],
-                best=next(((each.number, each.value) for each in ledger.rank(self.study)), None),
+                best=next(((each.number, each.value) for each in best), None),
                 running={number: each.newest for number, each in sorted(running.items())},
                 seconds_left=seconds / done * (self.config.trials - finished) if done else None,
                 news=news,

@@ -1,0 +1,129 @@
+"""The study's storage as its only writer has it: written to the database, read from memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
+
+FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
+
+
+class Mirror(_CachedStorage):
+    """Optuna's cache, which reads unfinished trials again and again, made to trust what it wrote.
+
+    A supervisor is the only writer of its study (DESIGN D1), so what it has read once and written
+    since is all there is. A trial's parameters are drawn one by one and written at once, before
+    whatever is written of it next: 2 ms instead of 30.
+
+    Nothing else is held back: when a method returns, the database has it.
+    """
+
+    def __init__(self, backend: RDBStorage) -> None:
+        super().__init__(backend)
+        self._read: set[int] = set()
+        self._attributes: dict[int, dict[str, Any]] = {}
+        self._unwritten: dict[int, list[models.TrialParamModel]] = {}
+
+    # Reading
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        if study_id not in self._read:
+            self._read_trials_from_remote_storage(study_id)
+            self._read.add(study_id)
+        trials = self._studies[study_id].trials.values()  # by number: so they were read and made
+        found = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        place = self._trial_id_to_study_id_and_number.get(trial_id)
+        if place is None:
+            return self._backend.get_trial(trial_id)
+        found = copy.copy(self._studies[place[0]].trials[place[1]])
+        for field in FIELDS:  # whoever asked writes into them
+            setattr(found, field, dict(getattr(found, field)))
+        return found
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        if study_id not in self._attributes:
+            self._attributes[study_id] = super().get_study_user_attrs(study_id)
+        return self._attributes[study_id]
+
+    # Writing
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_user_attr(study_id, key, value)
+        self.get_study_user_attrs(study_id)[key] = value
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        row = models.TrialParamModel(
+            trial_id=trial_id,
+            param_name=param_name,
+            param_value=param_value_internal,
+            distribution_json=distribution_to_json(distribution),
+        )
+        self._unwritten.setdefault(trial_id, []).append(row)
+        value = distribution.to_external_repr(param_value_internal)
+        self._note(trial_id, "params", param_name, value)
+        self._note(trial_id, "distributions", param_name, distribution)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        self._write_params(trial_id)
+        done = super().set_trial_state_values(trial_id, state, values)
+        place = self._trial_id_to_study_id_and_number.get(trial_id)
+        if place is not None:  # with the times that the database has
+            self._studies[place[0]].trials[place[1]] = self._backend.get_trial(trial_id)
+        return done
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        self._write_params(trial_id)
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._note(trial_id, "intermediate_values", step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._write_params(trial_id)
+        super().set_trial_user_attr(trial_id, key, value)
+        self._note(trial_id, "user_attrs", key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._write_params(trial_id)
+        super().set_trial_system_attr(trial_id, key, value)
+        self._note(trial_id, "system_attrs", key, value)
+
+    def _write_params(self, trial_id: int) -> None:
+        rows = self._unwritten.pop(trial_id, ())
+        if rows:
+            with _create_scoped_session(self._backend.scoped_session) as session:
+                session.add_all(rows)
+
+    def _note(self, trial_id: int, field: str, key: Any, value: Any) -> None:
+        """Put another trial in the place of the known one, which somebody may be reading."""
+        place = self._trial_id_to_study_id_and_number.get(trial_id)
+        if place is None:
+            return  # it has not been read yet
+        trials = self._studies[place[0]].trials
+        changed = copy.copy(trials[place[1]])
+        setattr(changed, field, {**getattr(changed, field), key: value})
+        trials[place[1]] = changed

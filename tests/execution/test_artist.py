@@ -1,0 +1,74 @@
+"""Figures that are drawn in a process of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fakes import epoch_metrics
+from mnist_lab.evaluation.drawing import save_predictions
+from mnist_lab.execution.artist import Artist, ArtistSpec
+
+
+@pytest.fixture
+def artist(small_file, tmp_path):
+    made = Artist(
+        ArtistSpec(dataset=str(small_file), data_folder=tmp_path, log=tmp_path / "artist.log")
+    )
+    yield made
+    made.close()
+
+
+def leave_predictions(folder, dataset, **changes):
+    folder.mkdir()
+    labels = changes.get("labels", dataset.validation.labels)
+    probabilities = np.full((len(labels), 10), 0.05, np.float32)
+    probabilities[np.arange(len(labels)), labels] = 0.55
+    save_predictions(folder / "predictions.npz", probabilities, [epoch_metrics(1, 0.5)])
+
+
+def test_what_a_trial_left_is_drawn_and_dropped(artist, tmp_path, small_dataset):
+    leave_predictions(tmp_path / "trial", small_dataset)
+    artist.draw(tmp_path / "trial")
+    drawn = sorted(path.name for path in (tmp_path / "trial/artifacts/figures").iterdir())
+    assert drawn == [
+        "confusion_matrix.png",
+        "curves.png",
+        "mistakes.png",
+        "precision_recall.png",
+        "reliability.png",
+        "roc.png",
+    ]
+    assert not (tmp_path / "trial/predictions.npz").exists()
+
+
+def test_where_nothing_was_left_no_process_is_started(artist, tmp_path):
+    artist.draw(tmp_path)
+    assert artist._process is None
+
+
+def test_a_drawing_that_fails_costs_its_figures_only(artist, tmp_path, small_dataset):
+    leave_predictions(tmp_path / "bad", small_dataset, labels=np.zeros(3, np.uint8))
+    artist.draw(tmp_path / "bad")
+    assert "Traceback" in (tmp_path / "artist.log").read_text()
+    leave_predictions(tmp_path / "good", small_dataset)
+    artist.draw(tmp_path / "good")
+    assert (tmp_path / "good/artifacts/figures/roc.png").exists()
+
+
+def test_an_artist_that_was_killed_is_followed_by_another(artist, tmp_path, small_dataset):
+    leave_predictions(tmp_path / "one", small_dataset)
+    artist.draw(tmp_path / "one")
+    artist._process.kill()
+    artist._process.join()
+    leave_predictions(tmp_path / "two", small_dataset)
+    artist.draw(tmp_path / "two")  # finds the first dead
+    artist.draw(tmp_path / "two")
+    assert (tmp_path / "two/artifacts/figures/roc.png").exists()
+
+
+def test_an_artist_that_was_closed_draws_no_more(artist, tmp_path, small_dataset):
+    artist.close()
+    leave_predictions(tmp_path / "trial", small_dataset)
+    artist.draw(tmp_path / "trial")
+    assert (tmp_path / "trial/predictions.npz").exists()

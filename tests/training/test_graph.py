@@ -1,0 +1,135 @@
+"""The engine that trains an epoch as one graph, held against Keras's own ``fit``."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from mnist_lab.spaces import get_space
+from mnist_lab.training.engine import FitEngine, make_engine
+from mnist_lab.training.graph import GraphEngine, quicken
+
+BATCH = 70  # 600 images: the last batch is not full
+
+
+@pytest.fixture(autouse=True)
+def clear():
+    yield
+    keras.utils.clear_session()
+
+
+def arrays(split):
+    return split.images, keras.utils.to_categorical(split.labels, 10)
+
+
+def build(space, **changes):
+    keras.utils.set_random_seed(3)
+    found = get_space(space)
+    return found.build(found.point(changes), (28, 28), 10)
+
+
+def trained(engine, model, dataset):
+    """Metrics after two epochs."""
+    runner = engine(model, arrays(dataset.validation), batch_size=BATCH)
+    runner.train(*arrays(dataset.train))
+    return {
+        **runner.train(*arrays(dataset.train)),
+        **{f"val_{name}": value for name, value in runner.validate().items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("space", "changes"),
+    [
+        ("fnn", {"units_1": 32, "units_2": 32}),
+        ("fnn", {"units_1": 32, "units_2": 32, "optimizer": "adamw", "weight_decay": 0.05}),
+        ("fnn", {"units_1": 32, "units_2": 32, "batch_normalization": True}),
+        ("fnn-v1", {"units_1": 32, "units_2": 32, "optimizer": "sgd", "momentum": 0.8}),
+        ("cnn", {"filters_1": 8, "dense_units": 32, "conv_dropout": 0.0}),
+        (
+            "cnn",
+            {
+                "filters_1": 8,
+                "dense_units": 32,
+                "conv_dropout": 0.0,
+                "blocks": 2,
+                "filters_2": 8,
+                "kernel_size": 5,
+            },
+        ),
+    ],
+)
+def test_an_epoch_in_one_graph_is_what_fit_does(small_dataset, space, changes):
+    ours = trained(GraphEngine, build(space, **changes), small_dataset)
+    theirs = trained(FitEngine, build(space, **changes), small_dataset)
+    for name, value in theirs.items():
+        # Rounding may carry two of the 120 validation images over the line.
+        bound = {"abs": 0.02} if "accuracy" in name else {"rel": 2e-3}
+        assert ours[name] == pytest.approx(value, **bound), name
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("size", [(3, 3), (2, 5), (4, 4)])
+def test_the_kernel_gradient_by_patches_is_the_convolutions_own(padding, size):
+    import tensorflow as tf
+
+    images = tf.random.stateless_normal((4, 28, 28, 1), (1, 2))
+
+    def gradients(*, quick):
+        keras.utils.set_random_seed(1)
+        layer = keras.layers.Conv2D(6, size, padding=padding)
+        inputs = keras.Input((28, 28, 1))
+        model = keras.Model(inputs, layer(inputs))
+        model.compile(optimizer="adam", loss="mse")
+        if quick:
+            quicken(model)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(tf.sin(model(images)))
+        return tape.gradient(loss, [images, *(each.value for each in layer.weights)])
+
+    for ours, theirs in zip(gradients(quick=True), gradients(quick=False), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.73])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate):
+    layer = keras.layers.Dropout(rate, seed=5)
+    inputs = keras.Input((1001,))
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(optimizer="adam", loss="mse")
+    quicken(model)
+    ones = np.ones((300, 1001), np.float32)
+    dropped = np.asarray(model(ones, training=True))
+    assert (dropped == 0).mean() == pytest.approx(rate, abs=0.005)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
+    assert not np.array_equal(dropped, np.asarray(model(ones, training=True)))
+    assert np.array_equal(np.asarray(model(ones, training=False)), ones)
+
+
+def test_a_quickened_model_is_saved_as_plain_keras(small_dataset, tmp_path):
+    model = build("cnn", filters_1=8, dense_units=32)
+    trained(GraphEngine, model, small_dataset)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+    images = small_dataset.validation.images
+    assert again.predict(images, verbose=0) == pytest.approx(
+        model.predict(images, verbose=0), abs=1e-6
+    )
+
+
+def test_a_model_that_runs_eagerly_is_trained_by_fit(small_dataset):
+    model = build("fnn", units_1=32, units_2=32)
+    model.run_eagerly = True
+    engine = make_engine(model, arrays(small_dataset.validation), batch_size=300)
+    assert isinstance(engine, FitEngine)
+    assert set(engine.train(*arrays(small_dataset.train))) == {"loss", "accuracy"}
+
+
+def test_adam_with_amsgrad_is_left_to_keras():
+    model = build("fnn", units_1=32, units_2=32)
+    model.compile(optimizer=keras.optimizers.Adam(amsgrad=True), loss="mse")
+    quicken(model)
+    assert "update_step" not in vars(model.optimizer)
