@@ -3,8 +3,8 @@
     python experiments/overhead.py --trials 1000 --workers 2
 
 The trainer is a stub: every epoch returns at once, and what it reports is a smooth function of the
-learning rate. Counted is the wall time from the first trial's start to the sweep's end, and between marks
-along the way: so it is seen whether a trial costs more when there are many.
+learning rate. Counted is the wall time from the first trial's start to the end, and between marks along
+the way: so it is seen whether a trial costs more when there are many.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
