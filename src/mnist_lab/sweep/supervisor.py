@@ -50,7 +50,7 @@ class Supervisor:
 
     Attributes:
         study: opened by ``create_study``; its unfinished trials go on from their checkpoints.
-        executor: started; whoever made it closes it.
+        executor: started; closed here, and by whoever made it if this is cut off.
         projector: started; closed here.
         stop: when requested, running trials are left after their epoch, to be resumed.
         listener: is told a ``Progress`` after each event and each idle tick.
@@ -103,6 +103,7 @@ class Supervisor:
                 complaint = watch.hear(self.projector.trouble)
                 if complaint:
                     watch.tell(self._states, self._running, self._ranked[:1], complaint)
+            self.executor.close()  # workers take a second to leave; figures are drawn meanwhile
         except StorageInternalError:  # nothing can be read any more
             self.projector.close((), cut_off())
             raise
