@@ -412,7 +412,7 @@ def run_starved_trial(job: TrialJob, dataset, report):
     from mnist_lab.execution.trial import run_trial as train_really
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + 60 * 2**20
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + 20 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     return train_really(job, dataset, report)
 

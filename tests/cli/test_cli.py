@@ -89,7 +89,12 @@ def test_a_space_as_json_comes_back_whole(lab):
     shown = json.loads(out)
     assert shown["baseline"]["units_1"] == 784
     assert set(shown["distributions"]) == set(shown["defaults"])
-    assert [space["name"] for space in json.loads(lab("spaces", "--json")[1])] == ["fnn", "cnn"]
+    assert [space["name"] for space in json.loads(lab("spaces", "--json")[1])] == [
+        "fnn",
+        "fnn",
+        "cnn",
+        "cnn",
+    ]
 
 
 def test_checking_a_space_builds_its_corners(lab):
@@ -146,8 +151,8 @@ def test_bad_data_is_a_data_error(lab, tmp_path):
 def test_a_sweep_prints_its_leaderboard_and_the_next_commands(lab, small_file, fake_training):
     code, out, err = lab("sweep", "fnn", "--trials", 3, "--epochs", 2, "--dataset", small_file)
     assert code == 0
-    assert "tiny-fnn-v1-2ep: 3 of 3 trials finished" in out
-    assert "mnist-lab promote tiny-fnn-v1-2ep" in out
+    assert "tiny-fnn-v2-2ep: 3 of 3 trials finished" in out
+    assert "mnist-lab promote tiny-fnn-v2-2ep" in out
     assert "[3/3]" in err
     assert "epoch 2/2" in err
 

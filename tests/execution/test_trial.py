@@ -89,9 +89,9 @@ def test_the_same_job_gives_the_same_result(done, small_dataset, tmp_path):
 
 
 def test_a_diverging_trial_fails_with_its_epoch(small_dataset, tmp_path, monkeypatch):
-    space = get_space("fnn")
+    space = get_space("fnn-v1")
     job = make_job(
-        tmp_path, "fnn", params={**space.point({"optimizer": "sgd"}), "learning_rate": 1e30}
+        tmp_path, "fnn-v1", params={**space.point({"optimizer": "sgd"}), "learning_rate": 1e30}
     )
     result = run_trial(job, small_dataset, lambda _: None)
     assert result == TrialFailed(trial=7, reason="diverged", detail="loss is not finite in epoch 1")
