@@ -128,11 +128,6 @@ def test_an_audited_trial_is_not_pruned_but_finished_in_the_end():
     assert halving.judge(1, 3) is Verdict.GO_ON
 
 
-def test_the_epochs_of_a_sweep_are_known_before_it():
-    halving = Halving(trials=50, rungs=(1, 3), seed=0)
-    assert halving.expected_epochs(50, 10) == 50 + 16 * 2 + 5 * 7
-
-
 class Seen(optuna.samplers.RandomSampler):
     """Remembers the states of the trials that it is shown."""
 

@@ -139,11 +139,3 @@ class Halving:
         """Whether ``trial`` is one of those that are finished if they would be pruned."""
         draw = np.random.default_rng([self._seed, _AUDIT_STREAM, trial]).random()
         return bool(draw < AUDITED_SHARE)
-
-    def expected_epochs(self, trials: int, epochs: int) -> int:
-        """How many epochs ``trials`` trials of at most ``epochs`` take, audits left out."""
-        total, reached, before = 0, trials, 0
-        for rung in self.rungs:
-            total += reached * (rung - before)
-            reached, before = self._places[rung], rung
-        return total + reached * (epochs - before)
