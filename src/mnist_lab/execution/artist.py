@@ -43,14 +43,15 @@ class Artist:
 
         A drawing that fails costs its figures only: the reason is in the log.
         """
-        if self._closed or not (folder / PREDICTIONS).exists():
-            return
-        try:
-            connection = self._connection or self._start()
-            connection.send(folder)
-            connection.recv()
-        except (EOFError, OSError):  # it died: another is started for the next
-            self._end()
+        for _ in range(2):  # a process that died is followed by another, once
+            if self._closed or not (folder / PREDICTIONS).exists():
+                return
+            try:
+                connection = self._connection or self._start()
+                connection.send(folder)
+                connection.recv()
+            except (EOFError, OSError):
+                self._end()
 
     def close(self) -> None:
         """End the process, for good. Safe to call twice."""

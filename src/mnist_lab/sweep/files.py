@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE
+from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ class TrialFiles:
         return sorted(int(name[1]) for name in names if name)
 
     def drop_artifacts(self, trial: int) -> None:
-        """The tracker has them."""
+        """The tracker has them, with figures or, if those could not be drawn, without."""
         shutil.rmtree(self.artifacts(trial), ignore_errors=True)
+        (self.folder(trial) / PREDICTIONS).unlink(missing_ok=True)
         self._drop_empty(trial)
 
     def drop_model(self, trial: int) -> None:
