@@ -189,10 +189,11 @@ def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
         sure = probabilities[index, predicted[index]]
         axes.text(
             left + columns / 2,
-            top - 1,
+            top - 2,
             f"{split.labels[index]} taken for {predicted[index]}\n({sure:.0%} sure)",
             fontsize=8,
             ha="center",
+            va="bottom",
         )
     _show_digit(axes, sheet)
     figure.suptitle(f"Worst of {len(wrong):,} mistakes in {len(split):,} images")
