@@ -21,9 +21,9 @@ ROOMS = {
     "evaluation": {"numpy", "sklearn", "matplotlib"},
     "execution": {"keras", "psutil"},
     "tracking": {"mlflow", "numpy", "filelock", "sqlalchemy", "alembic"},
-    "sweep": {"optuna", "numpy", "pydantic", "filelock", "sqlalchemy"},
+    "sweep": {"optuna", "numpy", "pydantic", "filelock", "scipy", "sqlalchemy"},
     "report": {"optuna", "rich"},
-    "registry": {"mlflow", "keras"},
+    "registry": {"mlflow", "keras", "numpy", "scipy", "filelock", "h5py", "pydantic", "PIL"},
     "doctor": {"mlflow", "optuna", "packaging"},
     "cli": {"typer", "rich", "numpy", "mlflow"},
 }

@@ -73,7 +73,7 @@ def test_the_config_is_enough_to_build_the_model_again(done):
     assert model.count_params() == saved.count_params()
     assert [w.shape for w in model.weights] == [w.shape for w in saved.weights]
     assert record["seed"] == 5
-    assert set(record["versions"]) >= {"keras", "tensorflow", "mnist-lab"}
+    assert set(record["environment"]) >= {"keras", "tensorflow", "mnist-lab"}
 
 
 def test_the_model_is_summarised_in_words(done):

@@ -59,7 +59,7 @@ class TestEveryTracker:
             models.add(tracker.log_model(run, model_record(tmp_path / "model.keras")))
             tracker.close_study(parent, summary())
         assert len(models) == 1
-        assert tracker.find_trials(parent) in ({}, {0: "complete"})
+        assert tracker.find_trials(study_record(), parent) in ({}, {0: "complete"})
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_the_artifacts_of_a_trial_are_copied_to_its_run(client, tracker, parent,
 def test_the_states_that_mlflow_knows_are_listed(tracker, parent):
     first, _ = (tracker.open_trial(STUDY, parent, trial_record(t)) for t in (0, 1))
     tracker.close_trial(first, outcome("pruned"))
-    assert tracker.find_trials(parent) == {0: "pruned", 1: "running"}
+    assert tracker.find_trials(study_record(), parent) == {0: "pruned", 1: "running"}
 
 
 def test_a_run_that_was_made_twice_because_an_answer_was_lost_is_one_again(client, tracker, parent):
@@ -162,7 +162,7 @@ def test_a_run_that_was_made_twice_because_an_answer_was_lost_is_one_again(clien
     tags = client.get_run(first).data.tags
     client.create_run(client.get_run(first).info.experiment_id, tags=tags)
     assert tracker.open_trial(STUDY, parent, trial_record(5)) == first
-    assert tracker.find_trials(parent) == {5: "running"}
+    assert tracker.find_trials(study_record(), parent) == {5: "running"}
 
 
 def test_a_trial_that_goes_on_is_running_again(client, tracker, parent):

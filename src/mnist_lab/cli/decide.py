@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,15 +17,117 @@ if TYPE_CHECKING:
     from mnist_lab.registry import Promotion, TestResult
     from mnist_lab.registry.models import TrialModel
     from mnist_lab.settings import Settings
+    from mnist_lab.sweep import Confirmation
 
 EXIT_NOT_PROMOTED = 1
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
+    app.command()(confirm)
     app.command()(promote)
     app.command()(models)
     app.command()(evaluate)
+
+
+StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
+Top = Annotated[int, typer.Option(help="So many of the best trials are trained again.")]
+Seeds = Annotated[int, typer.Option(help="Each with so many fresh seeds, the same for all.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Worker processes.  [default: one a core, or one a GPU]")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
+]
+
+
+def confirm(
+    study: StudyName = None,
+    top: Top = 5,
+    seeds: Seeds = 3,
+    workers: Workers = None,
+    device: Device = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train a study's best trials again with fresh seeds, and rank them by their means.
+
+    Trials that cannot be told apart are tied; of a tie the smallest is chosen. The same command again
+    goes on where it was stopped; what is done is not repeated.
+
+    Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
+    """
+    from mnist_lab.report import latest_study
+    from mnist_lab.settings import Settings
+
+    settings = Settings()
+    name = study or latest_study(settings)
+    confirmation = _confirm(settings, name, top, seeds, workers, device)
+    if as_json:
+        print_json({**asdict(confirmation)})
+        return
+    _print_confirmation(confirmation)
+    typer.echo(f"\nPromote it:    mnist-lab promote {name}")
+
+
+def _confirm(
+    settings: Settings, study: str, top: int, seeds: int, workers: int | None, device: str | None
+) -> Confirmation:
+    from mnist_lab.cli.live import watch
+    from mnist_lab.cli.run import exit_as
+    from mnist_lab.errors import InterruptedSweep, MnistLabError
+    from mnist_lab.sweep import confirm as train_again
+
+    with watch() as listener:
+        try:
+            result, confirmation = train_again(
+                settings, study, top=top, seeds=seeds, workers=workers, device=device,
+                listener=listener,
+            )  # fmt: skip
+        except InterruptedSweep as error:
+            error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
+            raise
+    exit_as(result)
+    if confirmation is None:
+        raise MnistLabError(
+            f"No trial of {study} could be trained again {seeds} times.",
+            safe="Nothing was promoted.",
+            next_step=f"See why they failed: mnist-lab leaderboard {result.study}",
+        )
+    return confirmation
+
+
+def _print_confirmation(confirmation: Confirmation) -> None:
+    columns = (
+        ("trial", lambda row: str(row.trial)),
+        ("mean", lambda row: f"{row.mean:.2%}"),
+        ("95 % interval", lambda row: f"{row.low:.2%} to {row.high:.2%}"),
+        ("by seed", lambda row: " ".join(f"{each:.2%}" for each in row.accuracies)),
+        ("in the search", lambda row: f"{row.searched:.2%}"),
+        ("parameters", lambda row: f"{row.parameters:,}"),
+        ("seconds", lambda row: f"{row.seconds:.1f}"),
+        (
+            "",
+            lambda row: (
+                "chosen" if row.trial == confirmation.chosen else "tied" if row.tied else ""
+            ),
+        ),
+    )
+    title = f"{confirmation.study}: {confirmation.seeds} fresh seeds each, validation accuracy"
+    print_table(confirmation.rows, columns, title=title)
+    ties = sum(row.tied for row in confirmation.rows)
+    points = 100 * confirmation.difference
+    if len(confirmation.rows) > 1:
+        typer.echo(
+            f"\nMeans less than {points:.2f} points apart cannot be told apart: {ties} tied."
+        )
+    if confirmation.optimism is not None:
+        best = max(row.searched for row in confirmation.rows)
+        typer.echo(
+            f"The search's best single run showed {best:.2%}: {100 * confirmation.optimism:+.2f} "
+            "points against the mean of its replicas."
+        )
+    if confirmation.failed:
+        typer.echo(f"{confirmation.failed} replicas failed; their trials are not ranked.")
 
 
 def promote(

@@ -201,7 +201,7 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
             error.next_step = f"Go on with: {_this_command(config.study)}"
             raise
     _print_result(config, result, settings, as_json=as_json)
-    _exit_as(result)
+    exit_as(result)
 
 
 def _this_command(study: str | None) -> str:
@@ -242,10 +242,12 @@ def _print_result(
         typer.echo("")
         typer.echo("Look closer:   mnist-lab ui")
         typer.echo(f"Leaderboard:   mnist-lab leaderboard {result.study}")
+        typer.echo(f"Confirm it:    mnist-lab confirm {result.study}")
         typer.echo(f"Promote it:    mnist-lab promote {result.study}")
 
 
-def _exit_as(result: SweepResult) -> None:
+def exit_as(result: SweepResult) -> None:
+    """Leave with the code and the line that a sweep which did not come to its end asks for."""
     from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 
     kept = f"{result.finished} finished trials and the running ones' epochs are kept."

@@ -79,12 +79,14 @@ class EpochFinished:
 class TrialFinished:
     """The training ended after all its epochs.
 
-    ``scalars`` are the final metrics; the files lie in the job's folder.
+    ``scalars`` are the final metrics; ``environment`` what else the result may depend on (versions,
+    threads, device), as text; the files lie in the job's folder.
     """
 
     trial: int
     best_epoch: int
     scalars: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import platform
 import shutil
 import traceback
 from contextlib import suppress
@@ -116,6 +118,7 @@ def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
         trial=job.trial,
         best_epoch=history.best.epoch,
         scalars=_scalars(history, evaluation, model),
+        environment=_environment(),
     )
 
 
@@ -160,11 +163,23 @@ def _write_records(
         "train": dataset.train.digest,
         "validation": dataset.validation.digest,
     }
-    record["versions"] = {
-        "mnist-lab": __version__,
-        **{package: version(package) for package in ("keras", "tensorflow", "numpy", "optuna")},
-    }
+    record["environment"] = _environment()
     _write(folder / "config.json", json.dumps(record, indent=1))
+
+
+def _environment() -> dict[str, str]:
+    """What a result may depend on beside job and data."""
+    import keras
+
+    return {
+        "mnist-lab": __version__,
+        **{package: version(package) for package in ("keras", "tensorflow", "numpy")},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "backend": keras.config.backend(),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+    }
 
 
 def _write(path: Path, text: str) -> None:

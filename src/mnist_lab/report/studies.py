@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger
+from mnist_lab.sweep.replicas import searched_study
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import read_fingerprint
 
@@ -40,7 +41,8 @@ def list_studies(settings: Settings) -> list[StudyRow]:
         optuna.load_study(study_name=name, storage=opened)
         for name in optuna.get_all_study_names(opened)
     ]
-    rows = [_row(study) for study in studies if read_fingerprint(study) is not None]
+    searches = [each for each in studies if searched_study(each) is each]
+    rows = [_row(study) for study in searches if read_fingerprint(study) is not None]
     return sorted(rows, key=lambda row: row.started or datetime.max)
 
 

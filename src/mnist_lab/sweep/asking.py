@@ -74,7 +74,8 @@ class Asker:
 
     def _start(self, trial: optuna.Trial) -> RunningTrial:
         params = self.space.draw(partial(self._suggest, trial))
-        seed = trial_seed(self.config.seed, trial.number)
+        planned = ledger.read_planned_seed(trial)
+        seed = trial_seed(self.config.seed, trial.number) if planned is None else planned
         ledger.write_start(trial, seed=seed, attempt=1)
         return RunningTrial(trial=trial, job=self._job(trial.number, params, seed))
 

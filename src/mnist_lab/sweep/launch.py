@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 import optuna
 
@@ -85,28 +85,62 @@ def launch(
         )
         _queue(study, points, space)
         files = TrialFiles(settings.work / name)
-        record = _ensure_record(study, config, space, dataset, files)
-        missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-        executor = _make_executor(config, settings, dataset, files.work, trainer, missing=missing)
-        artist = make_artist(settings, dataset.source, files)
-        with answer_signals() as stop, closing(executor), closing(artist):
-            if missing > 0:
-                executor.start()
-            projector = _start_projector(settings, record, files, make_tracker, artist)
-            supervisor = Supervisor(
-                config=config,
-                study=study,
-                space=space,
-                executor=executor,
-                projector=projector,
-                files=files,
-                stop=stop,
-                halving=make_halving(
-                    config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
-                ),
-                listener=listener,
-            )
-            return _run(supervisor, stop)
+        undertaking = Undertaking(
+            config=config,
+            study=study,
+            space=space,
+            dataset=dataset,
+            record=_ensure_record(study, config, space, dataset, files),
+            files=files,
+        )
+        return conduct(
+            undertaking, settings, listener=listener, make_tracker=make_tracker, trainer=trainer
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undertaking:
+    """A study that is open and held, and what its trials are made of."""
+
+    config: SweepConfig
+    study: optuna.Study
+    space: SearchSpace
+    dataset: Dataset
+    record: StudyRecord
+    files: TrialFiles
+
+
+def conduct(
+    undertaking: Undertaking,
+    settings: Settings,
+    *,
+    listener: Listener,
+    make_tracker: TrackerFactory,
+    trainer: str,
+) -> SweepResult:
+    """Bring a study to its total of trials: start workers, artist and projector, and supervise."""
+    config, study, files = undertaking.config, undertaking.study, undertaking.files
+    missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
+    executor = _make_executor(undertaking, settings, trainer, missing=missing)
+    artist = make_artist(settings, undertaking.dataset.source, files)
+    with answer_signals() as stop, closing(executor), closing(artist):
+        if missing > 0:
+            executor.start()
+        projector = _start_projector(settings, undertaking, make_tracker, artist)
+        supervisor = Supervisor(
+            config=config,
+            study=study,
+            space=undertaking.space,
+            executor=executor,
+            projector=projector,
+            files=files,
+            stop=stop,
+            halving=make_halving(
+                config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
+            ),
+            listener=listener,
+        )
+        return _run(supervisor, stop)
 
 
 def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
@@ -122,21 +156,20 @@ def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
 
 def _start_projector(
     settings: Settings,
-    record: StudyRecord,
-    files: TrialFiles,
+    undertaking: Undertaking,
     make_tracker: TrackerFactory,
     artist: Artist,
 ) -> Projector:
     """A database on this machine is opened, and refused if it does not fit, before anything is
     trained; a server may come later."""
-    first: list[Tracker] = []
+    record, first = undertaking.record, list[Tracker]()
     if settings.tracks_locally:
         with suppress(ServiceError):  # locked by somebody: the projector will try again
             first.append(make_tracker(settings, record))
     projection = Projection(
         record,
         lambda: first.pop() if first else make_tracker(settings, record),
-        files,
+        undertaking.files,
         draw=artist.draw,
     )
     projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
@@ -197,24 +230,18 @@ def make_artist(settings: Settings, dataset: str, files: TrialFiles) -> Artist:
 
 
 def _make_executor(
-    config: SweepConfig,
-    settings: Settings,
-    dataset: Dataset,
-    work: Path,
-    trainer: str,
-    *,
-    missing: int,
+    undertaking: Undertaking, settings: Settings, trainer: str, *, missing: int
 ) -> Executor:
-    runtimes = _plan(config, at_most=missing)
+    config = undertaking.config
     specs = [
         WorkerSpec(
             index=index,
             runtime=runtime,
-            dataset=dataset.source,
+            dataset=undertaking.dataset.source,
             data_folder=settings.data_folder,
-            log=work / f"worker-{index}.log",
+            log=undertaking.files.work / f"worker-{index}.log",
             trainer=trainer,
         )
-        for index, runtime in enumerate(runtimes)
+        for index, runtime in enumerate(_plan(config, at_most=missing))
     ]
     return LocalExecutor(specs, memory_cap=memory_cap(len(specs), limit_mb=config.worker_memory))

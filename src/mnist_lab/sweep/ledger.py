@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.execution import TrialFinished
+from mnist_lab.spaces.space import Params
 from mnist_lab.tracking import SplitFacts, State, StudyRecord, TrialOutcome, TrialRecord
 from mnist_lab.training import EpochMetrics, History
 
@@ -55,6 +56,22 @@ def write_left(trial: optuna.Trial) -> None:
     trial.set_user_attr("start", {**start, "fruitless": 0, "epochs": -1})
 
 
+def queue_replica(study: optuna.Study, params: Params, *, of: int, seed: int) -> None:
+    """Queue a trial that trains trial ``of`` of another study again, with another seed."""
+    study.enqueue_trial(dict(params), user_attrs={"replica_of": of, "planned_seed": seed})
+
+
+def read_replica_of(trial: FrozenTrial) -> int | None:
+    found = trial.user_attrs.get("replica_of")
+    return None if found is None else int(found)
+
+
+def read_planned_seed(trial: FrozenTrial | optuna.Trial) -> int | None:
+    """The seed that was chosen when the trial was queued; None if its number decides."""
+    found = trial.user_attrs.get("planned_seed")
+    return None if found is None else int(found)
+
+
 def write_audited(trial: optuna.Trial, epoch: int) -> None:
     """The trial would be pruned after ``epoch``, and is finished to see whether that is right."""
     trial.set_user_attr("audited_at", epoch)
@@ -80,6 +97,7 @@ def write_retry(trial: optuna.Trial, retried: Sequence[str], *, attempt: int) ->
 
 def write_result(trial: optuna.Trial, event: TrialFinished) -> None:
     trial.set_user_attr("scalars", event.scalars)
+    trial.set_user_attr("environment", event.environment)
 
 
 def write_failure(trial: optuna.Trial, reason: str, detail: str) -> None:
@@ -138,6 +156,11 @@ def read_scalars(trial: FrozenTrial) -> dict[str, float]:
     return History(epochs=history).scalars()
 
 
+def read_environment(trial: FrozenTrial) -> dict[str, str]:
+    """Versions, threads and device of a complete trial."""
+    return dict(trial.user_attrs.get("environment", {}))
+
+
 def read_best_epoch(trial: FrozenTrial) -> int:
     return int(read_scalars(trial).get("best_epoch", 0))
 
@@ -163,6 +186,7 @@ def read_record(trial: FrozenTrial, *, running: bool = False) -> TrialRecord:
         baseline=is_baseline(trial),
         began=_began(trial),
         retrained=read_retrained(trial),
+        replica_of=read_replica_of(trial),
         epochs=read_history(trial),
         outcome=None if running else _outcome(trial),
     )

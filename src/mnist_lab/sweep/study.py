@@ -26,10 +26,12 @@ from mnist_lab.errors import (
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.replicas import SUFFIX
 from mnist_lab.sweep.storage import connect
 from mnist_lab.tracking import SplitFacts, StudyRecord
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,119}")
+LONGEST_NAME = 100  # given by users; ours have a suffix
 _FINGERPRINT = "mnist_lab"
 
 
@@ -75,9 +77,10 @@ def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fi
 def study_name(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> str:
     """The given name, or one that another space, data set or epoch count would change."""
     name = config.study or f"{dataset.name}-{space.id}-{config.epochs}ep"
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.endswith(SUFFIX):
         raise UsageError(
-            f"{name[:80]!r} cannot name a study: letters, digits and . _ + @ - only, 100 at most."
+            f"{name[:80]!r} cannot name a study: letters, digits and . _ + @ - only, "
+            f"{LONGEST_NAME} at most, and no {SUFFIX} at the end."
         )
     return name
 

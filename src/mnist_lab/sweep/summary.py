@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.replicas import Confirmation, read_confirmation, searched_study
 from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
 TOP = 5
@@ -63,7 +65,8 @@ def report_pruning(study: optuna.Study) -> PruningReport | None:
 
 
 def summarise(study: optuna.Study) -> StudySummary:
-    """Counts, the best trials and the importances."""
+    """Counts, the best trials and the importances; of a confirmation, those of what it confirms."""
+    study = searched_study(study)
     stopped = ledger.read_stopped(study)
     trials = study.get_trials(deepcopy=False)
     counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
@@ -80,12 +83,16 @@ def summarise(study: optuna.Study) -> StudySummary:
     if ranked:
         metrics |= ledger.read_scalars(ranked[0])
         tags["best_trial"] = str(ranked[0].number)
+    confirmation = read_confirmation(study)
+    if confirmation is not None:
+        metrics["confirmed_val_accuracy"] = confirmation.choice.mean
+        tags["confirmed_trial"] = str(confirmation.chosen)
     return StudySummary(
         state=study_state(study),
         ended=max(map(ledger.ended, trials), default=time.time()),
         metrics=metrics,
         tags=tags,
-        note=_note(study, counts, stopped),
+        note=_note(study, counts, stopped) + _note_confirmation(confirmation),
         importances=importances(study),
     )
 
@@ -108,6 +115,15 @@ def study_state(study: optuna.Study) -> State:
     return "complete" if not stopped else "failed" if stopped.endswith("failed") else "interrupted"
 
 
+def best_of_each(ranked: Sequence[FrozenTrial], top: int | None) -> list[FrozenTrial]:
+    """The (``top``) best of ``ranked`` trials; of the replicas of one trial only the best counts."""
+    found: dict[tuple[bool, int], FrozenTrial] = {}
+    for trial in ranked:
+        of = ledger.read_replica_of(trial)
+        found.setdefault((of is None, trial.number if of is None else of), trial)
+    return list(found.values())[:top]
+
+
 def best_models(
     study: optuna.Study, files: TrialFiles, top: int | None = None
 ) -> list[tuple[ModelRecord, TrialRecord]]:
@@ -125,7 +141,7 @@ def best_models(
             ),
             ledger.read_record(trial),
         )
-        for trial in ledger.rank(study)[:top]
+        for trial in best_of_each(ledger.rank(study), top)
         if files.model(trial.number).exists()
     ]
 
@@ -141,6 +157,26 @@ def importances(study: optuna.Study) -> dict[str, float]:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of parameters that few trials have
         return dict(optuna.importance.get_param_importances(study))
+
+
+def _note_confirmation(confirmation: Confirmation | None) -> str:
+    if confirmation is None:
+        return ""
+    lines = [
+        "",
+        "",
+        f"Confirmed with {confirmation.seeds} fresh seeds each:",
+        "",
+        "| trial | mean | 95 % interval | in the search | parameters | |",
+        "|--:|--:|--:|--:|--:|:--|",
+    ]
+    for row in confirmation.rows:
+        said = "chosen" if row.trial == confirmation.chosen else "tied" if row.tied else ""
+        lines.append(
+            f"| {row.trial} | {row.mean:.4f} | {row.low:.4f} to {row.high:.4f} "
+            f"| {row.searched:.4f} | {row.parameters:,} | {said} |"
+        )
+    return "\n".join(lines)
 
 
 def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:

@@ -36,7 +36,7 @@ from mnist_lab.sweep.progress import Lag, SweepResult
 from mnist_lab.sweep.projection import Projector
 from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.summary import best_models, cut_off, summarise
+from mnist_lab.sweep.summary import best_models, best_of_each, cut_off, summarise
 from mnist_lab.sweep.watch import Listener, Watch
 from mnist_lab.training import EpochMetrics
 
@@ -291,7 +291,7 @@ class Supervisor:
             bisect.insort(self._ranked, ledger.read_trial(self.study, number), key=ledger.merit)
         else:
             self.files.drop_model(number)
-        best = {trial.number for trial in self._ranked[: self.config.keep_models]}
+        best = {trial.number for trial in best_of_each(self._ranked, self.config.keep_models)}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.files.keep_models(best | {trial.number for trial in running})
         self._project(number)
@@ -343,7 +343,7 @@ class Supervisor:
             ledger.write_stopped(self.study, stopped)
         # Models can wait for the next sweep, a signal cannot.
         hurry = hurry or (self.stop.requested and bool(stopped))
-        models = best_models(self.study, self.files, 0 if hurry else self.config.keep_models)
+        models = () if hurry else best_models(self.study, self.files, self.config.keep_models)
         lag = self.projector.close(models, summarise(self.study), hurry=hurry)
         with suppress(StorageInternalError):
             self._note_tracked()

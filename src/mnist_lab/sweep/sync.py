@@ -15,6 +15,7 @@ from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow, make_artist
 from mnist_lab.sweep.projection import Projection
+from mnist_lab.sweep.replicas import searched_study
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold, is_ours, open_study, read_fingerprint
 from mnist_lab.sweep.summary import best_models, study_state, summarise
@@ -143,7 +144,7 @@ def find_gap(
 
 def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
     found = tracker.find_study(record)
-    states = tracker.find_trials(found.run) if found is not None else {}
+    states = tracker.find_trials(record, found.run) if found is not None else {}
     tracked, wrong = ledger.read_tracked(study), {}
     for trial in _begun(study):
         problem = _difference(states.get(trial.number), ledger.STATES[trial.state])
@@ -152,7 +153,8 @@ def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
             known = not ledger.is_untracked(trial, tracked)
         if problem or not known:
             wrong[trial.number] = problem or "not acknowledged"
-    return Gap(study=_difference(found.state if found else None, study_state(study)), trials=wrong)
+    page = _difference(found.state if found else None, study_state(searched_study(study)))
+    return Gap(study=page, trials=wrong)
 
 
 def _difference(found: State | None, expected: State) -> str:

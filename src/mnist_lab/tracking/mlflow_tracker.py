@@ -80,6 +80,10 @@ class MlflowTracker:
     ) -> str:
         self._experiment = self._find_experiment(study)
         found = self._find_runs(_study_tags(study))
+        if study.confirms:
+            if not found:
+                raise LookupError(f"the study that {study.name} confirms has no run yet")
+            return str(found[0].info.run_id)
         tags = {**_common_tags(study), **_study_tags(study), **_source_tags()}
         run = self._only(found) or self._create(study.name, tags)
         self._client.log_batch(run, params=_params(study.settings))
@@ -98,14 +102,18 @@ class MlflowTracker:
         runs = self._find_runs(_study_tags(study))
         return FoundStudy(run=str(runs[0].info.run_id), state=_state(runs[0])) if runs else None
 
-    def find_trials(self, study_run: str) -> Mapping[int, State]:
+    def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
         states: dict[int, State] = {}
-        for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": "trial"}):
+        for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": study.stage}):
             states[int(run.data.tags[f"{TAG}trial"])] = _state(run)
         return states
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
-        name = {"mlflow.parentRunId": study_run, f"{TAG}trial": str(trial.trial)}
+        name = {
+            "mlflow.parentRunId": study_run,
+            f"{TAG}level": study.stage,
+            f"{TAG}trial": str(trial.trial),
+        }
         facts = {
             f"{TAG}attempt": str(trial.attempt),
             **({f"{TAG}state": "running"} if trial.outcome is None else {}),
@@ -118,11 +126,11 @@ class MlflowTracker:
                 **_source_tags(),
                 **name,
                 **facts,
-                f"{TAG}level": "trial",
+                **_stage_tags(study, trial),
                 f"{TAG}seed": str(trial.seed),
                 **({f"{TAG}baseline": "true"} if trial.baseline else {}),
             }
-            run = self._create(f"trial-{trial.trial:04d}", tags, began=trial.began)
+            run = self._create(f"{study.stage}-{trial.trial:04d}", tags, began=trial.began)
         else:
             run = found
             self._client.log_batch(run, tags=[RunTag(key, value) for key, value in facts.items()])
@@ -303,7 +311,13 @@ def _state(run: Run) -> State:
 
 
 def _study_tags(study: StudyRecord) -> dict[str, str]:
-    return {f"{TAG}study_id": study.id, f"{TAG}level": "study"}
+    return {f"{TAG}study_id": study.page, f"{TAG}level": "study"}
+
+
+def _stage_tags(study: StudyRecord, trial: TrialRecord) -> dict[str, str]:
+    stage = "confirm" if study.confirms else "search"
+    replica = {} if trial.replica_of is None else {f"{TAG}replica_of": str(trial.replica_of)}
+    return {f"{TAG}stage": stage, **replica}
 
 
 def _milliseconds(seconds: float) -> int:

@@ -26,7 +26,8 @@ class StudyRecord:
     """What stands on a study's page before its first trial.
 
     ``id`` is the study's own: a study that was deleted may leave its name to another. ``splits`` are
-    of the data set, by context (``train``, ``validation``).
+    of the data set, by context (``train``, ``validation``). ``confirms`` is the id of the study whose
+    best trials this one trains again: its trials are runs under the page of that one.
     """
 
     id: str
@@ -37,6 +38,16 @@ class StudyRecord:
     dataset_digest: str
     splits: Mapping[str, SplitFacts]
     settings: Mapping[str, str]
+    confirms: str = ""
+
+    @property
+    def page(self) -> str:
+        """The id of the study on whose page the trials stand."""
+        return self.confirms or self.id
+
+    @property
+    def stage(self) -> str:
+        return "confirm" if self.confirms else "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +71,7 @@ class TrialRecord:
     """All that is known of a trial, begun at Unix time ``began``; ``outcome`` is None while it runs.
 
     ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
-    because a checkpoint was lost.
+    because a checkpoint was lost. ``replica_of`` is the trial that it trains again, if it does.
     """
 
     trial: int
@@ -70,6 +81,7 @@ class TrialRecord:
     baseline: bool
     began: float
     retrained: int = 0
+    replica_of: int | None = None
     epochs: tuple[EpochMetrics, ...] = ()
     outcome: TrialOutcome | None = None
 
@@ -113,12 +125,18 @@ class Tracker(Protocol):
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
     ) -> str:
-        """Find or open the study's run, mark it as ``running``; return its id."""
+        """Find or open the study's run, mark it as ``running``; return its id.
+
+        The run of a confirmation is that of the study which it confirms, and is left as it stands.
+
+        Raises:
+            LookupError: that study has no run yet.
+        """
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
         """The study's run, if it has one; writes nothing."""
 
-    def find_trials(self, study_run: str) -> Mapping[int, State]:
+    def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
         """The state of every trial that has a run, by number, as far as the tracker knows."""
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
@@ -145,7 +163,7 @@ class NullTracker:
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
         return None
 
-    def find_trials(self, study_run: str) -> Mapping[int, State]:
+    def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
         return {}
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:

@@ -1,0 +1,191 @@
+"""Confirming: replicas as a study beside the study, and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mnist_lab.data import sealed
+from mnist_lab.errors import MnistLabError, ServiceError, UsageError
+from mnist_lab.report import list_studies
+from mnist_lab.sweep import (
+    SweepConfig,
+    confirm,
+    is_confirmed,
+    launch,
+    ledger,
+    open_study,
+    read_confirmation,
+    sync,
+)
+from mnist_lab.sweep.replicas import rank_replicas
+
+TRAINER = "fakes:run_seeded_trial"
+
+
+@pytest.fixture
+def searched(settings, small_file, monkeypatch):
+    """A real study of six fake trainings, in MLflow."""
+    monkeypatch.setenv("KERAS_BACKEND", "none")  # the fake trainer needs no TensorFlow
+    config = SweepConfig(
+        space="fnn", trials=6, epochs=2, workers=1, dataset=str(small_file), study="s",
+        pruner="none", sampler="random",
+    )  # fmt: skip
+    launch(config, settings, trainer=TRAINER)
+    return open_study(settings, "s")
+
+
+def run(settings, **options):
+    given = {"top": 2, "seeds": 3, "workers": 1, "trainer": TRAINER, **options}
+    return confirm(settings, "s", **given)
+
+
+def test_the_best_trials_are_trained_again_with_the_same_fresh_seeds(searched, settings):
+    best = [trial.number for trial in ledger.rank(searched)[:2]]
+    _, confirmation = run(settings)
+    replicas = open_study(settings, "s+confirm").get_trials()
+    seeds = {
+        of: [ledger.read_seed(t) for t in replicas if ledger.read_replica_of(t) == of]
+        for of in best
+    }
+    assert len(replicas) == 6
+    assert seeds[best[0]] == seeds[best[1]]
+    used = {ledger.read_seed(trial) for trial in searched.get_trials()}
+    assert len(set(seeds[best[0]])) == 3
+    assert not used & set(seeds[best[0]])
+    for replica in replicas:
+        of = ledger.read_replica_of(replica)
+        assert replica.params == ledger.read_trial(searched, of).params
+    assert {row.trial for row in confirmation.rows} == set(best)
+
+
+def test_means_and_optimism_are_those_of_the_replicas(searched, settings):
+    _, confirmation = run(settings)
+    replicas = open_study(settings, "s+confirm").get_trials()
+    row = confirmation.choice
+    values = [t.value for t in replicas if ledger.read_replica_of(t) == row.trial]
+    assert row.mean == pytest.approx(np.mean(values))
+    assert row.low < row.mean < row.high
+    best = ledger.rank(searched)[0]
+    again = [t.value for t in replicas if ledger.read_replica_of(t) == best.number]
+    assert confirmation.optimism == pytest.approx(best.value - np.mean(again))
+
+
+def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, client):
+    run(settings)
+    record = ledger.read_study(searched)
+    experiment = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")[0]
+    runs = client.search_runs([experiment.experiment_id])
+    (page,) = [r for r in runs if r.data.tags["mnist_lab.level"] == "study"]
+    replicas = [r for r in runs if r.data.tags.get("mnist_lab.stage") == "confirm"]
+    assert len(replicas) == 6
+    assert {r.data.tags["mlflow.parentRunId"] for r in replicas} == {page.info.run_id}
+    assert {r.info.status for r in replicas} == {"FINISHED"}
+    assert page.data.tags["mnist_lab.study_id"] == record.id
+    assert page.info.status == "FINISHED"
+    assert "Confirmed with 3 fresh seeds" in page.data.tags["mlflow.note.content"]
+    assert page.data.metrics["confirmed_val_accuracy"] > 0
+
+
+def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
+    assert not is_confirmed(searched, top=2, seeds=3)
+    run(settings)
+    assert is_confirmed(searched, top=2, seeds=3)
+    assert not is_confirmed(searched, top=3, seeds=3)
+    before = open_study(settings, "s+confirm").get_trials()
+    run(settings)
+    assert open_study(settings, "s+confirm").get_trials() == before
+
+
+def test_more_seeds_are_added_to_those_there_are(searched, settings):
+    run(settings, seeds=2)
+    _, confirmation = run(settings, seeds=4)
+    assert confirmation.seeds == 4
+    assert len(open_study(settings, "s+confirm").get_trials()) == 8
+
+
+def test_a_confirmation_that_was_cut_off_goes_on(searched, settings, monkeypatch):
+    faults = '[{"trial": 3, "point": "end", "epoch": 2, "what": "fill the disk"}]'
+    monkeypatch.setenv("FAULTS", faults)
+    result, _ = run(settings)
+    assert result.stopped.startswith("disk_full")
+    result, confirmation = run(settings)
+    assert (result.stopped, result.finished, confirmation.missing) == ("", 6, 0)
+
+
+def test_sync_and_the_page_agree_after_a_confirmation(searched, settings):
+    run(settings)
+    rows = {row.study: row for row in sync(settings)}
+    assert {name: row.written for name, row in rows.items()} == {"s": 0, "s+confirm": 0}
+
+
+def test_replicas_that_mlflow_missed_are_written_by_sync(searched, settings):
+    def away(*_):
+        raise ServiceError("nobody there")
+
+    run(settings, make_tracker=away)
+    rows = {row.study: row for row in sync(settings)}
+    assert (rows["s+confirm"].written, rows["s+confirm"].failed) == (6, False)
+
+
+def test_a_confirmation_is_not_listed_as_a_study(searched, settings):
+    run(settings)
+    assert [row.study for row in list_studies(settings)] == ["s"]
+
+
+def test_confirming_never_opens_the_sealed_images(searched, settings, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the sealed images were opened")
+
+    monkeypatch.setattr(sealed, "open_test_split", refuse)
+    monkeypatch.setattr(sealed, "read_part", refuse)
+    assert run(settings)[1] is not None
+
+
+def test_each_configuration_leaves_the_model_of_its_best_replica(searched, settings, client):
+    _, confirmation = run(settings)
+    tracked = ledger.read_tracked(open_study(settings, "s+confirm"))
+    for row in confirmation.rows:
+        assert "mnist_lab.model" in client.get_run(tracked[row.best].run).data.tags
+
+
+@pytest.mark.parametrize("options", [{"seeds": 1}, {"top": 0}])
+def test_too_little_to_compare_is_refused(searched, settings, options):
+    with pytest.raises(UsageError, match="At least 1 trial and 2 seeds"):
+        run(settings, **options)
+
+
+def test_a_study_that_was_never_confirmed_has_no_confirmation(searched):
+    assert read_confirmation(searched) is None
+
+
+def test_a_study_without_a_complete_trial_cannot_be_confirmed(settings, small_file, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    config = SweepConfig(
+        space="fnn", trials=1, epochs=1, workers=1, dataset=str(small_file), study="s",
+        max_failures=1,
+    )  # fmt: skip
+    launch(config, settings, trainer="fakes:run_failing_trial")
+    with pytest.raises(MnistLabError, match="no complete trial"):
+        run(settings)
+
+
+def test_the_interval_of_one_configuration_is_students():
+    ranking = rank_replicas(np.array([[0.98, 0.99, 0.985]]))
+    # t(0.975, 2) = 4.303, s = 0.005, n = 3
+    assert ranking.margin == pytest.approx(4.303 * 0.005 / np.sqrt(3), rel=1e-3)
+
+
+def test_what_seeds_have_in_common_is_no_noise():
+    shifted = np.array([[0.97, 0.98, 0.99], [0.96, 0.97, 0.98]])
+    assert rank_replicas(shifted).difference == pytest.approx(0, abs=1e-9)
+
+
+def test_equal_configurations_are_called_different_about_as_often_as_said():
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(1000):
+        drawn = 0.99 + 0.001 * rng.standard_normal((5, 3)) + 0.001 * rng.standard_normal((1, 3))
+        ranking = rank_replicas(drawn)
+        wrong += np.ptp(ranking.means) > ranking.difference
+    assert 0.03 < wrong / 1000 < 0.07
