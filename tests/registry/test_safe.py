@@ -88,7 +88,7 @@ def test_the_largest_corner_of_every_space_passes_the_checks(tmp_path):
         ends = {
             name: each.high
             for name, each in space.distributions.items()
-            if name.startswith(("units", "filters", "dense_units", "blocks", "layers"))
+            if name.startswith(("units", "filters", "dense_units", "blocks", "hidden"))
         }
         network = space.build(space.point(ends), (28, 28), 10)
         file = tmp_path / f"{reference}.keras"
@@ -132,7 +132,7 @@ def test_a_pickle_in_disguise_is_not_unpickled(tmp_path):
 
 def test_a_lambda_is_not_run(tmp_path):
     canary, file = tmp_path / "canary", tmp_path / "model.keras"
-    source = f"lambda x: (open({str(canary)!r}, 'w'), x)[1]"
+    source = f"lambda x: (__import__('pathlib').Path({str(canary)!r}).write_text('x'), x)[1]"
     inputs = keras.Input((28, 28))
     function = eval(source)
     model = keras.Model(inputs, keras.layers.Lambda(function)(inputs))
@@ -213,9 +213,7 @@ def test_a_config_that_is_nested_without_end_is_refused(forge):
             inner["x"] = {}
             inner = inner["x"]
 
-    with pytest.raises(DataError, match="nested|cannot be read"):
-        file = forge(config=change)
-        load_model(file, sha256(file))
+    refused(forge(config=change), "nested too deep")
 
 
 @pytest.mark.parametrize("path", ["../canary", "assets/x.txt", "/tmp/canary", "model.weights.npz"])

@@ -23,7 +23,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,45 +41,14 @@ MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}")
 
 # Layers that only compute, and the objects that they are configured with.
-LAYERS = frozenset(
-    [
-        "Activation",
-        "Add",
-        "Average",
-        "AveragePooling2D",
-        "BatchNormalization",
-        "Concatenate",
-        "Conv2D",
-        "Dense",
-        "DepthwiseConv2D",
-        "Dropout",
-        "ELU",
-        "Flatten",
-        "Functional",
-        "GaussianDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "InputLayer",
-        "LayerNormalization",
-        "LeakyReLU",
-        "Maximum",
-        "MaxPooling2D",
-        "Multiply",
-        "Normalization",
-        "PReLU",
-        "Permute",
-        "ReLU",
-        "Rescaling",
-        "Reshape",
-        "SeparableConv2D",
-        "Sequential",
-        "Softmax",
-        "SpatialDropout2D",
-        "Subtract",
-        "UnitNormalization",
-    ]
-)
+LAYERS = frozenset({
+    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
+    "Dense", "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "Functional", "GaussianDropout",
+    "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "InputLayer",
+    "LayerNormalization", "LeakyReLU", "Maximum", "MaxPooling2D", "Multiply", "Normalization",
+    "PReLU", "Permute", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "Sequential", "Softmax",
+    "SpatialDropout2D", "Subtract", "UnitNormalization",
+})  # fmt: skip
 OTHERS = frozenset({"DTypePolicy", "SeedGenerator", "__keras_tensor__", "__tuple__"})
 # By module: whatever is in these is an initializer, a regularizer or a constraint, and pure.
 PURE_MODULES = frozenset({"keras.initializers", "keras.regularizers", "keras.constraints"})
@@ -124,12 +93,16 @@ def check_file(file: Path, sha256: str) -> None:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_members(file, archive)
             config = json.loads(archive.read("config.json"))
+            objects = list(_objects(config))
             weights = archive.read("model.weights.h5")
-    except (zipfile.BadZipFile, ValueError, KeyError, RecursionError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refused(file, f"it cannot be read ({error})") from error
-    _check_objects(file, config)
-    _check_names(file, config)
-    _check_sizes(file, config)
+    kind = config.get("class_name") if isinstance(config, dict) else None
+    if kind not in ("Functional", "Sequential"):
+        raise _refused(file, "it is no Functional or Sequential model")
+    _check_objects(file, objects)
+    _check_names(file, objects)
+    _check_sizes(file, objects)
     _check_weights(file, weights)
 
 
@@ -157,11 +130,9 @@ def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
             yield from _objects(each, depth + 1)
 
 
-def _check_objects(file: Path, config: Any) -> None:
+def _check_objects(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     """Every object that Keras would make is on the list, and comes from Keras."""
-    if not isinstance(config, dict) or config.get("class_name") not in ("Functional", "Sequential"):
-        raise _refused(file, "it is no Functional or Sequential model")
-    for each in _objects(config):
+    for each in objects:
         if "class_name" not in each:
             if "module" in each or "registered_name" in each:
                 raise _refused(file, f"it names a module without a class: {each.get('module')}")
@@ -178,18 +149,18 @@ def _check_objects(file: Path, config: Any) -> None:
             raise _refused(file, f"it holds {module}.{name}, which is not on the list of layers")
 
 
-def _check_names(file: Path, config: Any) -> None:
+def _check_names(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     """Keras makes paths of layers' names."""
-    for each in _objects(config):
+    for each in objects:
         name = each.get("name")
         if isinstance(name, str) and not (_NAME.fullmatch(name) and ".." not in name):
             raise _refused(file, f"a layer is named {name[:60]!r}")
 
 
-def _check_sizes(file: Path, config: Any) -> None:
+def _check_sizes(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     """An upper bound of the parameters: each layer's width times the most that may go into it."""
     units, filters, area, pixels = [1], [1], 1, 1
-    for each in _objects(config):
+    for each in objects:
         for key in _SIZES & set(each):
             if any(not 0 <= size <= _LARGEST_SIZE for size in _numbers(each[key])):
                 raise _refused(file, f"{key} is {each[key]}")
@@ -198,7 +169,7 @@ def _check_sizes(file: Path, config: Any) -> None:
         filters += [size * multiplier for size in _numbers(each.get("filters")) or [1]]
         area = max(area, math.prod(_numbers(each.get("kernel_size"))))
         pixels = max(pixels, math.prod(_numbers(each.get("batch_shape"))))
-    dense = sum(units) * max(pixels * max(filters), max(units))
+    dense = sum(units) * max(pixels * max(filters), *units)
     convolutions = sum(filters) * max(filters) * area
     if dense + convolutions > MOST_PARAMETERS:
         raise _refused(file, f"it may have {dense + convolutions:,} parameters")
