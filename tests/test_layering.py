@@ -23,9 +23,20 @@ ROOMS = {
     "tracking": {"mlflow", "numpy", "filelock", "sqlalchemy", "alembic"},
     "sweep": {"optuna", "numpy", "pydantic", "filelock", "scipy", "sqlalchemy"},
     "report": {"optuna", "rich"},
-    "registry": {"mlflow", "keras", "numpy", "scipy", "filelock", "h5py", "pydantic", "PIL"},
+    "registry": {
+        "mlflow",
+        "keras",
+        "optuna",
+        "numpy",
+        "scipy",
+        "filelock",
+        "h5py",
+        "onnxruntime",
+        "pydantic",
+        "PIL",
+    },
     "doctor": {"mlflow", "optuna", "packaging"},
-    "cli": {"typer", "rich", "numpy", "mlflow"},
+    "cli": {"typer", "rich", "numpy", "mlflow", "optuna"},
 }
 ORDER = list(ROOMS)
 STANDARD = {"__future__", *__import__("sys").stdlib_module_names}

@@ -19,7 +19,6 @@ from mnist_lab.cli import run as run_module
 from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.output import percent
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
-from mnist_lab.evaluation import evaluate
 from mnist_lab.sweep import Progress, SweepResult
 from mnist_lab.sweep.progress import Lag
 
@@ -234,31 +233,47 @@ def test_a_space_in_a_file_is_swept(lab, small_file, fake_training, settings):
 @pytest.fixture
 def registered(monkeypatch):
     """The registry's calls, answered without Keras."""
+    import mnist_lab.sweep
     from mnist_lab import registry
-    from mnist_lab.registry import Promotion, TestResult
-    from mnist_lab.registry.models import TrialModel, VersionRow
+    from mnist_lab.registry import AliasEvent, Decision, GatePolicy, Promotion
+    from mnist_lab.registry.gate import Measured, judge
+    from mnist_lab.registry.models import VersionRow
 
-    probabilities = np.eye(10, dtype=np.float32)
-    test = TestResult(
-        model=TrialModel(model="m", run="r", study="s", trial=3, sha256="0"),
-        evaluation=evaluate(probabilities, np.arange(10, dtype=np.uint8)),
-        openings=1,
-    )
-    fields = {
-        "name": "mnist-cnn", "study": "s", "trial": 3, "val_accuracy": 0.99, "forced": False,
-        "champion_accuracy": 0.98, "champion_version": 1, "version": 2, "test": test,
-        "already": False,
-    }  # fmt: skip
+    labels = np.arange(1000, dtype=np.uint8) % 10
+
+    def model(wrong):
+        predicted = labels.astype(np.int64)
+        predicted[:wrong] = (predicted[:wrong] + 1) % 10
+        return Measured(
+            predicted=predicted, calibration_error=0.01, parameters=9, file_size=9, latency=1.0
+        )
+
     rows = [
         VersionRow(
             name="mnist-cnn", version=2, aliases=("champion",), study="s", trial=3,
-            val_accuracy=0.99, test_accuracy=0.985, test_openings=1, run="r",
+            val_accuracy=0.99, test_accuracy=0.985, test_openings=1, verdict="promote", run="r",
         )
     ]  # fmt: skip
+    event = AliasEvent(number=1, when="2026-11-24", why="promote: x", aliases={"champion": 2},
+                       done=True)  # fmt: skip
     monkeypatch.setattr(registry, "list_versions", lambda client, name=None: rows)
+    monkeypatch.setattr(registry, "read_history", lambda client, name: [event])
+    monkeypatch.setattr(mnist_lab.sweep, "is_confirmed", lambda *_, **__: True)
+    monkeypatch.setattr(mnist_lab.sweep, "open_study", lambda *_: None)
 
-    def promotes(**changes):
-        promotion = Promotion(**{**fields, **changes})
+    def promotes(*, wrong=10, before=60, forced=False, already=False):
+        policy = GatePolicy(maximum_recall_loss=1.0)
+        judgement = judge(model(wrong), None if before is None else model(before), labels, policy)
+        decision = Decision(
+            when="now", version=2, champion=None if before is None else 1, forced=forced,
+            accuracy=1 - wrong / 1000, champion_accuracy=before and 1 - before / 1000,
+            openings=1, policy=policy, judgement=judgement,
+        )  # fmt: skip
+        promotion = Promotion(
+            name="mnist-cnn", study="s", trial=3, val_accuracy=0.99, version=2,
+            decision=None if already else decision, already=already,
+            promoted=decision.promoted and not already,
+        )  # fmt: skip
         monkeypatch.setattr(registry, "promote", lambda *_, **__: promotion)
 
     return promotes
@@ -268,31 +283,51 @@ def test_a_promotion_says_what_was_and_what_is(lab, registered):
     registered()
     code, out, _ = lab("promote", "s")
     assert code == 0
-    assert "mnist-cnn@champion is now version 2: trial 3 of s, validation accuracy 99.00%." in out
-    assert "Before: version 1, 98.00%; it is mnist-cnn@previous now." in out
-    assert "Test accuracy 100.00%" in out
+    assert "mnist-cnn, version 2: trial 3 of s, validation accuracy 99.00%" in out
+    assert "The champion is version 1, test accuracy 94.00%." in out
+    assert "50 are right with this version only and 0 with the champion only: +5.00%" in out
+    assert "Verdict: promote (certainly better than the champion)." in out
+    assert "mnist-cnn@champion is now version 2." in out
+    assert "mnist-lab rollback mnist-cnn" in out
 
 
 def test_a_promotion_as_json(lab, registered):
-    registered(champion_accuracy=None, champion_version=None)
+    registered(before=None)
     shown = json.loads(lab("promote", "s", "--json")[1])
-    assert (shown["promoted"], shown["test"]["accuracy"], shown["version"]) == (True, 1.0, 2)
+    assert (shown["promoted"], shown["version"]) == (True, 2)
+    assert shown["decision"]["judgement"]["verdict"] == "promote"
 
 
-def test_a_refused_promotion_says_both_accuracies_and_exits_with_one(lab, registered):
-    registered(version=None, test=None, champion_accuracy=0.995)
+def test_a_worse_model_is_refused_with_the_interval_and_exits_with_one(lab, registered):
+    registered(wrong=60, before=10)
     code, out, _ = lab("promote", "s")
     assert code == 1
-    assert "99.00%" in out
-    assert "99.50%. Nothing was written." in out
+    assert "-5.00% (95 % interval" in out
+    assert "Verdict: reject" in out
+    assert "No alias but challenger was moved." in out
     assert json.loads(lab("promote", "s", "--json")[1])["promoted"] is False
 
 
+def test_a_promotion_by_force_says_so(lab, registered):
+    registered(wrong=60, before=10, forced=True)
+    code, out, _ = lab("promote", "s", "--force")
+    assert code == 0
+    assert "is now version 2 by force." in out
+
+
 def test_a_champion_is_not_promoted_over_itself(lab, registered):
-    registered(version=None, test=None, already=True)
+    registered(already=True)
     code, out, _ = lab("promote", "s")
     assert code == 1
-    assert "Nothing to do: trial 3 of s is mnist-cnn@champion (version 1) already." in out
+    assert "Nothing to do: trial 3 of s is champion already (mnist-cnn, version 2)." in out
+
+
+def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
+    out = lab("models", "mnist-cnn")[1]
+    assert "champion -> 2" in out
+    assert "The sealed test images were opened 0 times." in out
+    shown = json.loads(lab("models", "mnist-cnn", "--json")[1])
+    assert shown["history"][0]["why"] == "promote: x"
 
 
 def test_models_are_listed_with_alias_and_accuracies(lab, registered):
@@ -321,7 +356,7 @@ def test_an_interrupted_sweep_exits_with_the_signals_code_and_the_way_on(code, n
     with pytest.raises(
         InterruptedSweep, match=r"Go on with: mnist-lab sweep 'my space\.toml' --trials 9"
     ) as caught:
-        run_module._exit_as(result(stopped="interrupted", signal=code))
+        run_module.exit_as(result(stopped="interrupted", signal=code))
     assert caught.value.exit_code == code
 
 
@@ -330,7 +365,7 @@ def test_a_full_disk_exits_with_75_and_names_the_place():
     with pytest.raises(
         DiskFullError, match=r"/there/trial-0001.*0 bytes free.*Mend the disk"
     ) as caught:
-        run_module._exit_as(result(stopped=stopped))
+        run_module.exit_as(result(stopped=stopped))
     assert caught.value.exit_code == 75
 
 
@@ -370,7 +405,7 @@ def test_the_doctor_shows_its_findings_and_repairs_them(lab, small_file, fake_tr
 
 def test_a_sweep_of_failures_exits_with_one():
     with pytest.raises(MnistLabError, match="10 trials in a row failed") as caught:
-        run_module._exit_as(result(stopped="10 trials in a row failed", reasons={"crashed": 10}))
+        run_module.exit_as(result(stopped="10 trials in a row failed", reasons={"crashed": 10}))
     assert caught.value.exit_code == 1
 
 
@@ -462,7 +497,7 @@ def test_ui_becomes_mlflows_server(lab, monkeypatch):
 def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     settings, small_file, client, plain_mlflow
 ):
-    """sweep, promote, evaluate, models: each its own process, as typed, and read with plain MLflow."""
+    """From sweep to models: each its own process, as typed, and read with plain MLflow."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("KERAS", "MLFLOW_TRACK"))
     }
@@ -485,21 +520,30 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
         "--set",
         "filters_1=8",
     )
+    gate = settings.root / "gate.toml"
+    gate.write_text("minimum_accuracy = 0.0\nmaximum_calibration_error = 1.0\n")
     type_in("sweep", "cnn", "--trials", "3", *words, "--study", "first", "--keep-models", "2")
-    promoted = type_in("promote", "first")
+    again = ("--top", "2", "--seeds", "2")
+    planned = type_in("promote", "first", "--dry-run", *again)
+    assert "Nothing was trained, registered or opened." in planned
+    confirmed = json.loads(type_in("confirm", "first", *again, "--json"))
+    assert [len(row["accuracies"]) for row in confirmed["rows"]] == [2, 2]
+    assert "It is confirmed: trial" in type_in("promote", "first", "--dry-run", *again)
+    promoted = type_in("promote", "first", *again, "--gate", str(gate))
     assert "tiny-cnn@champion is now version 1" in promoted
-    assert "120 sealed images (opening 1" in promoted
-    assert "Nothing to do: trial" in type_in("promote", "first", code=1)
+    assert "(opening 1 for this model)" in promoted
+    assert "Nothing to do: trial" in type_in("promote", "first", *again, code=1)
     opened = json.loads(type_in("evaluate", "tiny-cnn@champion", "--json"))
     assert (opened["openings"], opened["samples"]) == (2, 120)
     rows = json.loads(type_in("models", "--json"))
     assert [(row["name"], row["aliases"]) for row in rows] == [("tiny-cnn", ["champion"])]
 
     run = client.get_run(rows[0]["run"])
+    assert run.data.tags["mnist_lab.stage"] == "confirm"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        "config.json", "evaluation", "figures", "model", "test",
+        "config.json", "decision", "evaluation", "figures", "model", "test",
     }  # fmt: skip
-    assert len(client.search_logged_models([run.info.experiment_id])) == 2
+    assert len(client.search_logged_models([run.info.experiment_id])) == 4
     model = plain_mlflow.keras.load_model("models:/tiny-cnn@champion")
     assert model.predict(np.zeros((2, 28, 28), np.uint8), verbose=0).shape == (2, 10)
 

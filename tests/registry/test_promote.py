@@ -2,117 +2,163 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
-from fakes import finished, model_record, outcome, study_record, trial_record
 from mnist_lab import registry
 from mnist_lab.data.sealed import open_test_split
-from mnist_lab.errors import DataError, MnistLabError, UnknownNameError, UsageError
-from mnist_lab.registry.models import find_trial_model, find_version, list_versions
+from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
+from mnist_lab.registry.aliases import move, read_history
+from mnist_lab.registry.models import count_openings, find_trial_model, find_version, list_versions
+from mnist_lab.registry.promote import read_decision
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import SweepConfig, ledger
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_pruner
-from mnist_lab.sweep.study import create_study, fingerprint
-from mnist_lab.tracking.mlflow_tracker import MlflowTracker
-from mnist_lab.tracking.store import artifact_location
+from mnist_lab.sweep import SweepConfig
+from mnist_lab.sweep.study import fingerprint
+
+NAME = "tiny-fnn"
 
 
-@pytest.fixture
-def make_study(settings, client, small_dataset, tmp_path):
-    """A finished study of one trial with a given validation accuracy and a logged model."""
-    space = get_space("fnn")
-
-    def make(name, value, *, model=True):
-        made_with = fingerprint(SweepConfig(space="fnn"), space, small_dataset)
-        pruner = make_pruner("none", epochs=1)
-        study = create_study(connect(settings), name, made_with, pruner=pruner)
-        tracker = MlflowTracker(client, artifact_location(settings, "e"))
-        record = study_record(id=name, name=name, dataset_digest=small_dataset.digest)
-        parent = tracker.open_study(record)
-        trial = study.ask()
-        run = tracker.open_trial(record, parent, trial_record(params={}))
-        ledger.write_start(trial, seed=0, attempt=1)
-        ledger.write_tracked(study, ledger.Tracked(trial=0, run=run, closed=True))
-        ledger.write_result(trial, finished(0, 1, value))
-        study.tell(trial, value)
-        tracker.close_trial(run, outcome())
-        if model:
-            file = tmp_path / f"{name}.keras"
-            keras.utils.set_random_seed(int(value * 1000))
-            network = space.build(space.point({"units_1": 32}), (28, 28), 10)
-            keras.Model(network.inputs, network.outputs).save(file)
-            tracker.log_model(run, model_record(file, study=name, scalars={}, params={}))
-        return run
-
-    return make
+def aliases(client):
+    return client.get_registered_model(NAME).aliases
 
 
-@pytest.fixture
-def promote(client, settings, monkeypatch):
-    # In the command, TensorFlow is set up first; here the suite has imported it already.
-    monkeypatch.setattr("mnist_lab.registry.testing.configure", lambda _: None)
-    return lambda study, **options: registry.promote(client, study, settings, **options)
+def model_path(client, run):
+    location = client.get_logged_model(find_trial_model(client, run).model).artifact_location
+    return Path(location.removeprefix("file://")) / "data" / "model.keras"
 
 
 def test_the_first_model_becomes_the_champion(make_study, promote, client):
-    make_study("a", 0.9)
+    make_study("a")
     promotion = promote("a")
-    assert (promotion.name, promotion.version, promotion.champion_version) == ("tiny-fnn", 1, None)
-    assert client.get_model_version_by_alias("tiny-fnn", "champion").version == 1
+    assert (promotion.name, promotion.version, promotion.promoted) == (NAME, 1, True)
+    assert promotion.decision.champion is None
+    assert aliases(client) == {"champion": 1}
 
 
-def test_a_better_model_takes_over_and_the_former_is_previous(make_study, promote, client):
-    make_study("a", 0.9)
-    make_study("b", 0.95)
+def test_a_first_model_that_is_too_weak_does_not(make_study, promote, client):
+    make_study("a", "none")
+    promotion = promote("a", policy=registry.GatePolicy(maximum_latency=1e6))
+    assert (promotion.promoted, promotion.decision.judgement.verdict) == (False, "reject")
+    assert aliases(client) == {"challenger": 1}
+
+
+def test_a_model_that_is_certainly_better_takes_over(make_study, promote, client):
+    make_study("a", "none")
+    make_study("b", "good")
     promote("a")
     promotion = promote("b")
-    assert (promotion.version, promotion.champion_accuracy) == (2, 0.9)
-    aliases = client.get_registered_model("tiny-fnn").aliases
-    assert aliases == {"champion": 2, "previous": 1}
+    found = promotion.decision.judgement.comparison
+    assert (promotion.version, promotion.decision.champion) == (2, 1)
+    assert found.gain == pytest.approx(
+        promotion.decision.accuracy - promotion.decision.champion_accuracy
+    )
+    assert aliases(client) == {"champion": 2, "previous": 1}
 
 
-@pytest.mark.parametrize("accuracy", [0.85, 0.9])
-def test_a_model_that_is_no_better_is_not_even_registered(make_study, promote, client, accuracy):
-    make_study("a", 0.9)
-    run = make_study("b", accuracy)
+def test_a_worse_model_is_rejected_with_the_interval_though_its_validation_is_higher(
+    make_study, promote, client
+):
+    make_study("a", "good", 0.9)
+    make_study("b", "none", 0.99)
     promote("a")
     promotion = promote("b")
-    assert not promotion.promoted
-    assert len(client.search_model_versions("name = 'tiny-fnn'")) == 1
-    assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
+    judgement = promotion.decision.judgement
+    assert (promotion.promoted, judgement.verdict) == (False, "reject")
+    assert judgement.comparison.low < judgement.comparison.high < 0
+    assert aliases(client) == {"champion": 1, "challenger": 2}
 
 
-def test_force_promotes_a_worse_model_and_says_so(make_study, promote, client):
-    make_study("a", 0.9)
-    make_study("b", 0.8)
+def test_a_model_that_cannot_be_told_apart_is_a_tie(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "twin")
+    promote("a")
+    assert promote("b").decision.judgement.verdict == "tie"
+    assert aliases(client) == {"champion": 1, "challenger": 2}
+
+
+def test_force_promotes_a_worse_model_and_writes_it_down(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "none")
     promote("a")
     promotion = promote("b", force=True)
-    assert (promotion.version, promotion.forced) == (2, True)
-    assert client.get_model_version_by_alias("tiny-fnn", "champion").version == 2
+    assert (promotion.promoted, promotion.decision.forced) == (True, True)
+    assert aliases(client) == {"champion": 2, "previous": 1}
+    version = client.get_model_version(NAME, "2")
+    assert read_decision(version).forced
+    assert read_history(client, NAME)[-1].why == "promote: forced"
 
 
-def test_promoting_the_same_study_again_makes_no_second_version(make_study, promote, client):
-    make_study("a", 0.9)
+def test_the_decision_stands_on_the_version_and_with_its_run(make_study, promote, client, tmp_path):
+    make_study("a", "none")
+    run = make_study("b", "good")
     promote("a")
-    assert not promote("a", force=True).promoted
-    assert len(client.search_model_versions("name = 'tiny-fnn'")) == 1
+    promotion = promote("b")
+    version = client.get_model_version(NAME, "2")
+    assert read_decision(version) == promotion.decision
+    assert version.tags["mnist_lab.verdict"] == "promote"
+    folder = Path(client.download_artifacts(run, "decision", str(tmp_path)))
+    assert json.loads((folder / "decision.json").read_text())["judgement"]["verdict"] == "promote"
+    said = (folder / "decision.md").read_text()
+    assert "95 % interval" in said
+    assert "| yes |" in said
+
+
+def test_a_decision_that_was_made_stands_and_opens_nothing_again(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "none")
+    promote("a")
+    first = promote("b").decision
+    assert promote("b").decision == first
+    assert [row.test_openings for row in list_versions(client)] == [1, 1]
+    assert count_openings(client, NAME) == 2
+
+
+def test_another_policy_is_another_decision(make_study, promote, lenient):
+    make_study("a", "good")
+    make_study("b", "twin")
+    promote("a")
+    promote("b")
+    again = promote("b", policy=replace(lenient, test="bootstrap"))
+    assert again.decision.judgement.comparison.method == "bootstrap"
+    assert again.decision.openings == 2
+
+
+def test_promoting_the_champion_again_does_nothing(make_study, promote, client):
+    make_study("a")
+    promote("a")
+    again = promote("a", force=True)
+    assert (again.already, again.promoted, again.decision) == (True, False, None)
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
     assert [row.test_openings for row in list_versions(client)] == [1]
-    assert client.get_registered_model("tiny-fnn").aliases == {"champion": 1}
+
+
+def test_a_study_that_is_not_confirmed_is_not_promoted(make_study, promote, client):
+    make_study("a", confirmed=False)
+    with pytest.raises(MnistLabError, match="Type: mnist-lab confirm a"):
+        promote("a")
+    assert not client.search_registered_models()
+
+
+def test_a_choice_without_a_logged_model_says_so(make_study, promote):
+    make_study("a", model=False)
+    with pytest.raises(UnknownNameError, match="logged model"):
+        promote("a")
 
 
 def test_a_version_says_where_it_came_from(make_study, promote, client, small_dataset):
-    run = make_study("a", 0.9)
+    run = make_study("a")
     promote("a")
-    version = client.get_model_version("tiny-fnn", "1")
+    version = client.get_model_version(NAME, "1")
     assert version.run_id == run
     tags = {key.removeprefix("mnist_lab."): value for key, value in version.tags.items()}
-    assert {"study": "a", "trial": "0", "run": run, "val_accuracy": "0.9"}.items() <= tags.items()
+    known = {"study": "a", "trial": "0", "replica": "0", "run": run, "val_accuracy": "0.895"}
+    assert known.items() <= tags.items()
     assert tags["dataset_digest"] == small_dataset.digest
     assert len(tags["sha256"]) == len(tags["space_digest"]) == 64
 
@@ -120,15 +166,14 @@ def test_a_version_says_where_it_came_from(make_study, promote, client, small_da
 def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
     make_study, promote, client, small_file, plain_mlflow
 ):
-    run = make_study("a", 0.9)
-    result = promote("a").test
+    run = make_study("a")
+    decision = promote("a").decision
     test = open_test_split(str(small_file))
-    logged = client.get_run(run).data.tags["mnist_lab.model"]
-    model = plain_mlflow.keras.load_model(f"models:/{logged}")
+    model = plain_mlflow.keras.load_model(f"models:/{NAME}@champion")
     predicted = model.predict(test.images, verbose=0).argmax(axis=1)
-    assert result.evaluation.accuracy == np.mean(predicted == test.labels)
+    assert decision.accuracy == np.mean(predicted == test.labels)
     data = client.get_run(run).data
-    assert data.metrics["test_accuracy"] == pytest.approx(result.evaluation.accuracy)
+    assert data.metrics["test_accuracy"] == pytest.approx(decision.accuracy)
     assert data.tags["mnist_lab.test_openings"] == "1"
     names = {file.path for file in client.list_artifacts(run, "test")}
     assert names == {
@@ -137,31 +182,21 @@ def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
     }  # fmt: skip
 
 
-def test_every_later_opening_is_counted_on_the_version(
+def test_every_later_opening_is_counted_on_version_and_model(
     make_study, promote, client, settings, small_dataset
 ):
-    run = make_study("a", 0.9)
+    run = make_study("a")
     promote("a")
     made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
     registry.evaluate_model(client, find_trial_model(client, run), made_with, settings)
     assert [row.test_openings for row in list_versions(client)] == [2]
-
-
-def test_a_model_that_is_champion_again_is_not_scored_again(make_study, promote, client):
-    make_study("a", 0.9)
-    make_study("b", 0.95)
-    promote("a")
-    promote("b")
-    back = promote("a", force=True)
-    assert (back.version, back.test) == (1, None)
-    assert client.get_registered_model("tiny-fnn").aliases == {"champion": 1, "previous": 2}
-    assert {row.test_openings for row in list_versions(client)} == {1}
+    assert count_openings(client, NAME) == 2
 
 
 def test_data_that_changed_since_the_sweep_is_never_opened(
-    make_study, promote, client, settings, small_dataset
+    make_study, client, settings, small_dataset
 ):
-    run = make_study("a", 0.9)
+    run = make_study("a")
     made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
     with pytest.raises(DataError, match="is not the data that the study was made with"):
         registry.evaluate_model(
@@ -174,52 +209,164 @@ def test_data_that_changed_since_the_sweep_is_never_opened(
 
 
 def test_a_champion_of_other_images_is_no_measure(make_study, promote, client):
-    make_study("a", 0.9)
-    make_study("b", 0.95)
+    make_study("a", "none")
+    make_study("b")
     promote("a")
-    client.set_model_version_tag("tiny-fnn", "1", "mnist_lab.dataset_digest", "0" * 64)
+    client.set_model_version_tag(NAME, "1", "mnist_lab.dataset_digest", "0" * 64)
     with pytest.raises(MnistLabError, match="validated on other images"):
         promote("b")
-    assert promote("b", force=True).promoted
 
 
-def test_plain_mlflow_loads_the_champion(make_study, promote, plain_mlflow):
-    make_study("a", 0.9)
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_challenger_moves_no_alias(make_study, promote, client, damage):
+    make_study("a", "none")
     promote("a")
-    model = plain_mlflow.keras.load_model("models:/tiny-fnn@champion")
-    assert model.predict(np.zeros((1, 28, 28), np.uint8), verbose=0).shape == (1, 10)
-
-
-def test_a_damaged_model_file_moves_no_alias(make_study, promote, client):
-    make_study("a", 0.9)
-    promote("a")
-    run = make_study("b", 0.95)
-    location = client.get_logged_model(find_trial_model(client, run).model).artifact_location
-    path = location.removeprefix("file://") + "/data/model.keras"
-    with open(path, "r+b") as file:
-        file.seek(100)
-        file.write(b"\xff\xff\xff")
-    with pytest.raises(DataError, match="damaged"):
+    path = model_path(client, make_study("b"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content if damage == "flip" else content[:-500])
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises((DataError, MlflowException, OSError)):
         promote("b")
-    assert client.get_registered_model("tiny-fnn").aliases == {"champion": 1}
+    assert aliases(client) == {"champion": 1}
+    assert count_openings(client, NAME) == 1
 
 
-def test_a_trial_without_a_logged_model_says_what_to_raise(make_study, promote):
-    make_study("a", 0.9, model=False)
-    with pytest.raises(UnknownNameError, match="keep_models"):
+def test_a_damaged_champion_opens_nothing(make_study, promote, client):
+    run = make_study("a", "none")
+    make_study("b")
+    promote("a")
+    path = model_path(client, run)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="is refused"):
+        promote("b")
+    assert aliases(client) == {"champion": 1, "challenger": 2}
+    assert count_openings(client, NAME) == 1
+
+
+def test_a_second_promotion_at_the_same_time_is_refused(make_study, promote, settings):
+    make_study("a")
+    with FileLock(settings.work / f"model-{NAME}.lock"), pytest.raises(BusyError, match="just now"):
         promote("a")
 
 
-def test_a_study_without_a_complete_trial_cannot_be_promoted(settings, small_dataset, promote):
-    made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
-    pruner = make_pruner("none", epochs=1)
-    create_study(connect(settings), "empty", made_with, pruner=pruner)
-    with pytest.raises(MnistLabError, match="no complete trial"):
-        promote("empty")
+class Killed(BaseException):
+    """As a kill -9: nothing catches it."""
+
+
+WRITES = ("create_model_version", "set_registered_model_alias", "delete_registered_model_alias",
+          "set_registered_model_tag", "set_model_version_tag", "log_artifacts", "set_tag",
+          "log_batch")  # fmt: skip
+
+
+# Its 18 writes, and what follows the last; those between decision and aliases always.
+POINTS = [
+    pytest.param(point, marks=() if point in (1, 9, 12, 13, 14, 15, 16, 17) else pytest.mark.slow)
+    for point in range(18)
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
+    make_study, promote, client, monkeypatch, point
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    left = [point]
+
+    def dying(method):
+        def call(*args, **options):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return method(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(client, name, dying(getattr(client, name)))
+        try:
+            promote("b")
+        except Killed:
+            held = aliases(client)
+            assert held["champion"] in (1, 2)
+            for alias, version in held.items():
+                assert (alias, int(version)) in {("champion", 1), ("champion", 2),
+                                                 ("challenger", 2), ("previous", 1)}  # fmt: skip
+        else:
+            pytest.fail("raise the range: the promotion made fewer writes than that")
+    promote("b")
+    assert aliases(client) == {"champion": 2, "previous": 1}
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
+    assert read_history(client, NAME)[-1].done
+
+
+def test_rollback_makes_the_previous_champion_champion_again(make_study, promote, client, settings):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    assert registry.rollback(client, settings, NAME) == (1, 2)
+    assert aliases(client) == {"champion": 1, "previous": 2}
+    assert registry.rollback(client, settings, NAME) == (2, 1)
+    whys = [event.why for event in read_history(client, NAME)]
+    assert whys[-2:] == ["rollback from version 2", "rollback from version 1"]
+
+
+def test_a_rollback_that_was_killed_is_finished_by_the_next_command(
+    make_study, promote, client, settings, monkeypatch
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_registered_model_alias", die)
+        with pytest.raises(Killed):
+            registry.rollback(client, settings, NAME)
+    promote("a")  # finds the rollback undone, and does it
+    assert aliases(client)["champion"] == 1
+
+
+def test_rolling_back_to_a_damaged_file_is_refused(make_study, promote, client, settings):
+    run = make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    path = model_path(client, run)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="refused"):
+        registry.rollback(client, settings, NAME)
+    assert aliases(client) == {"champion": 2, "previous": 1}
+
+
+@pytest.mark.parametrize("name", [NAME, "nobody"])
+def test_there_is_nothing_before_the_first_champion(make_study, promote, client, settings, name):
+    make_study("a")
+    promote("a")
+    with pytest.raises(MnistLabError, match="no champion before"):
+        registry.rollback(client, settings, name)
+
+
+def test_aliases_that_somebody_moved_by_hand_stay_where_they_are(make_study, promote, client):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    client.set_registered_model_alias(NAME, "champion", "1")
+    move(client, NAME, "a note", {"mine": 2})
+    assert aliases(client) == {"champion": 1, "previous": 1, "mine": 2}
 
 
 def test_a_registry_that_fails_is_not_taken_for_an_empty_one(make_study, promote, client):
-    make_study("a", 0.9)
+    make_study("a")
 
     def fail(*_):
         raise MlflowException("the disk is on fire")
@@ -230,33 +377,33 @@ def test_a_registry_that_fails_is_not_taken_for_an_empty_one(make_study, promote
 
 
 def test_versions_are_listed_newest_first_with_their_aliases(make_study, promote, client):
-    for study, value in (("a", 0.8), ("b", 0.9)):
-        make_study(study, value)
+    for study, skill, value in (("a", "none", 0.8), ("b", "good", 0.9)):
+        make_study(study, skill, value)
         promote(study)
     rows = list_versions(client)
     assert [(row.version, row.aliases, row.study) for row in rows] == [
         (2, ("champion",), "b"), (1, ("previous",), "a"),
     ]  # fmt: skip
-    assert [row.val_accuracy for row in rows] == [0.9, 0.8]
-    assert [row.test_openings for row in rows] == [1, 1]
+    assert [row.val_accuracy for row in rows] == pytest.approx([0.895, 0.795])
+    assert [row.verdict for row in rows] == ["promote", "promote"]
     assert list_versions(client, "other") == []
 
 
-@pytest.mark.parametrize("reference", ["tiny-fnn@champion", "tiny-fnn/1"])
+@pytest.mark.parametrize("reference", [f"{NAME}@champion", f"{NAME}/1"])
 def test_a_version_is_found_by_alias_and_by_number(make_study, promote, client, reference):
-    make_study("a", 0.9)
+    make_study("a")
     promote("a")
     assert find_version(client, reference).version == 1
 
 
-@pytest.mark.parametrize("reference", ["tiny-fnn@champ", "tiny-fnn/9"])
+@pytest.mark.parametrize("reference", [f"{NAME}@champ", f"{NAME}/9"])
 def test_an_unknown_version_is_refused_with_the_known_ones(make_study, promote, client, reference):
-    make_study("a", 0.9)
+    make_study("a")
     promote("a")
-    with pytest.raises(UnknownNameError, match="tiny-fnn@champion"):
+    with pytest.raises(UnknownNameError, match=f"{NAME}@champion"):
         find_version(client, reference)
 
 
 def test_a_bare_name_is_no_version(client):
     with pytest.raises(UsageError, match="MODEL@ALIAS"):
-        find_version(client, "tiny-fnn")
+        find_version(client, NAME)

@@ -1,10 +1,11 @@
-"""``promote``, ``models`` and ``evaluate``: the commands that open the registry."""
+"""``confirm``, ``promote``, ``rollback`` and ``models``: the commands that decide."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +13,7 @@ import typer
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from mnist_lab.registry import Promotion, TestResult
-    from mnist_lab.registry.models import TrialModel
+    from mnist_lab.registry import Promotion
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import Confirmation
 
@@ -26,8 +24,8 @@ def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     app.command()(confirm)
     app.command()(promote)
+    app.command()(rollback)
     app.command()(models)
-    app.command()(evaluate)
 
 
 StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
@@ -131,50 +129,139 @@ def _print_confirmation(confirmation: Confirmation) -> None:
 
 
 def promote(
-    study: Annotated[str | None, typer.Argument(help="[default: the latest study]")] = None,
+    study: StudyName = None,
+    top: Top = 5,
+    seeds: Seeds = 3,
+    workers: Workers = None,
+    device: Device = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="What is asked.  [default: as experiments/gate.toml]"
+        ),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also when it is no better than the champion.")
+        bool, typer.Option("--force", help="Whatever the gate says; it is written down.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Make a study's best model the champion, if its validation accuracy is higher.
+    """Confirm a study, and make its choice the champion if it passes the gate.
 
-    It is registered, scored once on the sealed test images, and given the alias champion; the
-    former champion becomes previous. Exit code 1 when nothing was promoted.
+    It is registered as challenger and held against the champion on the same sealed test images. If it
+    is certainly better and keeps every limit, it becomes champion, and the champion previous. Exit
+    code 1 when nothing was promoted.
 
-    Example: mnist-lab promote mnist-cnn-v1-3ep
+    Example: mnist-lab promote mnist-cnn-v2-10ep
     """
     from mnist_lab import registry
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
+    from mnist_lab.sweep import is_confirmed, open_study
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
     name = study or latest_study(settings)
-    promotion = registry.promote(open_client(settings), name, settings, force=force)
+    policy = registry.GatePolicy() if gate is None else registry.read_policy(gate)
+    fresh = is_confirmed(open_study(settings, name), top=top, seeds=seeds)
+    if dry_run:
+        _print_plan(name, settings, fresh=fresh, top=top, seeds=seeds, as_json=as_json)
+        return
+    if not fresh:
+        confirmation = _confirm(settings, name, top, seeds, workers, device)
+        if not as_json:
+            _print_confirmation(confirmation)
+            typer.echo("")
+    promotion = registry.promote(
+        open_client(settings), name, settings, policy=policy, force=force
+    )  # fmt: skip
     if as_json:
-        print_json(_promotion_to_json(promotion))
+        print_json(asdict(promotion))
     else:
         _print_promotion(promotion)
     if not promotion.promoted:
         raise typer.Exit(EXIT_NOT_PROMOTED)
 
 
+def _print_plan(
+    study: str, settings: Settings, *, fresh: bool, top: int, seeds: int, as_json: bool
+) -> None:
+    from mnist_lab.registry.aliases import find_holder
+    from mnist_lab.registry.models import CHAMPION
+    from mnist_lab.sweep import open_study, read_confirmation
+    from mnist_lab.sweep.study import read_fingerprint
+    from mnist_lab.tracking.store import open_client
+
+    opened = open_study(settings, study)
+    made_with, confirmation = read_fingerprint(opened), read_confirmation(opened)
+    name = f"{made_with.dataset}-{made_with.family}" if made_with else ""
+    champion = find_holder(open_client(settings), name, CHAMPION)
+    plan = {
+        "study": study,
+        "model": name,
+        "confirm": not fresh,
+        "trial": confirmation.chosen if fresh and confirmation else None,
+        "champion": int(champion.version) if champion else None,
+    }
+    if as_json:
+        print_json(plan)
+        return
+    first = (
+        f"It is confirmed: trial {plan['trial']} would be registered."
+        if fresh
+        else f"Its {top} best trials would be trained again with {seeds} seeds, and one registered."
+    )
+    against = f"version {plan['champion']}" if champion else "nobody: it would be the first"
+    typer.echo(f"{study} -> {name}. {first} On the sealed images it would meet {against}.")
+    typer.echo("Nothing was trained, registered or opened.")
+
+
+def rollback(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="mnist-cnn")],
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Make the previous champion champion again; the champion becomes previous.
+
+    Example: mnist-lab rollback mnist-cnn
+    """
+    from mnist_lab import registry
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    back, away = registry.rollback(open_client(settings), settings, model)
+    if as_json:
+        print_json({"model": model, "champion": back, "previous": away})
+        return
+    typer.echo(f"{model}@champion is version {back} again; version {away} is {model}@previous.")
+
+
 def models(
-    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Only this one, with its history.")
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List registered models: versions, aliases, accuracies, openings of the test set.
 
+    With MODEL, the history of its aliases too.
+
     Example: mnist-lab models mnist-cnn
     """
-    from mnist_lab.registry import list_versions
+    from mnist_lab.registry import list_versions, read_history
+    from mnist_lab.registry.models import count_openings
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
-    rows = list_versions(open_client(Settings()), name)
+    client = open_client(Settings())
+    rows = list_versions(client, name)
+    history = read_history(client, name) if name is not None else []
     if as_json:
-        print_json(rows)
+        versions = [asdict(row) for row in rows]
+        events = [asdict(event) for event in history]
+        print_json(versions if name is None else {"versions": versions, "history": events})
         return
     columns = (
         ("model", lambda row: row.name),
@@ -183,103 +270,57 @@ def models(
         ("validation", lambda row: percent(row.val_accuracy)),
         ("test", lambda row: percent(row.test_accuracy)),
         ("test openings", lambda row: str(row.test_openings)),
+        ("gate", lambda row: row.verdict),
         ("study", lambda row: row.study),
         ("trial", lambda row: "" if row.trial is None else str(row.trial)),
     )
     print_table(rows, columns)
-
-
-def evaluate(
-    target: Annotated[
-        str,
-        typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION|STUDY[:TRIAL]", help="What to score."),
-    ],
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Score a model on the sealed test images. Every opening is counted on its run.
-
-    Example: mnist-lab evaluate mnist-cnn@champion
-    """
-    from mnist_lab.registry import evaluate_model
-    from mnist_lab.settings import Settings
-    from mnist_lab.sweep import open_study
-    from mnist_lab.sweep.study import read_fingerprint
-    from mnist_lab.tracking.store import open_client
-
-    settings = Settings()
-    client = open_client(settings)
-    model = _find_model(client, target, settings)
-    made_with = read_fingerprint(open_study(settings, model.study))
-    assert made_with is not None
-    result = evaluate_model(client, model, made_with, settings)
-    if as_json:
-        print_json(_test_to_json(result))
-    else:
-        _print_test(result)
-
-
-def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialModel:
-    from mnist_lab.registry.models import find_trial_model, find_version
-    from mnist_lab.sweep import ledger, open_study
-    from mnist_lab.sweep.ledger import find_trial
-
-    if "@" in target or "/" in target:
-        return find_trial_model(client, str(find_version(client, target).run_id))
-    study, _, number = target.partition(":")
-    opened = open_study(settings, study)
-    return find_trial_model(client, ledger.find_run(opened, find_trial(opened, number).number))
+    if name is None:
+        return
+    typer.echo(f"\nThe sealed test images were opened {count_openings(client, name)} times.\n")
+    moves = (
+        ("when", lambda event: event.when),
+        ("aliases", lambda event: ", ".join(
+            f"{alias} -> {'nobody' if version is None else version}"
+            for alias, version in event.aliases.items()
+        )),
+        ("why", lambda event: event.why),
+        ("", lambda event: "" if event.done else "cut off: type the command again"),
+    )  # fmt: skip
+    print_table(history, moves)
 
 
 def _print_promotion(promotion: Promotion) -> None:
+    from mnist_lab.registry.promote import describe_comparison
+
     which = f"trial {promotion.trial} of {promotion.study}"
-    accuracy = percent(promotion.val_accuracy)
+    version = f"{promotion.name}, version {promotion.version}"
     if promotion.already:
-        version = f"{promotion.name}@champion (version {promotion.champion_version})"
-        typer.echo(f"Nothing to do: {which} is {version} already.")
+        typer.echo(f"Nothing to do: {which} is champion already ({version}).")
         return
+    decision = promotion.decision
+    assert decision is not None
+    judgement = decision.judgement
+    typer.echo(
+        f"{version}: {which}, validation accuracy {percent(promotion.val_accuracy)} "
+        f"(mean of fresh seeds), test accuracy {percent(decision.accuracy)} "
+        f"(opening {decision.openings} for this model)."
+    )
+    if judgement.comparison is not None:
+        champion = f"The champion is version {decision.champion}"
+        typer.echo(f"{champion}, test accuracy {percent(decision.champion_accuracy)}.")
+        typer.echo(describe_comparison(judgement.comparison))
+    for each in judgement.criteria:
+        typer.echo(f"  {'kept' if each.passed else 'BROKEN'}: {each.text}")
+    typer.echo(f"Verdict: {judgement.verdict} ({judgement.reason}).")
     if not promotion.promoted:
         typer.echo(
-            f"Not promoted: {which} has validation accuracy {accuracy}, and "
-            f"{promotion.name}@champion (version {promotion.champion_version}) has "
-            f"{percent(promotion.champion_accuracy)}. Nothing was written. "
-            "To promote it all the same: --force"
+            f"No alias but challenger was moved. To promote it all the same: "
+            f"mnist-lab promote {promotion.study} --force"
         )
         return
-    typer.echo(
-        f"{promotion.name}@champion is now version {promotion.version}: {which}, "
-        f"validation accuracy {accuracy}" + (" (forced)" if promotion.forced else "") + "."
-    )
-    if promotion.champion_version is not None:
-        typer.echo(
-            f"Before: version {promotion.champion_version}, "
-            f"{percent(promotion.champion_accuracy)}; it is {promotion.name}@previous now."
-        )
-    if promotion.test is not None:
-        _print_test(promotion.test)
-    typer.echo(f'Use it: mlflow.keras.load_model("models:/{promotion.name}@champion")')
-
-
-def _print_test(result: TestResult) -> None:
-    evaluation = result.evaluation
-    typer.echo(
-        f"Test accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f} on "
-        f"{evaluation.samples:,} sealed images (opening {result.openings} for this model)."
-    )
-
-
-def _test_to_json(result: TestResult) -> dict[str, object]:
-    return {
-        "study": result.model.study,
-        "trial": result.model.trial,
-        "openings": result.openings,
-        **result.evaluation.to_json()["classification_report"],
-    }
-
-
-def _promotion_to_json(promotion: Promotion) -> dict[str, object]:
-    test = promotion.test
-    return {
-        **vars(promotion),
-        "promoted": promotion.promoted,
-        "test": None if test is None else _test_to_json(test),
-    }
+    forced = " by force" if decision.forced else ""
+    typer.echo(f"{promotion.name}@champion is now version {promotion.version}{forced}.")
+    if decision.champion is not None:
+        typer.echo(f"Take it back:  mnist-lab rollback {promotion.name}")
+    typer.echo(f'Use it:        mlflow.keras.load_model("models:/{promotion.name}@champion")')

@@ -15,9 +15,9 @@ Column = tuple[str, Callable[[Any], str]]
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print ``value`` (data, a dataclass, or a list of them) as JSON on standard output."""
-    typer.echo(json.dumps(_plain(value), indent=2, default=_to_text))
+    typer.echo(json.dumps(_plain(value), indent=indent, default=_to_text))
 
 
 def print_table(rows: Sequence[Any], columns: Sequence[Column], *, title: str = "") -> None:

@@ -1,6 +1,7 @@
 """Data sets as frozen, read-only splits. The test split is not among them: see ``sealed.py``."""
 
 from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE, Dataset, Split
+from mnist_lab.data.files import read_images
 from mnist_lab.data.load import load_dataset
 
-__all__ = ["CLASSES", "IMAGE_SHAPE", "Dataset", "Split", "load_dataset"]
+__all__ = ["CLASSES", "IMAGE_SHAPE", "Dataset", "Split", "load_dataset", "read_images"]

@@ -37,6 +37,27 @@ def read_part(path: Path, part: Part) -> Arrays:
     return _checked(path, part, images, labels)
 
 
+def read_images(path: Path) -> NDArray[np.uint8]:
+    """Read images without labels, ``(N, 28, 28) uint8``: an IDX file, or an ``.npy`` of them or of one.
+
+    Raises:
+        DataError: the file is absent, unreadable, or not such images.
+    """
+    if path.suffix == ".npy":
+        try:
+            images = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise _bad(path, "no such file", "an .npy file of images") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise _bad(path, f"unreadable ({error})", "a whole .npy file") from error
+        images = np.asarray(images[None] if images.ndim == 2 else images)
+    else:
+        images = _read_idx_file(path, dims=3)
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != IMAGE_SHAPE:
+        raise _bad(path, f"{images.dtype} of shape {images.shape}", "(N, 28, 28) uint8")
+    return images.astype(np.uint8, copy=False)
+
+
 def _read_npz(path: Path, part: Part) -> Arrays:
     keys = (f"x_{part}", f"y_{part}")
     try:

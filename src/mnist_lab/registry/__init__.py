@@ -1,14 +1,22 @@
-"""Deciding: promote a study's best model, list what is registered, open the sealed test set."""
+"""Deciding: what becomes champion and why; using it; opening the sealed test set."""
 
+from mnist_lab.registry.aliases import AliasEvent, read_history, rollback
+from mnist_lab.registry.gate import GatePolicy, read_policy
 from mnist_lab.registry.models import VersionRow, list_versions
-from mnist_lab.registry.promote import Promotion, promote
+from mnist_lab.registry.promote import Decision, Promotion, promote
 from mnist_lab.registry.testing import TestResult, evaluate_model
 
 __all__ = [
+    "AliasEvent",
+    "Decision",
+    "GatePolicy",
     "Promotion",
     "TestResult",
     "VersionRow",
     "evaluate_model",
     "list_versions",
     "promote",
+    "read_history",
+    "read_policy",
+    "rollback",
 ]

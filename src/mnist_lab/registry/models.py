@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient, artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mnist_lab.errors import DataError, UnknownNameError, UsageError
+from mnist_lab.errors import UnknownNameError, UsageError
+from mnist_lab.execution.resources import usable_cores
+from mnist_lab.registry.safe import check_file, load_model
 from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.tracking.package import KERAS_FILE
 from mnist_lab.tracking.pages import all_pages
+from mnist_lab.training import Runtime, configure
 
+if TYPE_CHECKING:
+    import keras
+
+CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 
@@ -32,7 +40,8 @@ class TrialModel:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionRow:
-    """One version of a registered model; accuracies in [0, 1], the test's None if never opened."""
+    """One version of a registered model; accuracies in [0, 1], the validation's a mean over seeds, the
+    test's None if never opened; ``verdict`` is the gate's last."""
 
     name: str
     version: int
@@ -42,6 +51,7 @@ class VersionRow:
     val_accuracy: float | None
     test_accuracy: float | None
     test_openings: int
+    verdict: str
     run: str
 
 
@@ -71,23 +81,30 @@ def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
 
 
 def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> Path:
-    """Bring the model's ``.keras`` file here and check it.
+    """Bring the model's ``.keras`` file here and check everything that ``safe`` checks.
 
     Raises:
-        DataError: the file is not the one that was logged.
+        DataError: the file is not the one that was logged, or not harmless.
     """
     location = client.get_logged_model(model.model).artifact_location
     uri = f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
+    folder.mkdir(parents=True, exist_ok=True)
     file = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != model.sha256:
-        raise DataError(
-            f"The model file of {model.study} trial {model.trial} is damaged: sha256 {found[:12]}…, "
-            f"expected {model.sha256[:12]}….",
-            safe="No alias was moved.",
-            next_step=f"Look at {uri}.",
-        )
+    check_file(file, model.sha256)
     return file
+
+
+def fetch_version(client: MlflowClient, version: ModelVersion, folder: Path) -> Path:
+    """As ``fetch_keras_file``, by the digest on the version itself."""
+    model = find_trial_model(client, str(version.run_id))
+    registered = replace(model, sha256=version.tags.get(f"{TAG}sha256", ""))
+    return fetch_keras_file(client, registered, folder)
+
+
+def verify_version(client: MlflowClient, version: ModelVersion) -> None:
+    """Raise ``DataError`` unless the file behind a version is what was registered, and harmless."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_version(client, version, Path(folder))
 
 
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:
@@ -116,9 +133,29 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
         ) from None
 
 
+def load_version(client: MlflowClient, reference: str) -> tuple[ModelVersion, keras.Model]:
+    """A registered version, ``MODEL@ALIAS`` or ``MODEL/VERSION``, and its network, safely loaded.
+
+    Raises:
+        UsageError, UnknownNameError: as ``find_version``.
+        DataError: its file is not what was registered.
+    """
+    version = find_version(client, reference)
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch_version(client, version, Path(folder))
+        configure(Runtime(threads=usable_cores()))
+        return version, load_model(file, version.tags[f"{TAG}sha256"])
+
+
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
     """The versions that were made of the model of ``run``."""
     return all_pages(client.search_model_versions, f"run_id = '{run}'")
+
+
+def count_openings(client: MlflowClient, name: str) -> int:
+    """How often the sealed images were opened for versions of a registered model."""
+    found = client.search_registered_models(f"name = '{name}'")
+    return int(found[0].tags.get(f"{TAG}test_openings", 0)) if found else 0
 
 
 def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:
@@ -150,5 +187,6 @@ def _row(version: ModelVersion, aliases: dict[str, str]) -> VersionRow:
         val_accuracy=number("val_accuracy"),
         test_accuracy=number("test_accuracy"),
         test_openings=int(number("test_openings") or 0),
+        verdict=tags.get(f"{TAG}verdict", ""),
         run=version.run_id or "",
     )

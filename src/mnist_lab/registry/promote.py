@@ -1,94 +1,230 @@
-"""``promote``: a study's best model becomes the champion, if it is better than the one that is."""
+"""``promote``: a study's confirmed choice becomes champion, if the gate lets it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
+import optuna
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
+from pydantic import TypeAdapter
 
-from mnist_lab.errors import MnistLabError
-from mnist_lab.registry.models import CHAMPION, PREVIOUS, TrialModel, find_trial_model
-from mnist_lab.registry.testing import TestResult, evaluate_model
+from mnist_lab.errors import MnistLabError, UnknownNameError
+from mnist_lab.registry.aliases import find_holder, hold_model, move, settle
+from mnist_lab.registry.gate import Comparison, GatePolicy, Judgement, judge
+from mnist_lab.registry.models import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    TrialModel,
+    find_trial_model,
+    verify_version,
+)
+from mnist_lab.registry.testing import hold_contest
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import ledger, open_study
+from mnist_lab.sweep import Confirmation, ledger, open_study, read_confirmation
+from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint
 from mnist_lab.tracking.mlflow_tracker import TAG
+
+_DECISION = f"{TAG}decision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Why a version is champion, or is not. ``champion`` is the version it was held against.
+
+    Accuracies are of the sealed images; ``openings`` counts how often this model has seen them.
+    """
+
+    when: str
+    version: int
+    champion: int | None
+    forced: bool
+    accuracy: float
+    champion_accuracy: float | None
+    openings: int
+    policy: GatePolicy
+    judgement: Judgement
+
+    @property
+    def promoted(self) -> bool:
+        return self.forced or self.judgement.verdict == "promote"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What was decided. ``version`` is None when nothing was done; accuracies in [0, 1].
-
-    ``test`` is None when nothing was done, or when the version had been scored before; ``already``
-    says that this trial is the champion.
-    ``champion_accuracy`` is the former champion's on the validation images, None if there was none.
-    """
+    """What came of it. ``decision`` is None if the model had been champion before; ``already`` says
+    that it was champion all the time."""
 
     name: str
     study: str
     trial: int
     val_accuracy: float
-    champion_accuracy: float | None
-    champion_version: int | None
-    version: int | None
-    test: TestResult | None
-    forced: bool
+    version: int
+    decision: Decision | None
+    promoted: bool
     already: bool
-
-    @property
-    def promoted(self) -> bool:
-        return self.version is not None
 
 
 def promote(
-    client: MlflowClient, study_name: str, settings: Settings, *, force: bool = False
+    client: MlflowClient,
+    study_name: str,
+    settings: Settings,
+    *,
+    policy: GatePolicy | None = None,
+    force: bool = False,
 ) -> Promotion:
-    """Make the best complete trial of a study the champion of ``<dataset>-<family>``.
+    """Put the confirmed choice of a study before the gate of ``<dataset>-<family>``.
 
-    It becomes one only when its validation accuracy is higher than the champion's; then it is
-    registered, scored once on the sealed test images, and given the alias ``champion``, the former
-    holder ``previous``. Otherwise nothing is written. ``force`` promotes it anyway.
+    It is registered, with the alias ``challenger``, and held against the champion on the sealed images.
+    If the gate says ``promote``, it becomes ``champion`` and the champion ``previous``; else it stays
+    ``challenger``. ``force`` moves the aliases whatever the gate says, and is written down.
 
     Raises:
-        MnistLabError: the study has no complete trial, or its model is missing or damaged.
+        MnistLabError: the study was not confirmed, or the champion is of other data.
+        DataError: a model file is not what was logged; no alias is moved.
+        BusyError: another promotion is under way.
     """
     study = open_study(settings, study_name)
-    made_with = read_fingerprint(study)
-    best = next(iter(ledger.rank(study)), None)
-    if best is None or best.value is None or made_with is None:
+    made_with, confirmation = read_fingerprint(study), read_confirmation(study)
+    if made_with is None or confirmation is None:
         raise MnistLabError(
-            f"Study {study_name!r} has no complete trial.",
+            f"Study {study_name!r} is not confirmed.",
             safe="Nothing was registered.",
-            next_step="See: mnist-lab studies",
+            next_step=f"Type: mnist-lab confirm {study_name}",
         )
-    name = f"{made_with.dataset}-{made_with.family}"
-    champion = _champion(client, name)
-    _require_same_data(champion, made_with, force=force)
-    bar = float(champion.tags.get(f"{TAG}val_accuracy", 0.0)) if champion else None
-    better = bar is None or best.value > bar
-    version, test = None, None
-    run = ledger.find_run(study, best.number)
-    already = champion is not None and champion.run_id == run
-    if (better or force) and not already:
-        model = find_trial_model(client, run)
-        registered = _register(client, name, model, made_with, best.value)
-        if f"{TAG}test_accuracy" not in registered.tags:  # else it was cut off, or is back again
-            test = evaluate_model(client, model, made_with, settings)
-        _move_aliases(client, registered, champion)
-        version = int(registered.version)
+    name, policy = f"{made_with.dataset}-{made_with.family}", policy or GatePolicy()
+    model = find_choice(client, study, confirmation, settings)
+    with hold_model(settings, name):
+        settle(client, name)
+        champion = find_holder(client, name, CHAMPION)
+        _require_same_data(champion, made_with, force=force)
+        version = _register(client, name, model, made_with, confirmation)
+        number, before = int(version.version), int(champion.version) if champion else None
+        already, decision = number == before, None
+        if not already:
+            verify_version(client, version)
+            move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
+            decision = _decide(client, version, champion, model, made_with, settings, policy, force)
+        if decision is not None and decision.promoted:
+            how = "forced" if decision.forced else decision.judgement.reason
+            taken = {CHALLENGER: None, CHAMPION: number}
+            aliases = taken if before is None else {**taken, PREVIOUS: before}
+            move(client, name, f"promote: {how}", aliases)
     return Promotion(
         name=name,
         study=study_name,
-        trial=best.number,
-        val_accuracy=best.value,
-        champion_accuracy=bar,
-        champion_version=int(champion.version) if champion else None,
-        version=version,
-        test=test,
-        forced=force and not better,
+        trial=confirmation.chosen,
+        val_accuracy=confirmation.choice.mean,
+        version=number,
+        decision=decision,
+        promoted=decision is not None and decision.promoted,
         already=already,
+    )
+
+
+def find_choice(
+    client: MlflowClient, study: optuna.Study, confirmation: Confirmation, settings: Settings
+) -> TrialModel:
+    """The model of the chosen configuration's best replica.
+
+    Raises:
+        UnknownNameError: none was logged.
+    """
+    replicas = open_study(settings, confirm_name(study.study_name))
+    for trial in ledger.rank(replicas):
+        if ledger.read_replica_of(trial) == confirmation.chosen:
+            return find_trial_model(client, ledger.find_run(replicas, trial.number))
+    raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
+
+
+def read_decision(version: ModelVersion) -> Decision | None:
+    """The last decision about a version."""
+    stored = version.tags.get(_DECISION)
+    return TypeAdapter(Decision).validate_json(stored) if stored else None
+
+
+def _decide(
+    client: MlflowClient,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    model: TrialModel,
+    made_with: Fingerprint,
+    settings: Settings,
+    policy: GatePolicy,
+    force: bool,
+) -> Decision:
+    """The gate's decision; one that was made of the same two by the same policy stands, and does not
+    open the sealed images again."""
+    before = int(champion.version) if champion else None
+    stands = read_decision(version)
+    if stands is not None and (stands.champion, stands.policy) == (before, policy):
+        decision = stands
+    else:
+        rival = find_trial_model(client, str(champion.run_id)) if champion else None
+        contest = hold_contest(client, model, rival, made_with, settings)
+        right = contest.champion.predicted == contest.labels if contest.champion else None
+        decision = Decision(
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=int(version.version),
+            champion=before,
+            forced=False,
+            accuracy=contest.test.evaluation.accuracy,
+            champion_accuracy=None if right is None else float(right.mean()),
+            openings=contest.test.openings,
+            policy=policy,
+            judgement=judge(contest.challenger, contest.champion, contest.labels, policy),
+        )
+    forced = force and decision.judgement.verdict != "promote"
+    decision = Decision(**{**vars(decision), "forced": forced})
+    _write_decision(client, version, decision)
+    return decision
+
+
+def _write_decision(client: MlflowClient, version: ModelVersion, decision: Decision) -> None:
+    """On the version, as tags, and with its run, as JSON and markdown."""
+    document = json.dumps(asdict(decision))
+    number = str(version.version)
+    for key, value in ((_DECISION, document), (f"{TAG}verdict", decision.judgement.verdict)):
+        client.set_model_version_tag(version.name, number, key, value)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
+        (folder / "decision.md").write_text(describe_decision(version.name, decision))
+        client.log_artifacts(str(version.run_id), scratch, "decision")
+
+
+def describe_decision(name: str, decision: Decision) -> str:
+    """The decision as markdown."""
+    judgement, against = decision.judgement, decision.champion
+    lines = [
+        f"# {name}, version {decision.version}: {judgement.verdict}"
+        + (" (promoted by force)" if decision.forced else ""),
+        "",
+        f"{decision.when}: {judgement.reason}. Test accuracy {decision.accuracy:.2%}"
+        + (f", the champion's (version {against}) {decision.champion_accuracy:.2%}." if against
+           else "; there was no champion."),
+        "",
+    ]  # fmt: skip
+    found = judgement.comparison
+    if found is not None:
+        lines += [describe_comparison(found), ""]
+    lines += ["| asked | kept |", "|:--|:--|"]
+    lines += [f"| {each.text} | {'yes' if each.passed else 'no'} |" for each in judgement.criteria]
+    return "\n".join(lines) + "\n"
+
+
+def describe_comparison(found: Comparison) -> str:
+    """One sentence for people."""
+    return (
+        f"Of the same {found.images:,} images {found.gained} are right with this version only and "
+        f"{found.lost} with the champion only: {found.gain:+.2%} (95 % interval {found.low:+.2%} "
+        f"to {found.high:+.2%}), {found.method}, p = {found.p_value:.3g}."
     )
 
 
@@ -104,17 +240,12 @@ def _require_same_data(
         )
 
 
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
 def _register(
-    client: MlflowClient, name: str, model: TrialModel, made_with: Fingerprint, val_accuracy: float
+    client: MlflowClient,
+    name: str,
+    model: TrialModel,
+    made_with: Fingerprint,
+    confirmation: Confirmation,
 ) -> ModelVersion:
     """A version of this model; the one there is when a promotion was cut off after making it."""
     if not client.search_registered_models(f"name = '{name}'"):
@@ -122,28 +253,26 @@ def _register(
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(f"{TAG}sha256") == model.sha256 and version.run_id == model.run:
             return version
+    choice = confirmation.choice
     return client.create_model_version(
         name,
         source=f"models:/{model.model}",
         run_id=model.run,
         model_id=model.model,
         tags={
-            f"{TAG}study": model.study,
-            f"{TAG}trial": str(model.trial),
+            f"{TAG}study": confirmation.study,
+            f"{TAG}trial": str(choice.trial),
+            f"{TAG}replica": str(model.trial),
             f"{TAG}run": model.run,
             f"{TAG}space": made_with.space,
             f"{TAG}space_digest": made_with.space_digest,
+            f"{TAG}dataset": made_with.dataset,
             f"{TAG}dataset_digest": made_with.dataset_digest,
             f"{TAG}sha256": model.sha256,
-            f"{TAG}val_accuracy": repr(val_accuracy),
+            f"{TAG}val_accuracy": repr(choice.mean),
+            f"{TAG}val_accuracy_low": repr(choice.low),
+            f"{TAG}val_accuracy_high": repr(choice.high),
         },
-        description=f"Trial {model.trial} of study {model.study}: validation {val_accuracy:.2%}.",
+        description=f"Trial {choice.trial} of study {confirmation.study}: validation "
+        f"{choice.mean:.2%}, the mean of {confirmation.seeds} fresh seeds.",
     )
-
-
-def _move_aliases(
-    client: MlflowClient, version: ModelVersion, champion: ModelVersion | None
-) -> None:
-    if champion is not None:
-        client.set_registered_model_alias(version.name, PREVIOUS, champion.version)
-    client.set_registered_model_alias(version.name, CHAMPION, version.version)

@@ -1,15 +1,19 @@
-"""Opening the sealed test set: one model, once more, and the opening is counted on its run."""
+"""Opening the sealed test set: one model, once more, and the opening is counted."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from numpy.typing import NDArray
 
 from mnist_lab.data import load_dataset
 from mnist_lab.data.sealed import open_test_split
@@ -17,12 +21,21 @@ from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.execution.resources import usable_cores
+from mnist_lab.registry.gate import Measured
 from mnist_lab.registry.models import TrialModel, fetch_keras_file, versions_of
+from mnist_lab.registry.safe import load_model
 from mnist_lab.settings import Settings
 from mnist_lab.sweep.study import Fingerprint
 from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.training import Runtime, configure
 from mnist_lab.training.engine import VALIDATION_BATCH
+
+if TYPE_CHECKING:
+    import keras
+
+    from mnist_lab.data import Split
+
+LATENCY_CALLS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,37 +49,98 @@ class TestResult:
     openings: int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contest:
+    """Challenger and champion on the same sealed images, whose ``labels`` are ``(N,) uint8``."""
+
+    test: TestResult
+    challenger: Measured
+    champion: Measured | None
+    labels: NDArray[np.uint8]
+
+
 def evaluate_model(
     client: MlflowClient, model: TrialModel, made_with: Fingerprint, settings: Settings
 ) -> TestResult:
     """Score ``model`` on the test images of its study's data set and write it all on its run.
 
-    The opening is counted before the images are opened, on the run and on every version made of it.
+    The opening is counted before the images are opened: on the run, on every version made of it, and
+    on the registered models that these belong to.
 
     Raises:
         DataError: the model file or the data set is not what it was.
     """
+    return hold_contest(client, model, None, made_with, settings).test
+
+
+def hold_contest(
+    client: MlflowClient,
+    challenger: TrialModel,
+    champion: TrialModel | None,
+    made_with: Fingerprint,
+    settings: Settings,
+) -> Contest:
+    """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
+    measured beside it."""
     _check_data(made_with, settings)
     configure(Runtime(threads=usable_cores()))
-    import keras
-
     with tempfile.TemporaryDirectory() as folder:
-        file = fetch_keras_file(client, model, Path(folder))
-        network = keras.saving.load_model(file, compile=False, safe_mode=True)
-        openings = _count_opening(client, model.run)
+        files = {
+            model.run: fetch_keras_file(client, model, Path(folder) / model.run)
+            for model in (challenger, champion)
+            if model is not None
+        }
+        network = load_model(files[challenger.run], challenger.sha256)
+        rival = load_model(files[champion.run], champion.sha256) if champion else None
+        openings = _count_opening(client, challenger.run)
         test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
         evaluation = evaluate(probabilities, test.labels)
-        records = Path(folder) / "test"
-        save(draw_predictions(evaluation, probabilities, test), records / "figures")
-        for name, document in evaluation.to_json().items():
-            (records / f"{name}.json").write_text(json.dumps(document, indent=1))
-        client.log_artifacts(model.run, str(records), "test")
-    _log(client, model.run, evaluation, openings)
-    for version in versions_of(client, model.run):
+        _log_records(client, challenger.run, evaluation, probabilities, test, Path(folder) / "test")
+        measured = _measure(network, probabilities, evaluation, files[challenger.run], test)
+        before = None
+        if rival is not None and champion is not None:
+            theirs = rival.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+            scores = evaluate(theirs, test.labels)
+            before = _measure(rival, theirs, scores, files[champion.run], test)
+    _log(client, challenger.run, evaluation, openings)
+    for version in versions_of(client, challenger.run):
         accuracy = repr(evaluation.accuracy)
         client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
-    return TestResult(model=model, evaluation=evaluation, openings=openings)
+    return Contest(
+        test=TestResult(model=challenger, evaluation=evaluation, openings=openings),
+        challenger=measured,
+        champion=before,
+        labels=test.labels,
+    )
+
+
+def _measure(
+    network: keras.Model,
+    probabilities: NDArray[np.float32],
+    evaluation: Evaluation,
+    file: Path,
+    test: Split,
+) -> Measured:
+    return Measured(
+        predicted=probabilities.argmax(axis=1),
+        calibration_error=evaluation.calibration_error,
+        parameters=int(network.count_params()),
+        file_size=file.stat().st_size,
+        latency=_latency(network, test.images[:1]),
+    )
+
+
+def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
+    """Milliseconds for one image, the median of ``LATENCY_CALLS``; the first call, which compiles, is
+    not counted."""
+    network.predict_on_batch(image)
+    times = []
+    for _ in range(LATENCY_CALLS):
+        began = time.perf_counter()
+        network.predict_on_batch(image)
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
 
 
 def _check_data(made_with: Fingerprint, settings: Settings) -> None:
@@ -84,9 +158,27 @@ def _count_opening(client: MlflowClient, run: str) -> int:
     key = f"{TAG}test_openings"
     openings = int(client.get_run(run).data.tags.get(key, 0)) + 1
     client.set_tag(run, key, str(openings))
-    for version in versions_of(client, run):
+    versions = versions_of(client, run)
+    for version in versions:
         client.set_model_version_tag(version.name, version.version, key, str(openings))
+    for name in {version.name for version in versions}:
+        total = int(client.get_registered_model(name).tags.get(key, 0)) + 1
+        client.set_registered_model_tag(name, key, str(total))
     return openings
+
+
+def _log_records(
+    client: MlflowClient,
+    run: str,
+    evaluation: Evaluation,
+    probabilities: NDArray[np.float32],
+    test: Split,
+    folder: Path,
+) -> None:
+    save(draw_predictions(evaluation, probabilities, test), folder / "figures")
+    for name, document in evaluation.to_json().items():
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1))
+    client.log_artifacts(run, str(folder), "test")
 
 
 def _log(client: MlflowClient, run: str, evaluation: Evaluation, openings: int) -> None:

@@ -1,0 +1,217 @@
+"""``evaluate``, ``predict``, ``export``, ``serve`` and ``reproduce``: the commands that use models."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow import MlflowClient
+    from optuna.trial import FrozenTrial
+
+    from mnist_lab.registry.models import TrialModel
+    from mnist_lab.settings import Settings
+
+EXIT_DIVERGED = 1
+SERVING_PORT = 5001  # beside MLflow's pages at 5000
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION", help="mnist-cnn@champion")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    for command in (evaluate, predict, export, serve, reproduce):
+        app.command()(command)
+
+
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION|STUDY[:TRIAL]", help="What to score."),
+    ],
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Score a model on the sealed test images. Every opening is counted on its run.
+
+    Example: mnist-lab evaluate mnist-cnn@champion
+    """
+    from mnist_lab.registry import evaluate_model
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import open_study
+    from mnist_lab.sweep.study import read_fingerprint
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    client = open_client(settings)
+    model = _find_model(client, target, settings)
+    made_with = read_fingerprint(open_study(settings, model.study))
+    assert made_with is not None
+    result = evaluate_model(client, model, made_with, settings)
+    evaluation = result.evaluation
+    if as_json:
+        facts = {"study": model.study, "trial": model.trial, "openings": result.openings}
+        print_json({**facts, **evaluation.to_json()["classification_report"]})
+        return
+    typer.echo(
+        f"Test accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f} on "
+        f"{evaluation.samples:,} sealed images (opening {result.openings} for this model)."
+    )
+
+
+def predict(
+    model: Model,
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURE…", help="PNG, JPEG, …, .npy, or IDX.")
+    ],
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Scale pictures only; do not cut out a digit.")
+    ] = False,
+    request: Annotated[
+        bool, typer.Option("--request", help="Print what to send to mnist-lab serve instead.")
+    ] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Say which digit a picture shows, with probabilities.
+
+    Pictures have one digit each, in any size and colour, dark on light or light on dark; it is cut
+    out and centred as MNIST does it. The images of .npy ((N, 28, 28) uint8) and IDX files are taken
+    as they are.
+
+    Example: mnist-lab predict mnist-cnn@champion digit.png
+    """
+    from mnist_lab.registry.pictures import read_pictures
+    from mnist_lab.registry.predict import predict as classify
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    found = list(read_pictures(pictures, as_is=as_is))
+    if request:
+        print_json({"inputs": [picture.pixels.tolist() for picture in found]}, indent=None)
+        return
+    version, predictions = classify(open_client(Settings()), model, found)
+    if as_json:
+        print_json({"model": version, "predictions": [asdict(each) for each in predictions]})
+        return
+    columns = (
+        ("picture", lambda row: row.source),
+        ("digit", lambda row: str(row.label)),
+        ("probability", lambda row: percent(row.probability)),
+        ("0 to 9", lambda row: " ".join(f"{each:.3f}" for each in row.probabilities)),
+    )
+    print_table(predictions, columns, title=version)
+
+
+def export(
+    model: Model,
+    kind: Annotated[
+        str, typer.Option("--format", help="keras, h5, json+weights, saved_model or onnx.")
+    ] = "keras",
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("exports"),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write a registered model in another format, read it back, and compare what it predicts.
+
+    Example: mnist-lab export mnist-cnn@champion --format onnx
+    """
+    from mnist_lab.registry.export import export as write
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    done = write(open_client(Settings()), model, kind, out)
+    if as_json:
+        print_json({**asdict(done), "files": [str(file) for file in done.files]})
+        return
+    typer.echo(f"{done.model} as {kind}: {', '.join(map(str, done.files))}")
+    typer.echo(f"Read back; probabilities differ by {done.difference:.1g} at most.")
+
+
+def serve(
+    model: Model,
+    port: Annotated[int, typer.Option(help="On this machine only.")] = SERVING_PORT,
+) -> None:
+    """Serve a model with MLflow's own scoring server, on this machine only.
+
+    Example: mnist-lab serve mnist-cnn@champion --port 5001
+    """
+    from mnist_lab.registry.serving import prepare, server_command
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    folder = prepare(open_client(settings), model, settings)
+    address = f"http://127.0.0.1:{port}/invocations"
+    typer.echo(f"{model} at {address} (Ctrl-C ends it). Ask it:")
+    typer.echo(
+        f"mnist-lab predict {model} digit.png --request | curl --data @- "
+        f"--header 'Content-Type: application/json' {address}"
+    )
+    sys.stdout.flush()
+    command = server_command(folder, port)
+    os.execv(command[0], command)  # noqa: S606 - this process becomes the server
+
+
+def reproduce(
+    target: Annotated[
+        str, typer.Argument(metavar="STUDY|MODEL@ALIAS", help="What is to be trained again.")
+    ],
+    trial: Annotated[str, typer.Argument(metavar="[TRIAL]", help="[default: its best]")] = "",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train a trial again from its record, and compare every epoch. Exit code 1 when it diverged.
+
+    Example: mnist-lab reproduce mnist-cnn-v2-3ep 1
+    """
+    from mnist_lab.registry.reproduce import reproduce as train_again
+    from mnist_lab.settings import Settings
+
+    settings = Settings()
+    study, found = _find_record(target, trial, settings)
+    done = train_again(study, found, settings)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(
+            f"{done.study} trial {done.trial}: {done.outcome} over {done.epochs} epochs. Best "
+            f"validation accuracy recorded {percent(done.recorded)}, found {percent(done.found)}."
+        )
+        if done.first_difference is not None:
+            typer.echo(f"Epoch {done.first_difference} is the first that differs.")
+        for name, (then, now) in done.environment.items():
+            typer.echo(f"  {name}: {then} then, {now} now")
+    if done.outcome == "diverged":
+        raise typer.Exit(EXIT_DIVERGED)
+
+
+def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.Study, FrozenTrial]:
+    from mnist_lab.sweep import open_study
+    from mnist_lab.sweep.ledger import find_trial, read_trial
+    from mnist_lab.tracking.store import open_client
+
+    if "@" in target or "/" in target:
+        model = _find_model(open_client(settings), target, settings)
+        study = open_study(settings, model.study)
+        return study, read_trial(study, model.trial)
+    study = open_study(settings, target)
+    return study, find_trial(study, trial)
+
+
+def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialModel:
+    from mnist_lab.registry.models import find_trial_model, find_version
+    from mnist_lab.sweep import ledger, open_study
+    from mnist_lab.sweep.ledger import find_trial
+
+    if "@" in target or "/" in target:
+        return find_trial_model(client, str(find_version(client, target).run_id))
+    study, _, number = target.partition(":")
+    opened = open_study(settings, study)
+    return find_trial_model(client, ledger.find_run(opened, find_trial(opened, number).number))

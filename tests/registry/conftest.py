@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import pytest
+
+from fakes import finished, model_record, outcome, study_record, trial_record
+from mnist_lab import registry
+from mnist_lab.registry.gate import GatePolicy
+from mnist_lab.spaces import get_space
+from mnist_lab.sweep import SweepConfig, ledger
+from mnist_lab.sweep.replicas import confirm_name
+from mnist_lab.sweep.storage import connect
+from mnist_lab.sweep.strategies import make_pruner
+from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.tracking.mlflow_tracker import MlflowTracker
+from mnist_lab.tracking.store import artifact_location
+
+# A few real images only: what is asked of an accuracy elsewhere cannot be asked of these.
+LENIENT = GatePolicy(minimum_accuracy=0.0, maximum_recall_loss=1.0, maximum_calibration_error=1.0,
+                     maximum_latency=1e6)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def networks(small_dataset, tmp_path_factory):
+    """Model files by skill: "none" has learned nothing, "some" a little, "good" and "twin" much."""
+    folder, space = tmp_path_factory.mktemp("networks"), get_space("fnn")
+    files = {}
+    train = small_dataset.train
+    labels = keras.utils.to_categorical(train.labels, 10)
+    for seed, (skill, epochs) in enumerate({"none": 0, "some": 2, "good": 25, "twin": 25}.items()):
+        keras.utils.set_random_seed(seed)
+        params = space.point({"units_1": 64, "normalisation": "scale", "dropout": 0.0})
+        network = space.build(params, (28, 28), 10)
+        if epochs:
+            network.fit(train.images, labels, batch_size=32, epochs=epochs, verbose=0)
+        files[skill] = folder / f"{skill}.keras"
+        keras.Model(network.inputs, network.outputs).save(files[skill])
+    return files
+
+
+@pytest.fixture
+def make_study(settings, client, small_dataset, networks):
+    """A finished, confirmed study of one trial whose best replica has logged a model of a skill."""
+    space = get_space("fnn")
+    made_with = fingerprint(SweepConfig(space="fnn"), space, small_dataset)
+    pruner = make_pruner("none", epochs=1)
+
+    def make(name, skill="good", value=0.9, *, confirmed=True, model=True):
+        tracker = MlflowTracker(client, artifact_location(settings, "e"))
+        study = create_study(connect(settings), name, made_with, pruner=pruner)
+        record = study_record(id=name, name=name, dataset_digest=small_dataset.digest,
+                              settings={"seed": "0", "epochs": "1"})  # fmt: skip
+        ledger.write_study(study, record)
+        _trial(study, tracker, record, value)
+        if not confirmed:
+            return None
+        replicas = create_study(connect(settings), confirm_name(name), made_with, pruner=pruner)
+        again = replace(record, id=f"{name}-c", name=replicas.study_name, confirms=name)
+        ledger.write_study(replicas, again)
+        for seed, difference in ((1, 0.0), (2, -0.01)):
+            ledger.queue_replica(replicas, study.trials[0].params, of=0, seed=seed)
+            run = _trial(replicas, tracker, again, value + difference)
+            if model and seed == 1:
+                best = run
+                tracker.log_model(run, model_record(networks[skill], study=replicas.study_name,
+                                                    scalars={}, params={}))  # fmt: skip
+        return best if model else None
+
+    def _trial(study, tracker, record, value):
+        parent = tracker.open_study(record)
+        trial = study.ask()
+        number = trial.number
+        of = ledger.read_replica_of(trial)
+        run = tracker.open_trial(
+            record, parent, trial_record(trial=number, params={}, replica_of=of)
+        )
+        ledger.write_start(trial, seed=number, attempt=1)
+        ledger.write_tracked(study, ledger.Tracked(trial=number, run=run, closed=True))
+        ledger.write_result(trial, finished(number, 1, value))
+        study.tell(trial, value)
+        tracker.close_trial(run, outcome())
+        return run
+
+    return make
+
+
+@pytest.fixture
+def promote(client, settings, monkeypatch):
+    # In the command, TensorFlow is set up first; here the suite has imported it already.
+    monkeypatch.setattr("mnist_lab.registry.testing.configure", lambda _: None)
+
+    def promote(study, **options):
+        return registry.promote(client, study, settings, **{"policy": LENIENT, **options})
+
+    return promote
+
+
+@pytest.fixture
+def lenient():
+    return LENIENT
