@@ -55,7 +55,8 @@ def read_images(path: Path) -> NDArray[np.uint8]:
         images = _read_idx_file(path, dims=3)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != IMAGE_SHAPE:
         raise _bad(path, f"{images.dtype} of shape {images.shape}", "(N, 28, 28) uint8")
-    return images.astype(np.uint8, copy=False)
+    checked: NDArray[np.uint8] = images
+    return checked
 
 
 def _read_npz(path: Path, part: Part) -> Arrays:

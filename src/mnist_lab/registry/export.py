@@ -111,7 +111,7 @@ def _as_saved_model(
 ) -> tuple[list[Path], Probabilities]:
     import keras
 
-    network.export(str(path), format="tf_saved_model", verbose=False)
+    network.export(str(path), format="tf_saved_model", input_signature=_signature(), verbose=False)
     layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
     return [path], keras.ops.convert_to_numpy(layer(probes))
 
@@ -121,11 +121,17 @@ def _as_onnx(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path],
 
     file = path.with_name(f"{path.name}.onnx")
     network = _without_erfc(network)
-    network(probes[:1])  # the exporter wants a model that was called
-    network.export(str(file), format="onnx", verbose=False)
+    network.export(str(file), format="onnx", input_signature=_signature(), verbose=False)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     return [file], session.run(None, {entry.name: probes})[0]
+
+
+def _signature() -> list[keras.InputSpec]:
+    """Pixels as they are; a loaded model would be exported for float32 only."""
+    import keras
+
+    return [keras.InputSpec(dtype="uint8", shape=(None, *IMAGE_SHAPE), name="pixels")]
 
 
 def _without_erfc(network: keras.Model) -> keras.Model:
@@ -145,7 +151,7 @@ def _without_erfc(network: keras.Model) -> keras.Model:
 
     copied = keras.models.clone_model(network, clone_function=clone)
     copied.set_weights(network.get_weights())
-    return copied
+    return keras.Model(copied.inputs[0], copied.outputs[0])  # one tensor in, not a list of one
 
 
 Writer = Callable[["keras.Model", Path, Any], tuple[list[Path], Probabilities]]

@@ -63,7 +63,7 @@ def centre_digit(ink: NDArray[np.float64]) -> NDArray[np.uint8]:
         digit = digit / digit.max()
     centred = np.zeros(IMAGE_SHAPE)
     top, left = (
-        int(np.clip(round(size / 2 - 0.5 - centre), 0, size - side))
+        int(np.clip(round(size / 2 - centre), 0, size - side))
         for size, centre, side in zip(IMAGE_SHAPE, _centre_of_mass(digit), digit.shape, strict=True)
     )
     centred[top : top + digit.shape[0], left : left + digit.shape[1]] = digit

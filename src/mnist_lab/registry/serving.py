@@ -1,4 +1,4 @@
-"""``serve``: a registered model behind MLflow's own scoring server, made from the checked file alone."""
+"""``serve``: a registered model behind MLflow's own scoring server, made of the checked file only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from mnist_lab.registry.models import fetch_version, find_version
+from mnist_lab.registry.models import fetch_version, find_trial_model, find_version
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.package import package_model
 
@@ -28,7 +28,8 @@ def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
         file = fetch_version(client, version, Path(scratch))
-        package_model(file, folder, str(version.model_id or ""), str(version.run_id))
+        run = str(version.run_id)
+        package_model(file, folder, find_trial_model(client, run).model, run)
     return folder
 
 
