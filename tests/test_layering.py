@@ -30,7 +30,7 @@ ROOMS = {
         "numpy",
         "scipy",
         "filelock",
-        "h5py",
+        "h5py", "jinja2",
         "onnxruntime",
         "pydantic",
         "PIL",

@@ -541,7 +541,7 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     run = client.get_run(rows[0]["run"])
     assert run.data.tags["mnist_lab.stage"] == "confirm"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        "config.json", "decision", "evaluation", "figures", "model", "test",
+        "card", "config.json", "decision", "evaluation", "figures", "model", "test",
     }  # fmt: skip
     assert len(client.search_logged_models([run.info.experiment_id])) == 4
     model = plain_mlflow.keras.load_model("models:/tiny-cnn@champion")

@@ -15,8 +15,8 @@ from mnist_lab import registry
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
 from mnist_lab.registry.aliases import move, read_history
+from mnist_lab.registry.decision import read_decision
 from mnist_lab.registry.models import count_openings, find_trial_model, find_version, list_versions
-from mnist_lab.registry.promote import read_decision
 from mnist_lab.spaces import get_space
 from mnist_lab.sweep import SweepConfig
 from mnist_lab.sweep.study import fingerprint
@@ -407,3 +407,32 @@ def test_an_unknown_version_is_refused_with_the_known_ones(make_study, promote, 
 def test_a_bare_name_is_no_version(client):
     with pytest.raises(UsageError, match="MODEL@ALIAS"):
         find_version(client, NAME)
+
+
+def test_the_card_has_every_fact_and_is_drawn_again_to_the_byte(
+    make_study, promote, client, tmp_path, small_dataset
+):
+    make_study("a", "none")
+    run = make_study("b", "good")
+    promote("a")
+    promote("b")
+    version = client.get_model_version(NAME, "2")
+    page = registry.read_card(client, version)
+    kept = Path(client.download_artifacts(run, "card/card.md", str(tmp_path))).read_text()
+    assert page == kept == version.description
+    for said in (
+        "# tiny-fnn, version 2", "Gate: **promote**", version.tags["mnist_lab.sha256"],
+        "| class | precision | recall | images |", "taken for", "95 % interval", "chosen",
+        'load_model("models:/tiny-fnn/2")', "core-seconds", "kept: ",
+    ):  # fmt: skip
+        assert said in page
+    assert len(page) < 5000
+
+
+def test_a_version_that_no_gate_has_seen_has_no_card(make_study, client):
+    run = make_study("a")
+    model = find_trial_model(client, run).model
+    client.create_registered_model("other")
+    version = client.create_model_version("other", f"models:/{model}", run_id=run)
+    with pytest.raises(UnknownNameError, match="model card"):
+        registry.read_card(client, version)

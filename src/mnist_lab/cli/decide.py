@@ -240,22 +240,29 @@ def rollback(
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Only this one, with its history.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL|MODEL@ALIAS]", help="Its versions and history; a version's model card."
+        ),
     ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List registered models: versions, aliases, accuracies, openings of the test set.
 
-    With MODEL, the history of its aliases too.
+    With MODEL, the history of its aliases too; with MODEL@ALIAS or MODEL/VERSION, the model card.
 
     Example: mnist-lab models mnist-cnn
     """
-    from mnist_lab.registry import list_versions, read_history
-    from mnist_lab.registry.models import count_openings
+    from mnist_lab.registry import list_versions, read_card, read_history
+    from mnist_lab.registry.models import count_openings, find_version
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
     client = open_client(Settings())
+    if name is not None and ("@" in name or "/" in name):
+        card = read_card(client, find_version(client, name))
+        print_json({"card": card}) if as_json else typer.echo(card)
+        return
     rows = list_versions(client, name)
     history = read_history(client, name) if name is not None else []
     if as_json:
@@ -291,7 +298,7 @@ def models(
 
 
 def _print_promotion(promotion: Promotion) -> None:
-    from mnist_lab.registry.promote import describe_comparison
+    from mnist_lab.registry.decision import describe_comparison
 
     which = f"trial {promotion.trial} of {promotion.study}"
     version = f"{promotion.name}, version {promotion.version}"

@@ -1,9 +1,11 @@
 """Deciding: what becomes champion and why; using it; opening the sealed test set."""
 
 from mnist_lab.registry.aliases import AliasEvent, read_history, rollback
+from mnist_lab.registry.card import read_card
+from mnist_lab.registry.decision import Decision
 from mnist_lab.registry.gate import GatePolicy, read_policy
 from mnist_lab.registry.models import VersionRow, list_versions
-from mnist_lab.registry.promote import Decision, Promotion, promote
+from mnist_lab.registry.promote import Promotion, promote
 from mnist_lab.registry.testing import TestResult, evaluate_model
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "evaluate_model",
     "list_versions",
     "promote",
+    "read_card",
     "read_history",
     "read_policy",
     "rollback",

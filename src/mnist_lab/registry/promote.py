@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import TypeAdapter
 
 from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.registry.aliases import find_holder, hold_model, move, settle
-from mnist_lab.registry.gate import Comparison, GatePolicy, Judgement, judge
+from mnist_lab.registry.card import write_card
+from mnist_lab.registry.decision import Decision, read_decision, write_decision
+from mnist_lab.registry.gate import GatePolicy, judge
 from mnist_lab.registry.models import (
     CHALLENGER,
     CHAMPION,
@@ -30,30 +28,6 @@ from mnist_lab.sweep import Confirmation, ledger, open_study, read_confirmation
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint
 from mnist_lab.tracking.mlflow_tracker import TAG
-
-_DECISION = f"{TAG}decision"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """Why a version is champion, or is not. ``champion`` is the version it was held against.
-
-    Accuracies are of the sealed images; ``openings`` counts how often this model has seen them.
-    """
-
-    when: str
-    version: int
-    champion: int | None
-    forced: bool
-    accuracy: float
-    champion_accuracy: float | None
-    openings: int
-    policy: GatePolicy
-    judgement: Judgement
-
-    @property
-    def promoted(self) -> bool:
-        return self.forced or self.judgement.verdict == "promote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +84,9 @@ def promote(
         if not already:
             verify_version(client, version)
             move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
-            decision = _decide(client, version, champion, model, made_with, settings, policy, force)
+            decision = _decide(
+                client, version, champion, model, made_with, confirmation, settings, policy, force
+            )
         if decision is not None and decision.promoted:
             how = "forced" if decision.forced else decision.judgement.reason
             taken = {CHALLENGER: None, CHAMPION: number}
@@ -143,18 +119,13 @@ def find_choice(
     raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
 
 
-def read_decision(version: ModelVersion) -> Decision | None:
-    """The last decision about a version."""
-    stored = version.tags.get(_DECISION)
-    return TypeAdapter(Decision).validate_json(stored) if stored else None
-
-
 def _decide(
     client: MlflowClient,
     version: ModelVersion,
     champion: ModelVersion | None,
     model: TrialModel,
     made_with: Fingerprint,
+    confirmation: Confirmation,
     settings: Settings,
     policy: GatePolicy,
     force: bool,
@@ -162,7 +133,7 @@ def _decide(
     """The gate's decision; one that was made of the same two by the same policy stands, and does not
     open the sealed images again."""
     before = int(champion.version) if champion else None
-    stands = read_decision(version)
+    stands, contest = read_decision(version), None
     if stands is not None and (stands.champion, stands.policy) == (before, policy):
         decision = stands
     else:
@@ -181,51 +152,12 @@ def _decide(
             judgement=judge(contest.challenger, contest.champion, contest.labels, policy),
         )
     forced = force and decision.judgement.verdict != "promote"
-    decision = Decision(**{**vars(decision), "forced": forced})
-    _write_decision(client, version, decision)
+    decision = replace(decision, forced=forced)
+    if contest is not None:  # before the decision, which would not be made again
+        scores = contest.test.evaluation
+        write_card(client, version, model, decision, scores, confirmation, settings)
+    write_decision(client, version, decision)
     return decision
-
-
-def _write_decision(client: MlflowClient, version: ModelVersion, decision: Decision) -> None:
-    """On the version, as tags, and with its run, as JSON and markdown."""
-    document = json.dumps(asdict(decision))
-    number = str(version.version)
-    for key, value in ((_DECISION, document), (f"{TAG}verdict", decision.judgement.verdict)):
-        client.set_model_version_tag(version.name, number, key, value)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
-        (folder / "decision.md").write_text(describe_decision(version.name, decision))
-        client.log_artifacts(str(version.run_id), scratch, "decision")
-
-
-def describe_decision(name: str, decision: Decision) -> str:
-    """The decision as markdown."""
-    judgement, against = decision.judgement, decision.champion
-    lines = [
-        f"# {name}, version {decision.version}: {judgement.verdict}"
-        + (" (promoted by force)" if decision.forced else ""),
-        "",
-        f"{decision.when}: {judgement.reason}. Test accuracy {decision.accuracy:.2%}"
-        + (f", the champion's (version {against}) {decision.champion_accuracy:.2%}." if against
-           else "; there was no champion."),
-        "",
-    ]  # fmt: skip
-    found = judgement.comparison
-    if found is not None:
-        lines += [describe_comparison(found), ""]
-    lines += ["| asked | kept |", "|:--|:--|"]
-    lines += [f"| {each.text} | {'yes' if each.passed else 'no'} |" for each in judgement.criteria]
-    return "\n".join(lines) + "\n"
-
-
-def describe_comparison(found: Comparison) -> str:
-    """One sentence for people."""
-    return (
-        f"Of the same {found.images:,} images {found.gained} are right with this version only and "
-        f"{found.lost} with the champion only: {found.gain:+.2%} (95 % interval {found.low:+.2%} "
-        f"to {found.high:+.2%}), {found.method}, p = {found.p_value:.3g}."
-    )
 
 
 def _require_same_data(
