@@ -2,9 +2,9 @@
 
     python experiments/promotion.py --repeats 1000
 
-Each repeat: a champion, found by an earlier search of the same kind, and a search of 50 configurations.
-A configuration has a true accuracy; a training of it a true accuracy that differs from seed to seed; and
-what is measured is counted on 10,000 validation images. Two ways to decide are given the same search:
+Each repeat: a champion, found by an earlier search of the same kind, and a search of 50
+configurations. A configuration has a true accuracy; a training of it one that differs from seed to
+seed; what is measured is counted on 10,000 validation images. Two ways to decide, given one search:
 
     single    the best single run of the search is promoted if its validation accuracy is higher than
               the one that made the champion champion: what a script with study.best_trial does
@@ -40,7 +40,7 @@ POLICY = GatePolicy(maximum_recall_loss=1.0)  # classes are not simulated
 
 @dataclass(frozen=True)
 class Model:
-    """``truth`` is this training's accuracy on all images there are, ``seen`` what validation showed."""
+    """``truth``: this training's accuracy on all images there are; ``seen``: on the validation's."""
 
     truth: float
     seen: float

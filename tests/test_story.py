@@ -1,0 +1,75 @@
+"""The story that the README tells, typed word for word on a part of MNIST, read with plain MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_lab.data.load import locate
+
+
+@pytest.fixture
+def part_of_mnist(tmp_path):
+    """6,000 images to train, 1,200 to validate, 2,000 sealed."""
+    file = tmp_path / "part.npz"
+    with np.load(locate("mnist")) as whole:
+        np.savez(
+            file,
+            x_train=whole["x_train"][:7200],
+            y_train=whole["y_train"][:7200],
+            x_test=whole["x_test"][:2000],
+            y_test=whole["y_test"][:2000],
+        )
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_confirm_promote_reject_promote_roll_back(settings, part_of_mnist, client):
+    script = Path(sys.executable).parent / "mnist-lab"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("KERAS", "MLFLOW_TR"))}
+
+    def type_in(*words, code=0):
+        done = subprocess.run(
+            [str(script), *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def sweep(study, *words):
+        type_in("sweep", "fnn", "--trials", "3", "--study", study, "--dataset", str(part_of_mnist),
+                *words)  # fmt: skip
+
+    def champion():
+        return client.get_registered_model("part-fnn").aliases["champion"]
+
+    sweep("first", "--epochs", "2")
+    promoted = json.loads(type_in("promote", "first", "--top", "2", "--json"))
+    assert (promoted["promoted"], promoted["version"], int(champion())) == (True, 1, 1)
+
+    sweep("worse", "--epochs", "1", "--set", "learning_rate=0.0003", "--set", "units_1=64")
+    rejected = json.loads(type_in("promote", "worse", "--top", "2", "--json", code=1))
+    judgement = rejected["decision"]["judgement"]
+    assert (judgement["verdict"], int(champion())) == ("reject", 1)
+    assert judgement["comparison"]["high"] < 0
+
+    sweep("better", "--epochs", "12")
+    promoted = json.loads(type_in("promote", "better", "--top", "2", "--json"))
+    assert (promoted["decision"]["judgement"]["verdict"], int(champion())) == ("promote", 3)
+    assert promoted["decision"]["judgement"]["comparison"]["low"] > 0
+
+    assert "version 1 again" in type_in("rollback", "part-fnn")
+    assert int(champion()) == 1
+    assert "back from version 3" in type_in("models", "part-fnn")
+    shown = client.get_model_version("part-fnn", "3")
+    assert shown.tags["mnist_lab.verdict"] == "promote"
+    assert shown.description == type_in("models", "part-fnn/3").rstrip("\n") + "\n"
+    run = client.get_run(shown.run_id)
+    assert {"decision", "card"} <= {each.path for each in client.list_artifacts(run.info.run_id)}
+    assert "bit-exact" in type_in("reproduce", "first")
