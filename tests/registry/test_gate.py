@@ -63,6 +63,7 @@ def test_a_better_model_that_forgets_one_class_is_rejected():
     assert judgement.comparison.gain > 0
     assert judgement.verdict == "reject"
     assert [each.name for each in judgement.criteria if not each.passed] == ["recall"]
+    assert judgement.reason == "certainly better than the champion; limits not kept: recall"
     assert "class 3 loses most recall" in judgement.criteria[0].text
 
 

@@ -262,7 +262,7 @@ WRITES = ("create_model_version", "set_registered_model_alias", "delete_register
 
 # Its 18 writes, and what follows the last; those between decision and aliases always.
 POINTS = [
-    pytest.param(point, marks=() if point in (1, 9, 12, 13, 14, 15, 16, 17) else pytest.mark.slow)
+    pytest.param(point, marks=() if point in (1, 12, 14, 15, 16, 17) else pytest.mark.slow)
     for point in range(18)
 ]
 

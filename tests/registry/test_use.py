@@ -210,7 +210,14 @@ def test_every_export_predicts_the_same_when_its_own_runtime_reads_it(
     assert all(file.exists() for file in done.files)
 
 
-@pytest.mark.parametrize("activation", ["relu", "elu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "relu",
+        "gelu",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("elu", "silu", "tanh")),
+    ],
+)
 def test_a_cnn_of_every_activation_is_exported_to_onnx(activation, tmp_path):
     space = get_space("cnn-v1")
     params = space.point({"activation": activation, "filters_1": 8, "dense_units": 32,

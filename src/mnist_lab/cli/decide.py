@@ -112,11 +112,12 @@ def _print_confirmation(confirmation: Confirmation) -> None:
     )
     title = f"{confirmation.study}: {confirmation.seeds} fresh seeds each, validation accuracy"
     print_table(confirmation.rows, columns, title=title)
-    ties = sum(row.tied for row in confirmation.rows)
+    ties = sum(row.tied for row in confirmation.rows) - 1
     points = 100 * confirmation.difference
     if len(confirmation.rows) > 1:
         typer.echo(
-            f"\nMeans less than {points:.2f} points apart cannot be told apart: {ties} tied."
+            f"\nMeans less than {points:.2f} points apart cannot be told apart: "
+            f"{ties or 'none'} of the others {'is' if ties < 2 else 'are'} tied with the best."
         )
     if confirmation.optimism is not None:
         best = max(row.searched for row in confirmation.rows)

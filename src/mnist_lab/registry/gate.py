@@ -31,7 +31,7 @@ class GatePolicy:
     minimum_gain: Share = 0.0
     minimum_accuracy: Share = 0.9
     maximum_recall_loss: Share = 0.01
-    maximum_calibration_error: Share = 0.2
+    maximum_calibration_error: Share = 0.25
     maximum_parameters: Annotated[int, Field(gt=0)] = 10_000_000
     maximum_file_size: Annotated[int, Field(gt=0)] = 100_000_000
     maximum_latency: Annotated[float, Field(gt=0)] = 100.0
@@ -124,13 +124,13 @@ def judge(
     comparison = None if champion is None else compare(challenger, champion, labels, policy)
     criteria = tuple(_criteria(challenger, champion, labels, policy))
     broken = [each.name for each in criteria if not each.passed]
-    if broken:
-        verdict: Verdict = "reject"
-        reason = f"limits not kept: {', '.join(broken)}"
-    elif comparison is None:
-        verdict, reason = "promote", "the first of its name, and it keeps every limit"
-    else:
+    verdict: Verdict = "promote"
+    reason = "the first of its name, and it keeps every limit"
+    if comparison is not None:
         verdict, reason = _weigh(comparison, policy)
+    if broken:
+        also = f"{reason}; " if comparison is not None else ""
+        verdict, reason = "reject", f"{also}limits not kept: {', '.join(broken)}"
     return Judgement(verdict=verdict, reason=reason, comparison=comparison, criteria=criteria)
 
 
