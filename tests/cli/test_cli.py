@@ -60,8 +60,10 @@ def test_the_version_is_printed(lab):
 
 
 @pytest.mark.parametrize(
-    "command", ["sweep", "train", "spaces", "studies", "leaderboard", "promote", "models", "evaluate",
-                "data", "ui"],
+    "command",
+    ["sweep", "train", "spaces", "studies", "leaderboard", "confirm", "promote", "rollback",
+     "models", "evaluate", "predict", "export", "serve", "reproduce", "sync", "doctor", "data",
+     "ui"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(lab, command):
     code, out, _ = lab(command, "--help")
@@ -328,6 +330,12 @@ def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
     assert "The sealed test images were opened 0 times." in out
     shown = json.loads(lab("models", "mnist-cnn", "--json")[1])
     assert shown["history"][0]["why"] == "promote: x"
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(lab):
+    code, _, err = lab("models", "mnist-cnm")
+    assert code == 64
+    assert "There is no registered model 'mnist-cnm'" in err
 
 
 def test_models_are_listed_with_alias_and_accuracies(lab, registered):

@@ -169,8 +169,9 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path, name, content, reason):
         list(read_pictures([tmp_path / name]))
 
 
-def test_arrays_of_another_shape_are_refused(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((3, 32, 32), np.uint8))
+@pytest.mark.parametrize("shape", [(3, 32, 32), (0, 28, 28), (28,)])
+def test_arrays_of_another_shape_are_refused(tmp_path, shape):
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match=r"\(N, 28, 28\) uint8"):
         list(read_pictures([tmp_path / "x.npy"]))
 
@@ -224,6 +225,17 @@ def test_a_cnn_of_every_activation_is_exported_to_onnx(activation, tmp_path):
                           "batch_normalization": True})  # fmt: skip
     network = space.build(params, (28, 28), 10)
     probes = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+    _, found = FORMATS["onnx"](network, tmp_path / "m", probes)
+    np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("normalisation", ["standardize", "l2_rows"])
+def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
+    space = get_space("fnn")
+    network = space.build(space.point({"normalisation": normalisation}), (28, 28), 10)
+    probes = np.random.default_rng(0).integers(0, 256, (500, 28, 28)).astype(np.uint8)
+    if normalisation == "standardize":
+        next(layer for layer in network.layers if layer.name == "standardize").adapt(probes)
     _, found = FORMATS["onnx"](network, tmp_path / "m", probes)
     np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
 

@@ -254,6 +254,7 @@ def models(
 
     Example: mnist-lab models mnist-cnn
     """
+    from mnist_lab.errors import UnknownNameError
     from mnist_lab.registry import list_versions, read_card, read_history
     from mnist_lab.registry.models import count_openings, find_version
     from mnist_lab.settings import Settings
@@ -265,6 +266,9 @@ def models(
         print_json({"card": card}) if as_json else typer.echo(card)
         return
     rows = list_versions(client, name)
+    if name is not None and not rows:
+        known = sorted({row.name for row in list_versions(client)})
+        raise UnknownNameError("registered model", name, known)
     history = read_history(client, name) if name is not None else []
     if as_json:
         versions = [asdict(row) for row in rows]

@@ -53,7 +53,8 @@ def read_images(path: Path) -> NDArray[np.uint8]:
         images = np.asarray(images[None] if images.ndim == 2 else images)
     else:
         images = _read_idx_file(path, dims=3)
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != IMAGE_SHAPE:
+    fits = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == IMAGE_SHAPE
+    if not fits or not len(images):
         raise _bad(path, f"{images.dtype} of shape {images.shape}", "(N, 28, 28) uint8")
     checked: NDArray[np.uint8] = images
     return checked

@@ -14,6 +14,7 @@ format                    what is written                              read back
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,10 @@ def _as_onnx(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path],
     import onnxruntime
 
     file = path.with_name(f"{path.name}.onnx")
-    network = _without_erfc(network)
-    network.export(str(file), format="onnx", input_signature=_signature(), verbose=False)
+    network = _for_onnx(network)
+    with warnings.catch_warnings():  # of a name that Keras asks NumPy for
+        warnings.simplefilter("ignore", FutureWarning)
+        network.export(str(file), format="onnx", input_signature=_signature(), verbose=False)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     return [file], session.run(None, {entry.name: probes})[0]
@@ -134,10 +137,11 @@ def _signature() -> list[keras.InputSpec]:
     return [keras.InputSpec(dtype="uint8", shape=(None, *IMAGE_SHAPE), name="pixels")]
 
 
-def _without_erfc(network: keras.Model) -> keras.Model:
-    """``network`` with exact GELU written as x (1 + erf(x / sqrt 2)) / 2: the same function.
+def _for_onnx(network: keras.Model) -> keras.Model:
+    """The same function without what tf2onnx 1.17 does not write as ONNX has it.
 
-    TensorFlow computes it with ``erfc``, for which tf2onnx 1.17 writes a node that ONNX does not have.
+    Exact GELU, which TensorFlow computes with ``erfc``, becomes x (1 + erf(x / sqrt 2)) / 2. A
+    ``Normalization`` by one mean and variance, which would be inputs of the graph, is a ``Rescaling``.
     """
     import keras
 
@@ -147,11 +151,27 @@ def _without_erfc(network: keras.Model) -> keras.Model:
     def clone(layer: Any) -> Any:
         if isinstance(layer, keras.layers.Activation) and layer.activation.__name__ == "gelu":
             return keras.layers.Activation(gelu, name=layer.name)
+        if isinstance(layer, keras.layers.Normalization):
+            return _as_rescaling(layer)
         return layer.__class__.from_config(layer.get_config())
 
     copied = keras.models.clone_model(network, clone_function=clone)
-    copied.set_weights(network.get_weights())
+    copied.set_weights([w for layer in network.layers for w in _weights(layer)])
     return keras.Model(copied.inputs[0], copied.outputs[0])  # one tensor in, not a list of one
+
+
+def _as_rescaling(layer: Any) -> Any:
+    import keras
+
+    mean, variance = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
+    deviation = float(np.maximum(np.sqrt(variance.item()), keras.config.epsilon()))
+    return keras.layers.Rescaling(1 / deviation, -mean.item() / deviation, name=layer.name)
+
+
+def _weights(layer: Any) -> list[Any]:
+    import keras
+
+    return [] if isinstance(layer, keras.layers.Normalization) else layer.get_weights()
 
 
 Writer = Callable[["keras.Model", Path, Any], tuple[list[Path], Probabilities]]
