@@ -347,7 +347,7 @@ def test_rolling_back_to_a_damaged_file_is_refused(make_study, promote, client, 
     assert aliases(client) == {"champion": 2, "previous": 1}
 
 
-@pytest.mark.parametrize("name", [NAME, "nobody"])
+@pytest.mark.parametrize("name", [NAME, "nobody", "../evil", "it's", "a\nb"])
 def test_there_is_nothing_before_the_first_champion(make_study, promote, client, settings, name):
     make_study("a")
     promote("a")

@@ -202,6 +202,27 @@ def test_sizes_that_are_too_much_together_are_refused(forge):
     refused(forge(config=change), "parameters")
 
 
+@pytest.mark.parametrize("shape", [[None, 60_000], [None, 10**10], [None, 9000, 9000, 9000]])
+def test_a_layer_that_would_be_built_for_a_huge_input_is_refused(forge, shape):
+    def change(document):
+        dense(document)["config"]["units"] = 50_000
+        dense(document)["build_config"] = {"input_shape": shape}
+
+    refused(forge(config=change), "parameters|input_shape is")
+
+
+def test_an_archive_under_a_password_is_refused(good, tmp_path):
+    file = tmp_path / "model.keras"
+    content = bytearray(good.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        where = content.find(signature)
+        while where >= 0:
+            content[where + offset] |= 1  # the flag that says encrypted
+            where = content.find(signature, where + 4)
+    file.write_bytes(content)
+    refused(file, "cannot be read")
+
+
 def test_a_zip_bomb_is_refused(forge):
     refused(forge(weights=b"\0" * (201 * 2**20)), "larger than|unpacks to")
 

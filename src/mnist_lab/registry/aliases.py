@@ -8,6 +8,7 @@ what was begun. The events are the history that ``mnist-lab models MODEL`` shows
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mnist_lab.errors import BusyError, MnistLabError
-from mnist_lab.registry.models import CHAMPION, PREVIOUS, verify_version
+from mnist_lab.registry.models import CHAMPION, PREVIOUS, read_tags, verify_version
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.mlflow_tracker import TAG
 
@@ -47,7 +48,8 @@ def hold_model(settings: Settings, name: str) -> Iterator[None]:
     """
     settings.work.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(settings.work / f"model-{name}.lock", timeout=0):
+        slug = re.sub(r"[^\w.-]", "-", name)
+        with FileLock(settings.work / f"model-{slug}.lock", timeout=0):
             yield
     except Timeout:
         raise BusyError(
@@ -89,8 +91,7 @@ def settle(client: MlflowClient, name: str) -> None:
 
 def read_history(client: MlflowClient, name: str) -> list[AliasEvent]:
     """Every move of the model's aliases, oldest first."""
-    found = client.search_registered_models(f"name = '{name}'")
-    tags = found[0].tags if found else {}
+    tags = read_tags(client, name)
     return [
         AliasEvent(number=int(key.removeprefix(_EVENT)), **json.loads(value))
         for key, value in sorted(tags.items())

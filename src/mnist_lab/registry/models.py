@@ -154,8 +154,17 @@ def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
 
 def count_openings(client: MlflowClient, name: str) -> int:
     """How often the sealed images were opened for versions of a registered model."""
-    found = client.search_registered_models(f"name = '{name}'")
-    return int(found[0].tags.get(f"{TAG}test_openings", 0)) if found else 0
+    return int(read_tags(client, name).get(f"{TAG}test_openings", 0))
+
+
+def read_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    """The tags of a registered model; none if there is no such model."""
+    try:
+        return dict(client.get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return {}
+        raise
 
 
 def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:

@@ -23,6 +23,7 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,9 @@ PURE_MODULES = frozenset({"keras.initializers", "keras.regularizers", "keras.con
 LAYER_MODULES = re.compile(r"keras(\.layers|\.src\.models\.\w+|\.models|\.random)?")
 # Numbers under these keys are sizes that memory is taken for.
 _SIZES = frozenset({"units", "filters", "kernel_size", "pool_size", "strides", "target_shape",
-                    "batch_shape", "depth_multiplier"})  # fmt: skip
+                    "batch_shape", "input_shape", "shape", "depth_multiplier"})  # fmt: skip
 _LARGEST_SIZE = 65_536
+_LARGEST_ARRAY = 10_000_000  # numbers in one input of a layer, for one image
 
 
 def load_model(file: Path, sha256: str) -> keras.Model:
@@ -95,7 +97,7 @@ def check_file(file: Path, sha256: str) -> None:
             config = json.loads(archive.read("config.json"))
             objects = list(_objects(config))
             weights = archive.read("model.weights.h5")
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _refused(file, f"it cannot be read ({error})") from error
     kind = config.get("class_name") if isinstance(config, dict) else None
     if kind not in ("Functional", "Sequential"):
@@ -159,18 +161,22 @@ def _check_names(file: Path, objects: Sequence[dict[str, Any]]) -> None:
 
 def _check_sizes(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     """An upper bound of the parameters: each layer's width times the most that may go into it."""
-    units, filters, area, pixels = [1], [1], 1, 1
+    units, filters, inputs, area, pixels = [1], [1], [1], 1, 1
     for each in objects:
         for key in _SIZES & set(each):
-            if any(not 0 <= size <= _LARGEST_SIZE for size in _numbers(each[key])):
+            sizes = _numbers(each[key])
+            if any(not 0 <= size <= _LARGEST_SIZE for size in sizes):
+                raise _refused(file, f"{key} is {each[key]}")
+            if math.prod(size for size in sizes if size) > _LARGEST_ARRAY:
                 raise _refused(file, f"{key} is {each[key]}")
         units += _numbers(each.get("units"))
+        inputs += _numbers(each.get("input_shape"))  # of a layer that is built from its config
         multiplier = max(_numbers(each.get("depth_multiplier")), default=1)
         filters += [size * multiplier for size in _numbers(each.get("filters")) or [1]]
         area = max(area, math.prod(_numbers(each.get("kernel_size"))))
         pixels = max(pixels, math.prod(_numbers(each.get("batch_shape"))))
-    dense = sum(units) * max(pixels * max(filters), *units)
-    convolutions = sum(filters) * max(filters) * area
+    dense = sum(units) * max(pixels * max(filters), *units, *inputs)
+    convolutions = sum(filters) * max(*filters, *inputs) * area
     if dense + convolutions > MOST_PARAMETERS:
         raise _refused(file, f"it may have {dense + convolutions:,} parameters")
 
