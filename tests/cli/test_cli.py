@@ -332,6 +332,75 @@ def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
     assert shown["history"][0]["why"] == "promote: x"
 
 
+def test_what_to_send_to_the_server_is_printed_without_a_model(lab, tmp_path):
+    np.save(tmp_path / "x.npy", np.full((1, 28, 28), 7, np.uint8))
+    code, out, _ = lab("predict", "nobody@champion", tmp_path / "x.npy", "--request")
+    assert code == 0
+    assert json.loads(out) == {"inputs": np.full((1, 28, 28), 7).tolist()}
+
+
+def test_predictions_are_a_table_or_json(lab, tmp_path, monkeypatch):
+    from mnist_lab.registry import predict
+
+    row = predict.Prediction(source="x.npy[0]", label=3, probability=0.9, probabilities=(0.1, 0.9))
+    monkeypatch.setattr(predict, "predict", lambda *_: ("mnist-cnn/2", [row]))
+    np.save(tmp_path / "x.npy", np.zeros((28, 28), np.uint8))
+    out = lab("predict", "mnist-cnn@champion", tmp_path / "x.npy")[1]
+    assert "mnist-cnn/2" in out
+    assert "90.00%" in out
+    shown = json.loads(lab("predict", "mnist-cnn@champion", tmp_path / "x.npy", "--json")[1])
+    assert shown["predictions"][0]["label"] == 3
+
+
+def test_an_export_says_what_it_wrote_and_how_near_it_is(lab, monkeypatch):
+    from mnist_lab.registry import export
+
+    done = export.Export(
+        model="mnist-cnn/2", format="h5", files=(Path("exports/x.h5"),), difference=1e-7
+    )
+    monkeypatch.setattr(export, "export", lambda *_: done)
+    out = lab("export", "mnist-cnn@champion", "--format", "h5")[1]
+    assert "mnist-cnn/2 as h5: exports/x.h5" in out
+    assert "1e-07 at most" in out
+    shown = json.loads(lab("export", "mnist-cnn@champion", "--json")[1])
+    assert shown["files"] == ["exports/x.h5"]
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [("bit-exact", 0), ("diverged", 1)])
+def test_a_reproduction_says_what_differs(
+    lab, fake_training, small_file, monkeypatch, outcome, expected
+):
+    from mnist_lab.registry import reproduce
+
+    lab("sweep", "fnn", "--trials", 1, "--epochs", 1, "--dataset", small_file, "--study", "s")
+    done = reproduce.Reproduction(
+        study="s", trial=0, outcome=outcome, epochs=1, recorded=0.9, found=0.8,
+        first_difference=None if outcome == "bit-exact" else 1,
+        environment={"keras": ("2", "3")},
+    )  # fmt: skip
+    monkeypatch.setattr(reproduce, "reproduce", lambda *_: done)
+    code, out, _ = lab("reproduce", "s", "0")
+    assert code == expected
+    assert f"s trial 0: {outcome} over 1 epochs" in out
+    assert "keras: 2 then, 3 now" in out
+    assert ("Epoch 1 is the first that differs." in out) == (outcome == "diverged")
+    again = lab("reproduce", "s", "--json")
+    assert json.loads(again[1])["outcome"] == outcome, again
+
+
+def test_serving_becomes_the_server_after_saying_how_to_ask_it(lab, monkeypatch):
+    from mnist_lab.registry import serving
+
+    called = []
+    monkeypatch.setattr(serving, "prepare", lambda *_: Path("folder"))
+    monkeypatch.setattr("os.execv", lambda program, words: called.append(words))
+    out = lab("serve", "mnist-cnn@champion", "--port", 5777)[1]
+    assert "curl --data @- --header 'Content-Type: application/json'" in out
+    assert "http://127.0.0.1:5777/invocations" in out
+    (words,) = called
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+
+
 def test_an_unknown_model_is_refused_with_the_known_ones(lab):
     code, _, err = lab("models", "mnist-cnm")
     assert code == 64
