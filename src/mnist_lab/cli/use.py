@@ -39,13 +39,16 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION|STUDY[:TRIAL]", help="What to score."),
     ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Another data set's test images.  [default: the study's]")
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Score a model on the sealed test images. Every opening is counted on its run.
 
     Example: mnist-lab evaluate mnist-cnn@champion
     """
-    from mnist_lab.registry import evaluate_model
+    from mnist_lab.registry import evaluate_model, evaluate_on
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import open_study
     from mnist_lab.sweep.study import read_fingerprint
@@ -56,7 +59,10 @@ def evaluate(
     model = _find_model(client, target, settings)
     made_with = read_fingerprint(open_study(settings, model.study))
     assert made_with is not None
-    result = evaluate_model(client, model, made_with, settings)
+    if dataset in (None, made_with.dataset, made_with.dataset_source):
+        result = evaluate_model(client, model, made_with, settings)
+    else:
+        result = evaluate_on(client, model, str(dataset), settings)
     evaluation = result.evaluation
     if as_json:
         facts = {"study": model.study, "trial": model.trial, "openings": result.openings}

@@ -6,7 +6,7 @@ from mnist_lab.registry.decision import Decision
 from mnist_lab.registry.gate import GatePolicy, read_policy
 from mnist_lab.registry.models import VersionRow, list_versions
 from mnist_lab.registry.promote import Promotion, promote
-from mnist_lab.registry.testing import TestResult, evaluate_model
+from mnist_lab.registry.testing import TestResult, evaluate_model, evaluate_on
 
 __all__ = [
     "AliasEvent",
@@ -16,6 +16,7 @@ __all__ = [
     "TestResult",
     "VersionRow",
     "evaluate_model",
+    "evaluate_on",
     "list_versions",
     "promote",
     "read_card",

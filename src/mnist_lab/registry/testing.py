@@ -73,6 +73,29 @@ def evaluate_model(
     return hold_contest(client, model, None, made_with, settings).test
 
 
+def evaluate_on(
+    client: MlflowClient, model: TrialModel, dataset: str, settings: Settings
+) -> TestResult:
+    """Score ``model`` on the test images of another data set; nothing but the opening, by that data
+    set's name, is written on its run.
+
+    Raises:
+        DataError: the model file is not what it was, or there is no such data set.
+    """
+    configure(Runtime(threads=usable_cores()))
+    name = load_dataset(dataset, data_folder=settings.data_folder).name
+    with tempfile.TemporaryDirectory() as folder:
+        network = load_model(fetch_keras_file(client, model, Path(folder)), model.sha256)
+    key = f"{TAG}test_openings.{name}"
+    openings = int(client.get_run(model.run).data.tags.get(key, 0)) + 1
+    client.set_tag(model.run, key, str(openings))
+    test = open_test_split(dataset, data_folder=settings.data_folder)
+    probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+    return TestResult(
+        model=model, evaluation=evaluate(probabilities, test.labels), openings=openings
+    )
+
+
 def hold_contest(
     client: MlflowClient,
     challenger: TrialModel,
