@@ -90,6 +90,8 @@ def make_study(settings, client, small_dataset, networks):
 def promote(client, settings, monkeypatch):
     # In the command, TensorFlow is set up first; here the suite has imported it already.
     monkeypatch.setattr("mnist_lab.registry.testing.configure", lambda _: None)
+    # Figures take a second a promotion; one test has them drawn.
+    monkeypatch.setattr("mnist_lab.registry.testing.draw_predictions", lambda *_: {})
 
     def promote(study, **options):
         return registry.promote(client, study, settings, **{"policy": LENIENT, **options})

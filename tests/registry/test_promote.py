@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mnist_lab import registry
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
+from mnist_lab.evaluation.figures import draw_predictions
 from mnist_lab.registry.aliases import move, read_history
 from mnist_lab.registry.decision import read_decision
 from mnist_lab.registry.models import count_openings, find_trial_model, find_version, list_versions
@@ -164,8 +165,9 @@ def test_a_version_says_where_it_came_from(make_study, promote, client, small_da
 
 
 def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
-    make_study, promote, client, small_file, plain_mlflow
+    make_study, promote, client, small_file, plain_mlflow, monkeypatch
 ):
+    monkeypatch.setattr("mnist_lab.registry.testing.draw_predictions", draw_predictions)
     run = make_study("a")
     decision = promote("a").decision
     test = open_test_split(str(small_file))

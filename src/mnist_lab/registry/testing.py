@@ -198,6 +198,7 @@ def _log_records(
     test: Split,
     folder: Path,
 ) -> None:
+    folder.mkdir(parents=True)
     save(draw_predictions(evaluation, probabilities, test), folder / "figures")
     for name, document in evaluation.to_json().items():
         (folder / f"{name}.json").write_text(json.dumps(document, indent=1))
