@@ -43,24 +43,41 @@ def test_confirm_promote_reject_promote_roll_back(settings, part_of_mnist, clien
         return done.stdout
 
     def sweep(study, *words):
-        type_in("sweep", "fnn", "--trials", "3", "--study", study, "--dataset", str(part_of_mnist),
+        type_in("sweep", "fnn", "--study", study, "--dataset", str(part_of_mnist),
                 *words)  # fmt: skip
+
+    gate = settings.root / "gate.toml"  # a class has 200 sealed images here, not 1,000
+    gate.write_text("minimum_accuracy = 0.8\nmaximum_recall_loss = 0.05\n")
+
+    def promote(study, code=0):
+        words = ("promote", study, "--top", "2", "--gate", str(gate), "--json")
+        return json.loads(type_in(*words, code=code))
 
     def champion():
         return client.get_registered_model("part-fnn").aliases["champion"]
 
-    sweep("first", "--epochs", "2")
-    promoted = json.loads(type_in("promote", "first", "--top", "2", "--json"))
+    sweep("first", "--trials", "1", "--epochs", "3")
+    promoted = promote("first")
     assert (promoted["promoted"], promoted["version"], int(champion())) == (True, 1, 1)
 
-    sweep("worse", "--epochs", "1", "--set", "learning_rate=0.0003", "--set", "units_1=64")
-    rejected = json.loads(type_in("promote", "worse", "--top", "2", "--json", code=1))
+    sweep(
+        "worse",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--set",
+        "learning_rate=0.0003",
+        "--set",
+        "units_1=64",
+    )
+    rejected = promote("worse", code=1)
     judgement = rejected["decision"]["judgement"]
     assert (judgement["verdict"], int(champion())) == ("reject", 1)
     assert judgement["comparison"]["high"] < 0
 
-    sweep("better", "--epochs", "12")
-    promoted = json.loads(type_in("promote", "better", "--top", "2", "--json"))
+    sweep("better", "--trials", "3", "--epochs", "12")
+    promoted = promote("better")
     assert (promoted["decision"]["judgement"]["verdict"], int(champion())) == ("promote", 3)
     assert promoted["decision"]["judgement"]["comparison"]["low"] > 0
 
