@@ -98,7 +98,10 @@ def test_a_space_as_json_comes_back_whole(lab):
     ]
 
 
-def test_checking_a_space_builds_its_corners(lab):
+def test_checking_a_space_builds_its_corners(lab, monkeypatch):
+    # In the command, TensorFlow is set up first; here the suite may have imported it already.
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr("mnist_lab.training.configure", lambda _: None)
     code, out, _ = lab("spaces", "fnn", "--check")
     assert code == 0
     assert "Every corner builds, the baseline trains. Keras parameters: baseline 717,210" in out
