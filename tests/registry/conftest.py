@@ -9,10 +9,10 @@ from fakes import finished, model_record, outcome, study_record, trial_record
 from mnist_lab import registry
 from mnist_lab.registry.gate import GatePolicy
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import SweepConfig, ledger
+from mnist_lab.sweep import Design, SweepConfig, ledger
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_pruner
+from mnist_lab.sweep.strategies import make_pruner, replica_seed
 from mnist_lab.sweep.study import create_study, fingerprint
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
@@ -40,11 +40,21 @@ def networks(small_dataset, tmp_path_factory):
     return files
 
 
+@pytest.fixture(autouse=True)
+def tensorflow_as_it_is(monkeypatch):
+    """A command sets TensorFlow up first; here the suite has imported it already."""
+    for module in ("testing", "models"):
+        monkeypatch.setattr(f"mnist_lab.registry.{module}.configure", lambda _: None)
+
+
 @pytest.fixture
-def make_study(settings, client, small_dataset, networks):
+def made_with(small_dataset):
+    return fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+
+
+@pytest.fixture
+def make_study(settings, client, small_dataset, networks, made_with):
     """A finished, confirmed study of one trial whose best replica has logged a model of a skill."""
-    space = get_space("fnn")
-    made_with = fingerprint(SweepConfig(space="fnn"), space, small_dataset)
     pruner = make_pruner("none", epochs=1)
 
     def make(name, skill="good", value=0.9, *, confirmed=True, model=True):
@@ -59,10 +69,11 @@ def make_study(settings, client, small_dataset, networks):
         replicas = create_study(connect(settings), confirm_name(name), made_with, pruner=pruner)
         again = replace(record, id=f"{name}-c", name=replicas.study_name, confirms=name)
         ledger.write_study(replicas, again)
-        for seed, difference in ((1, 0.0), (2, -0.01)):
+        for replica, difference in enumerate((0.0, -0.01)):
+            seed = replica_seed(0, replica)
             ledger.queue_replica(replicas, study.trials[0].params, of=0, seed=seed)
             run = _trial(replicas, tracker, again, value + difference)
-            if model and seed == 1:
+            if model and replica == 0:
                 best = run
                 tracker.log_model(run, model_record(networks[skill], study=replicas.study_name,
                                                     scalars={}, params={}))  # fmt: skip
@@ -88,13 +99,12 @@ def make_study(settings, client, small_dataset, networks):
 
 @pytest.fixture
 def promote(client, settings, monkeypatch):
-    # In the command, TensorFlow is set up first; here the suite has imported it already.
-    monkeypatch.setattr("mnist_lab.registry.testing.configure", lambda _: None)
     # Figures take a second a promotion; one test has them drawn.
     monkeypatch.setattr("mnist_lab.registry.testing.draw_predictions", lambda *_: {})
 
     def promote(study, **options):
-        return registry.promote(client, study, settings, **{"policy": LENIENT, **options})
+        given = {"policy": LENIENT, "design": Design(top=1, seeds=2), **options}
+        return registry.promote(client, study, settings, **given)
 
     return promote
 

@@ -54,7 +54,7 @@ def forge(good, tmp_path):
     return forge
 
 
-def refused(file, match):
+def assert_refused(file, match):
     with pytest.raises(DataError, match=match) as caught:
         load_model(file, sha256(file))
     assert "no alias was moved" in str(caught.value)
@@ -108,14 +108,14 @@ def test_a_flipped_bit_is_refused(good, tmp_path):
 def test_a_cut_file_is_refused(good, tmp_path):
     file = tmp_path / "model.keras"
     file.write_bytes(good.read_bytes()[:-100])
-    refused(file, r"no \.keras archive|cannot be read")
+    assert_refused(file, r"no \.keras archive|cannot be read")
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.pkl", "MLmodel"])
 def test_other_formats_are_refused_with_the_reason(good, tmp_path, name):
     file = tmp_path / name
     file.write_bytes(good.read_bytes())
-    refused(file, "can run code")
+    assert_refused(file, "can run code")
 
 
 def test_a_pickle_in_disguise_is_not_unpickled(tmp_path):
@@ -126,7 +126,7 @@ def test_a_pickle_in_disguise_is_not_unpickled(tmp_path):
             return (canary.write_text, ("touched",))
 
     file.write_bytes(pickle.dumps(Evil()))
-    refused(file, "no .keras archive")
+    assert_refused(file, "no .keras archive")
     assert not canary.exists()
 
 
@@ -138,7 +138,7 @@ def test_a_lambda_is_not_run(tmp_path):
     model = keras.Model(inputs, keras.layers.Lambda(function)(inputs))
     canary.unlink(missing_ok=True)  # building it has run it
     model.save(file)
-    refused(file, "Lambda, which is not on the list")
+    assert_refused(file, "Lambda, which is not on the list")
     assert not canary.exists()
 
 
@@ -157,11 +157,11 @@ def test_a_class_from_elsewhere_is_not_imported(forge, name, module):
     def change(document):
         dense(document).update(class_name=name, module=module)
 
-    refused(forge(config=change), "not on the list of layers")
+    assert_refused(forge(config=change), "not on the list of layers")
 
 
 def test_a_custom_class_is_not_looked_up(forge):
-    refused(
+    assert_refused(
         forge(config=lambda d: dense(d).update(registered_name="package>Dense")),
         "not on the list of layers",
     )
@@ -173,11 +173,11 @@ def test_a_function_in_the_place_of_an_activation_is_refused(forge):
             "class_name": "function", "module": "os", "config": "system", "registered_name": None,
         }  # fmt: skip
 
-    refused(forge(config=change), "os.function, which is not on the list")
+    assert_refused(forge(config=change), "os.function, which is not on the list")
 
 
 def test_a_module_without_a_class_is_refused(forge):
-    refused(
+    assert_refused(
         forge(config=lambda d: dense(d)["config"].update(x={"module": "os", "config": "system"})),
         "a module without a class",
     )
@@ -185,12 +185,12 @@ def test_a_module_without_a_class_is_refused(forge):
 
 @pytest.mark.parametrize("name", ["../../canary", "a/b", "..", "x" * 200])
 def test_a_layer_whose_name_is_a_path_is_refused(forge, name):
-    refused(forge(config=lambda d: dense(d)["config"].update(name=name)), "a layer is named")
+    assert_refused(forge(config=lambda d: dense(d)["config"].update(name=name)), "a layer is named")
 
 
 @pytest.mark.parametrize("units", [10**12, 70_000, -1])
 def test_impossible_sizes_are_refused_before_memory_is_taken(forge, units):
-    refused(forge(config=lambda d: dense(d)["config"].update(units=units)), "units is")
+    assert_refused(forge(config=lambda d: dense(d)["config"].update(units=units)), "units is")
 
 
 def test_sizes_that_are_too_much_together_are_refused(forge):
@@ -199,7 +199,7 @@ def test_sizes_that_are_too_much_together_are_refused(forge):
             if each["class_name"] == "Dense":
                 each["config"]["units"] = 60_000
 
-    refused(forge(config=change), "parameters")
+    assert_refused(forge(config=change), "parameters")
 
 
 @pytest.mark.parametrize("shape", [[None, 60_000], [None, 10**10], [None, 9000, 9000, 9000]])
@@ -208,7 +208,7 @@ def test_a_layer_that_would_be_built_for_a_huge_input_is_refused(forge, shape):
         dense(document)["config"]["units"] = 50_000
         dense(document)["build_config"] = {"input_shape": shape}
 
-    refused(forge(config=change), "parameters|input_shape is")
+    assert_refused(forge(config=change), "parameters|input_shape is")
 
 
 def test_an_archive_under_a_password_is_refused(good, tmp_path):
@@ -220,11 +220,62 @@ def test_an_archive_under_a_password_is_refused(good, tmp_path):
             content[where + offset] |= 1  # the flag that says encrypted
             where = content.find(signature, where + 4)
     file.write_bytes(content)
-    refused(file, "cannot be read")
+    assert_refused(file, "cannot be read")
 
 
-def test_a_zip_bomb_is_refused(forge):
-    refused(forge(weights=b"\0" * (201 * 2**20)), "larger than|unpacks to")
+def test_a_file_that_is_too_large_is_refused(forge):
+    assert_refused(forge(weights=b"\0" * (201 * 2**20)), "larger than")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(good, tmp_path, kind):
+    file = tmp_path / "model.keras"
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(file, "w", kind) as target:
+        for member in source.namelist():
+            target.writestr(member, source.read(member) + b" " * 2**20)
+    assert_refused(file, "is compressed, which Keras does not do")
+
+
+def test_a_model_that_is_built_for_a_huge_input_is_refused(tmp_path, forge):
+    def change(document):
+        document.update(class_name="Sequential", module="keras.models", registered_name=None)
+        document["config"]["build_input_shape"] = [None, 10**9]
+
+    assert_refused(forge(config=change), "build_input_shape is")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lora_rank", 10**10), ("quantization_config", {"rank": 1}), ("depth_multiplier", 1000)],
+)
+def test_what_would_add_to_a_layer_is_refused(forge, key, value):
+    assert_refused(forge(config=lambda d: dense(d)["config"].update({key: value})), f"{key} is")
+
+
+def test_a_layer_that_doubles_the_width_is_refused(forge):
+    def change(document):
+        dense(document)["class_name"] = "Concatenate"
+
+    assert_refused(forge(config=change), "Concatenate, which is not on the list")
+
+
+@pytest.mark.parametrize("units", [float("inf"), float("nan"), 1e300])
+def test_numbers_that_are_none_are_refused(forge, units):
+    assert_refused(forge(config=lambda d: dense(d)["config"].update(units=units)), "refused")
+
+
+@pytest.mark.parametrize("name", [["x"], {"a": 1}, 7, None])
+def test_a_class_that_is_no_name_is_refused(forge, name):
+    assert_refused(forge(config=lambda d: dense(d).update(class_name=name)), "refused")
+
+
+def test_what_keras_cannot_load_is_refused(forge):
+    """Every check passes; a layer is wired to one that is not there."""
+
+    def change(document):
+        document["config"]["output_layers"] = [["nothing", 0, 0]]
+
+    assert_refused(forge(config=change), "Keras cannot load it")
 
 
 def test_a_config_that_is_nested_without_end_is_refused(forge):
@@ -234,12 +285,12 @@ def test_a_config_that_is_nested_without_end_is_refused(forge):
             inner["x"] = {}
             inner = inner["x"]
 
-    refused(forge(config=change), "nested too deep")
+    assert_refused(forge(config=change), "nested too deep")
 
 
 @pytest.mark.parametrize("path", ["../canary", "assets/x.txt", "/tmp/canary", "model.weights.npz"])
 def test_a_member_that_does_not_belong_there_is_refused(forge, path, tmp_path):
-    refused(forge(extra=[(path, b"x")]), "it holds")
+    assert_refused(forge(extra=[(path, b"x")]), "it holds")
     assert not (tmp_path.parent / "canary").exists()
 
 
@@ -281,6 +332,18 @@ def packed_data(root, _):
     root.create_dataset("x", data=np.zeros(10**6), compression="gzip")
 
 
+def circle(root, _):
+    root.create_group("a")["again"] = root["/"]
+
+
+def many_ways(root, _):
+    group = root.create_group("x")
+    for _ in range(20):
+        inner = group.create_group("a")
+        group["b"] = group["c"] = inner
+        group = inner
+
+
 def data_of_words(root, _):
     root.create_dataset("x", data=[b"word"])
 
@@ -288,6 +351,8 @@ def data_of_words(root, _):
 @pytest.mark.parametrize(
     ("fill", "reason"),
     [
+        (circle, "stands elsewhere too"),
+        (many_ways, "stands elsewhere too"),
         (external_link, "a link to somewhere else"),
         (soft_link, "a link to somewhere else"),
         (external_data, "no plain array"),
@@ -298,11 +363,11 @@ def data_of_words(root, _):
     ],
 )
 def test_weights_that_reach_out_of_the_file_are_refused(forge, tmp_path, fill, reason):
-    refused(forge(weights=hdf5(tmp_path, fill)), reason)
+    assert_refused(forge(weights=hdf5(tmp_path, fill)), reason)
 
 
 def test_weights_that_are_none_are_refused(forge):
-    refused(forge(weights=b"not HDF5"), "cannot be read")
+    assert_refused(forge(weights=b"not HDF5"), "cannot be read")
 
 
 def test_a_link_in_the_place_of_the_file_is_refused(good, tmp_path):

@@ -55,8 +55,7 @@ def skilled(tmp_path_factory):
 
 
 @pytest.fixture
-def champion(make_study, promote, networks, monkeypatch, client):
-    monkeypatch.setattr("mnist_lab.registry.models.configure", lambda _: None)
+def champion(make_study, promote, client):
     make_study("a", "good")
     promote("a")
     return find_version(client, NAME)
@@ -159,6 +158,7 @@ def test_arrays_and_idx_files_are_taken_as_they_are(tmp_path, digits):
         ("x.png", b"not a picture", "no picture that can be read"),
         ("x.png", None, "no such file"),
         ("x.npy", b"\x93NUMPY broken", "unreadable"),
+        ("x-ubyte", b"short", "no images that can be read"),
         ("x.npy", None, "no such file"),
     ],
 )
@@ -174,6 +174,25 @@ def test_arrays_of_another_shape_are_refused(tmp_path, shape):
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match=r"\(N, 28, 28\) uint8"):
         list(read_pictures([tmp_path / "x.npy"]))
+
+
+def test_an_archive_under_the_name_of_an_array_is_refused(tmp_path):
+    with open(tmp_path / "x.npy", "wb") as file:
+        np.savez(file, x=np.zeros(3))
+    with pytest.raises(DataError, match="no images that can be read"):
+        list(read_pictures([tmp_path / "x.npy"]))
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match="no picture that can be read"):
+        list(read_pictures([tmp_path / "x.png"]))
+
+
+def test_a_large_picture_is_read(tmp_path, digits):
+    Image.fromarray(digits[0][0]).resize((3000, 3000)).save(tmp_path / "x.png")
+    (picture,) = read_pictures([tmp_path / "x.png"])
+    assert np.corrcoef(picture.pixels.ravel(), digits[0][0].ravel())[0, 1] > 0.8
 
 
 def test_a_blank_picture_shows_nothing(tmp_path):
@@ -241,9 +260,14 @@ def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
 
 
 def test_an_export_that_predicts_otherwise_is_refused(champion, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "FORMATS", {"odd": lambda *_: ([tmp_path / "x"], np.zeros(10))})
+    file, folder = tmp_path / "x", tmp_path / "y"
+    file.touch()
+    folder.mkdir()
+    monkeypatch.setattr(exporting, "FORMATS", {"odd": lambda *_: ([file, folder], np.zeros(10))})
     with pytest.raises(DataError, match="does not predict the same"):
         export(client, NAME, "odd", tmp_path)
+    assert not file.exists()
+    assert not folder.exists()
 
 
 def test_an_unknown_format_names_the_known_ones(client, tmp_path):
@@ -333,14 +357,14 @@ def test_what_differs_is_named_with_its_first_epoch(recorded, settings, shift, o
 
 def test_other_data_are_not_trained_on(recorded, settings, small_file, monkeypatch):
     changed = load_dataset("mnist")
-    monkeypatch.setattr("mnist_lab.registry.reproduce.load_dataset", lambda *_, **__: changed)
+    monkeypatch.setattr("mnist_lab.sweep.study.load_dataset", lambda *_, **__: changed)
     with pytest.raises(DataError, match="is not the data"):
         again(recorded, recorded.trials[0], settings)
 
 
 def test_a_space_that_has_changed_is_not_trained(recorded, settings, monkeypatch):
     other = replace(get_space("fnn"), version=9)
-    monkeypatch.setattr("mnist_lab.registry.reproduce.get_space", lambda _: other)
+    monkeypatch.setattr("mnist_lab.sweep.study.get_space", lambda _: other)
     with pytest.raises(ConfigurationError, match="has changed"):
         again(recorded, recorded.trials[0], settings)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from mnist_lab.data import sealed
 from mnist_lab.errors import MnistLabError, ServiceError, UsageError
 from mnist_lab.report import list_studies
 from mnist_lab.sweep import (
+    Design,
     SweepConfig,
     confirm,
     is_confirmed,
@@ -35,9 +37,9 @@ def searched(settings, small_file, monkeypatch):
     return open_study(settings, "s")
 
 
-def run(settings, **options):
-    given = {"top": 2, "seeds": 3, "workers": 1, "trainer": TRAINER, **options}
-    return confirm(settings, "s", **given)
+def run(settings, *, top=2, seeds=3, name="s", **options):
+    given = {"workers": 1, "trainer": TRAINER, **options}
+    return confirm(settings, name, Design(top=top, seeds=seeds), **given)
 
 
 def test_the_best_trials_are_trained_again_with_the_same_fresh_seeds(searched, settings):
@@ -88,10 +90,10 @@ def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, cli
 
 
 def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
-    assert not is_confirmed(searched, top=2, seeds=3)
+    assert not is_confirmed(searched, Design(top=2, seeds=3))
     run(settings)
-    assert is_confirmed(searched, top=2, seeds=3)
-    assert not is_confirmed(searched, top=3, seeds=3)
+    assert is_confirmed(searched, Design(top=2, seeds=3))
+    assert not is_confirmed(searched, Design(top=3, seeds=3))
     before = open_study(settings, "s+confirm").get_trials()
     run(settings)
     assert open_study(settings, "s+confirm").get_trials() == before
@@ -104,13 +106,69 @@ def test_more_seeds_are_added_to_those_there_are(searched, settings):
     assert len(open_study(settings, "s+confirm").get_trials()) == 8
 
 
+def test_seeds_that_are_added_to_some_trials_hide_nothing_of_the_others(searched, settings):
+    run(settings, top=3, seeds=3)
+    run(settings, top=1, seeds=5)
+    assert len(read_confirmation(searched, Design(top=3, seeds=3)).rows) == 3
+    assert len(read_confirmation(searched, Design(top=1, seeds=5)).rows) == 1
+    widest = read_confirmation(searched)
+    assert (len(widest.rows), widest.seeds) == (3, 3)
+
+
+def test_an_extension_that_was_cut_off_leaves_what_was_there(searched, settings, monkeypatch):
+    _, before = run(settings)
+    monkeypatch.setenv(
+        "FAULTS", '[{"trial": 7, "point": "end", "epoch": 2, "what": "fill the disk"}]'
+    )
+    assert run(settings, seeds=4)[0].stopped.startswith("disk_full")
+    assert read_confirmation(searched, Design(top=2, seeds=3)) == before
+    assert read_confirmation(searched) == before
+    assert not is_confirmed(searched, Design(top=2, seeds=4))
+
+
+def test_a_trial_with_a_failed_replica_is_not_ranked(searched, settings, monkeypatch):
+    monkeypatch.setenv(
+        "FAULTS", '[{"trial": 2, "point": "end", "epoch": 2, "what": "kill", "times": 9}]'
+    )
+    _, confirmation = run(settings)
+    assert (confirmation.failed, len(confirmation.rows), confirmation.seeds) == (1, 1, 3)
+
+
+def test_the_model_of_every_configuration_is_kept_when_the_search_goes_on(
+    searched, settings, small_file
+):
+    run(settings, top=2, seeds=2)
+    config = SweepConfig(
+        space="fnn", trials=12, epochs=2, workers=1, dataset=str(small_file), study="s",
+        pruner="none", sampler="random",
+    )  # fmt: skip
+    launch(config, settings, trainer=TRAINER)
+    run(settings, top=2, seeds=3)
+    replicas = open_study(settings, "s+confirm")
+    tracked = ledger.read_tracked(replicas)
+    client = MlflowClient(settings.tracking_uri)
+    logged = {
+        ledger.read_replica_of(trial)
+        for trial in replicas.get_trials()
+        if "mnist_lab.model" in client.get_run(tracked[trial.number].run).data.tags
+    }
+    assert logged == {ledger.read_replica_of(trial) for trial in replicas.get_trials()}
+
+
+def test_a_confirmation_is_not_confirmed(searched, settings):
+    run(settings)
+    with pytest.raises(UsageError, match="is the confirmation of 's' already"):
+        run(settings, name="s+confirm")
+
+
 def test_a_confirmation_that_was_cut_off_goes_on(searched, settings, monkeypatch):
     faults = '[{"trial": 3, "point": "end", "epoch": 2, "what": "fill the disk"}]'
     monkeypatch.setenv("FAULTS", faults)
     result, _ = run(settings)
     assert result.stopped.startswith("disk_full")
+    assert read_confirmation(searched, Design(top=2, seeds=3)) is None
     result, confirmation = run(settings)
-    assert (result.stopped, result.finished, confirmation.missing) == ("", 6, 0)
+    assert (result.stopped, result.finished, len(confirmation.rows)) == ("", 6, 2)
 
 
 def test_sync_and_the_page_agree_after_a_confirmation(searched, settings):
@@ -150,9 +208,9 @@ def test_each_configuration_leaves_the_model_of_its_best_replica(searched, setti
 
 
 @pytest.mark.parametrize("options", [{"seeds": 1}, {"top": 0}])
-def test_too_little_to_compare_is_refused(searched, settings, options):
+def test_too_little_to_compare_is_refused(options):
     with pytest.raises(UsageError, match="At least 1 trial and 2 seeds"):
-        run(settings, **options)
+        Design(**options)
 
 
 def test_a_study_that_was_never_confirmed_has_no_confirmation(searched):
@@ -176,9 +234,21 @@ def test_the_interval_of_one_configuration_is_students():
     assert ranking.margin == pytest.approx(4.303 * 0.005 / np.sqrt(3), rel=1e-3)
 
 
-def test_what_seeds_have_in_common_is_no_noise():
-    shifted = np.array([[0.97, 0.98, 0.99], [0.96, 0.97, 0.98]])
-    assert rank_replicas(shifted).difference == pytest.approx(0, abs=1e-9)
+def test_what_seeds_have_in_common_is_noise_of_a_mean_and_not_of_a_difference():
+    ranking = rank_replicas(np.array([[0.97, 0.98, 0.99], [0.96, 0.97, 0.98]]))
+    assert ranking.difference == pytest.approx(0, abs=1e-9)
+    # t(0.975, 4) = 2.776, pooled s = 0.01, n = 3
+    assert ranking.margin == pytest.approx(2.776 * 0.01 / np.sqrt(3), rel=1e-3)
+
+
+def test_the_interval_of_a_mean_has_the_true_one_as_often_as_said():
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(2000):
+        drawn = 0.99 + 0.001 * rng.standard_normal((4, 3)) + 0.0005 * rng.standard_normal((1, 3))
+        ranking = rank_replicas(drawn)
+        inside += list(np.abs(ranking.means - 0.99) < ranking.margin)
+    assert 0.92 < np.mean(inside) < 0.97
 
 
 def test_equal_configurations_are_called_different_about_as_often_as_said():

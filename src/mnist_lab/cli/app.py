@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from mnist_lab import __version__
-from mnist_lab.cli import decide, house, look, run, use
+from mnist_lab.cli import decide, house, look, models, run, use
 from mnist_lab.cli.run import EXIT_USAGE
 from mnist_lab.errors import MnistLabError, masked
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, look, decide, use, house):
+for module in (run, look, decide, models, use, house):
     module.add_commands(app)
 
 

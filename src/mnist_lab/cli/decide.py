@@ -1,4 +1,4 @@
-"""``confirm``, ``promote``, ``rollback`` and ``models``: the commands that decide."""
+"""``confirm``, ``promote`` and ``rollback``: the commands that decide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 if TYPE_CHECKING:
     from mnist_lab.registry import Promotion
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import Confirmation
+    from mnist_lab.sweep import Confirmation, Design
 
 EXIT_NOT_PROMOTED = 1
 
@@ -25,7 +25,6 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(confirm)
     app.command()(promote)
     app.command()(rollback)
-    app.command()(models)
 
 
 StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
@@ -56,19 +55,20 @@ def confirm(
     """
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
+    from mnist_lab.sweep import Design
 
-    settings = Settings()
+    settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
-    confirmation = _confirm(settings, name, top, seeds, workers, device)
+    confirmation = _confirm(settings, name, design, workers, device)
     if as_json:
-        print_json({**asdict(confirmation)})
+        print_json(confirmation)
         return
     _print_confirmation(confirmation)
     typer.echo(f"\nPromote it:    mnist-lab promote {name}")
 
 
 def _confirm(
-    settings: Settings, study: str, top: int, seeds: int, workers: int | None, device: str | None
+    settings: Settings, study: str, design: Design, workers: int | None, device: str | None
 ) -> Confirmation:
     from mnist_lab.cli.live import watch
     from mnist_lab.cli.run import exit_as
@@ -78,16 +78,15 @@ def _confirm(
     with watch() as listener:
         try:
             result, confirmation = train_again(
-                settings, study, top=top, seeds=seeds, workers=workers, device=device,
-                listener=listener,
-            )  # fmt: skip
+                settings, study, design, workers=workers, device=device, listener=listener
+            )
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
             raise
     exit_as(result)
     if confirmation is None:
         raise MnistLabError(
-            f"No trial of {study} could be trained again {seeds} times.",
+            f"No trial of {study} could be trained again {design.seeds} times.",
             safe="Nothing was promoted.",
             next_step=f"See why they failed: mnist-lab leaderboard {result.study}",
         )
@@ -126,7 +125,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
             "points against the mean of its replicas."
         )
     if confirmation.failed:
-        typer.echo(f"{confirmation.failed} replicas failed; their trials are not ranked.")
+        typer.echo(f"{confirmation.failed} trials are not ranked: a replica of theirs failed.")
 
 
 def promote(
@@ -160,24 +159,24 @@ def promote(
     from mnist_lab import registry
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import is_confirmed, open_study
+    from mnist_lab.sweep import Design, is_confirmed, open_study
     from mnist_lab.tracking.store import open_client
 
-    settings = Settings()
+    settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
     policy = registry.GatePolicy() if gate is None else registry.read_policy(gate)
-    fresh = is_confirmed(open_study(settings, name), top=top, seeds=seeds)
+    fresh = is_confirmed(open_study(settings, name), design)
     if dry_run:
-        _print_plan(name, settings, fresh=fresh, top=top, seeds=seeds, as_json=as_json)
+        _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
     if not fresh:
-        confirmation = _confirm(settings, name, top, seeds, workers, device)
+        confirmation = _confirm(settings, name, design, workers, device)
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
     promotion = registry.promote(
-        open_client(settings), name, settings, policy=policy, force=force
-    )  # fmt: skip
+        open_client(settings), name, settings, design=design, policy=policy, force=force
+    )
     if as_json:
         print_json(asdict(promotion))
     else:
@@ -187,17 +186,18 @@ def promote(
 
 
 def _print_plan(
-    study: str, settings: Settings, *, fresh: bool, top: int, seeds: int, as_json: bool
+    study: str, settings: Settings, design: Design, *, fresh: bool, as_json: bool
 ) -> None:
     from mnist_lab.registry.aliases import find_holder
     from mnist_lab.registry.models import CHAMPION
+    from mnist_lab.registry.promote import model_name
     from mnist_lab.sweep import open_study, read_confirmation
     from mnist_lab.sweep.study import read_fingerprint
     from mnist_lab.tracking.store import open_client
 
     opened = open_study(settings, study)
-    made_with, confirmation = read_fingerprint(opened), read_confirmation(opened)
-    name = f"{made_with.dataset}-{made_with.family}" if made_with else ""
+    made_with, confirmation = read_fingerprint(opened), read_confirmation(opened, design)
+    name = model_name(made_with) if made_with else ""
     champion = find_holder(open_client(settings), name, CHAMPION)
     plan = {
         "study": study,
@@ -212,7 +212,8 @@ def _print_plan(
     first = (
         f"It is confirmed: trial {plan['trial']} would be registered."
         if fresh
-        else f"Its {top} best trials would be trained again with {seeds} seeds, and one registered."
+        else f"Its {design.top} best trials would be trained again with {design.seeds} seeds each, "
+        "and one registered."
     )
     against = f"version {plan['champion']}" if champion else "nobody: it would be the first"
     typer.echo(f"{study} -> {name}. {first} On the sealed images it would meet {against}.")
@@ -237,69 +238,6 @@ def rollback(
         print_json({"model": model, "champion": back, "previous": away})
         return
     typer.echo(f"{model}@champion is version {back} again; version {away} is {model}@previous.")
-
-
-def models(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL|MODEL@ALIAS]", help="Its versions and history; a version's model card."
-        ),
-    ] = None,
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """List registered models: versions, aliases, accuracies, openings of the test set.
-
-    With MODEL, the history of its aliases too; with MODEL@ALIAS or MODEL/VERSION, the model card.
-
-    Example: mnist-lab models mnist-cnn
-    """
-    from mnist_lab.errors import UnknownNameError
-    from mnist_lab.registry import list_versions, read_card, read_history
-    from mnist_lab.registry.models import count_openings, find_version
-    from mnist_lab.settings import Settings
-    from mnist_lab.tracking.store import open_client
-
-    client = open_client(Settings())
-    if name is not None and ("@" in name or "/" in name):
-        card = read_card(client, find_version(client, name))
-        print_json({"card": card}) if as_json else typer.echo(card)
-        return
-    rows = list_versions(client, name)
-    if name is not None and not rows:
-        known = sorted({row.name for row in list_versions(client)})
-        raise UnknownNameError("registered model", name, known)
-    history = read_history(client, name) if name is not None else []
-    if as_json:
-        versions = [asdict(row) for row in rows]
-        events = [asdict(event) for event in history]
-        print_json(versions if name is None else {"versions": versions, "history": events})
-        return
-    columns = (
-        ("model", lambda row: row.name),
-        ("version", lambda row: str(row.version)),
-        ("aliases", lambda row: ", ".join(row.aliases)),
-        ("validation", lambda row: percent(row.val_accuracy)),
-        ("test", lambda row: percent(row.test_accuracy)),
-        ("test openings", lambda row: str(row.test_openings)),
-        ("gate", lambda row: row.verdict),
-        ("study", lambda row: row.study),
-        ("trial", lambda row: "" if row.trial is None else str(row.trial)),
-    )
-    print_table(rows, columns)
-    if name is None:
-        return
-    typer.echo(f"\nThe sealed test images were opened {count_openings(client, name)} times.\n")
-    moves = (
-        ("when", lambda event: event.when),
-        ("aliases", lambda event: ", ".join(
-            f"{alias} -> {'nobody' if version is None else version}"
-            for alias, version in event.aliases.items()
-        )),
-        ("why", lambda event: event.why),
-        ("", lambda event: "" if event.done else "cut off: type the command again"),
-    )  # fmt: skip
-    print_table(history, moves)
 
 
 def _print_promotion(promotion: Promotion) -> None:

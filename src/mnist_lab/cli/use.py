@@ -59,10 +59,10 @@ def evaluate(
     model = _find_model(client, target, settings)
     made_with = read_fingerprint(open_study(settings, model.study))
     assert made_with is not None
-    if dataset in (None, made_with.dataset, made_with.dataset_source):
+    if dataset is None:
         result = evaluate_model(client, model, made_with, settings)
     else:
-        result = evaluate_on(client, model, str(dataset), settings)
+        result = evaluate_on(client, model, dataset, made_with, settings)
     evaluation = result.evaluation
     if as_json:
         facts = {"study": model.study, "trial": model.trial, "openings": result.openings}

@@ -43,21 +43,22 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is absent, unreadable, or not such images.
     """
-    if path.suffix == ".npy":
-        try:
-            images = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise _bad(path, "no such file", "an .npy file of images") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise _bad(path, f"unreadable ({error})", "a whole .npy file") from error
-        images = np.asarray(images[None] if images.ndim == 2 else images)
-    else:
-        images = _read_idx_file(path, dims=3)
-    fits = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == IMAGE_SHAPE
-    if not fits or not len(images):
-        raise _bad(path, f"{images.dtype} of shape {images.shape}", "(N, 28, 28) uint8")
-    checked: NDArray[np.uint8] = images
-    return checked
+    is_array = path.suffix == ".npy"
+    try:
+        images = np.load(path, allow_pickle=False) if is_array else _read_idx_file(path, dims=3)
+        images = images[None] if images.ndim == 2 else images
+        found = f"{images.dtype} of shape {images.shape}"
+        if images.dtype == np.uint8 and images.shape[1:] == IMAGE_SHAPE and len(images):
+            checked: NDArray[np.uint8] = images
+            return checked
+    except FileNotFoundError:
+        found = "no such file"
+    except (OSError, ValueError, EOFError, AttributeError, DataError) as error:
+        found = f"unreadable ({error})"
+    raise DataError(
+        f"{path} holds no images that can be read: found {found}, expected (N, 28, 28) uint8.",
+        next_step="Give an .npy file of such an array, or an IDX file of images.",
+    )
 
 
 def _read_npz(path: Path, part: Part) -> Arrays:

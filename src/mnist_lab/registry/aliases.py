@@ -25,6 +25,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.tracking.mlflow_tracker import TAG
 
 _EVENT = f"{TAG}history."
+_ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +83,13 @@ def move(client: MlflowClient, name: str, why: str, aliases: Mapping[str, int | 
     _apply(client, name, event)
 
 
-def settle(client: MlflowClient, name: str) -> None:
-    """Finish a move that was cut off."""
+def settle(client: MlflowClient, name: str) -> AliasEvent | None:
+    """Finish a move that was cut off, and return it; None if none was."""
     for event in read_history(client, name)[-1:]:
         if not event.done:
             _apply(client, name, event)
+            return event
+    return None
 
 
 def read_history(client: MlflowClient, name: str) -> list[AliasEvent]:
@@ -107,7 +110,7 @@ def rollback(client: MlflowClient, settings: Settings, name: str) -> tuple[int, 
         DataError: the previous champion's file is not what was registered.
     """
     with hold_model(settings, name):
-        settle(client, name)
+        finished = settle(client, name)
         champion, previous = (find_holder(client, name, alias) for alias in (CHAMPION, PREVIOUS))
         if champion is None or previous is None or champion.version == previous.version:
             raise MnistLabError(
@@ -115,9 +118,11 @@ def rollback(client: MlflowClient, settings: Settings, name: str) -> tuple[int, 
                 safe="No alias was moved.",
                 next_step=f"See: mnist-lab models {name}",
             )
-        verify_version(client, previous)
         back, away = int(previous.version), int(champion.version)
-        move(client, name, f"rollback from version {away}", {CHAMPION: back, PREVIOUS: away})
+        if finished is not None and finished.why.startswith(_ROLLBACK):
+            return away, back  # this very command, typed again
+        verify_version(client, previous)
+        move(client, name, f"{_ROLLBACK} from version {away}", {CHAMPION: back, PREVIOUS: away})
         return back, away
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mnist_lab.registry.gate import Comparison, GatePolicy, Judgement
 from mnist_lab.tracking.mlflow_tracker import TAG
@@ -40,9 +40,11 @@ class Decision:
 
 
 def read_decision(version: ModelVersion) -> Decision | None:
-    """The last decision about a version."""
-    stored = version.tags.get(_DECISION)
-    return TypeAdapter(Decision).validate_json(stored) if stored else None
+    """The last decision about a version; None if there is none that this version understands."""
+    try:
+        return TypeAdapter(Decision).validate_json(version.tags.get(_DECISION, ""))
+    except ValidationError:
+        return None
 
 
 def write_decision(client: MlflowClient, version: ModelVersion, decision: Decision) -> None:

@@ -14,6 +14,7 @@ format                    what is written                              read back
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,11 +68,13 @@ def export(client: MlflowClient, reference: str, kind: str, folder: Path) -> Exp
     files, read_back = FORMATS[kind](network, folder / f"{version.name}-{version.version}", probes)
     difference = float(np.abs(read_back - expected).max())
     if not difference <= TOLERANCE:
+        for file in files:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
         raise DataError(
             f"{reference} as {kind} does not predict the same: probabilities differ by "
             f"{difference:.2g}.",
             safe="The registered model is untouched.",
-            next_step=f"Do not use {', '.join(map(str, files))}.",
+            next_step="What was written is deleted. Try another --format.",
         )
     name = f"{version.name}/{version.version}"
     return Export(model=name, format=kind, files=tuple(files), difference=difference)

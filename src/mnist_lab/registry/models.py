@@ -11,7 +11,7 @@ from mlflow import MlflowClient, artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mnist_lab.errors import UnknownNameError, UsageError
+from mnist_lab.errors import DataError, UnknownNameError, UsageError, first_line
 from mnist_lab.execution.resources import usable_cores
 from mnist_lab.registry.safe import check_file, load_model
 from mnist_lab.tracking.mlflow_tracker import TAG
@@ -60,45 +60,70 @@ def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
 
     Raises:
         UnknownNameError: it logged none (only the best few of a study do).
+        DataError: the run or the model is gone, or was logged by something else.
     """
-    tags = client.get_run(run).data.tags
-    model = tags.get(f"{TAG}model")
-    if model is None:
-        raise UnknownNameError(
-            "logged model of run",
-            run,
-            (),
-            next_step="Only the best trials of a study keep one (keep_models when it is swept).",
+    try:
+        model = client.get_run(run).data.tags.get(f"{TAG}model")
+        if model is None:
+            raise UnknownNameError(
+                "logged model of run",
+                run,
+                (),
+                next_step="Only the best trials of a study keep one (keep_models when it is swept).",
+            )
+        tags = client.get_logged_model(model).tags
+        return TrialModel(
+            model=model,
+            run=run,
+            study=tags[f"{TAG}study"],
+            trial=int(tags[f"{TAG}trial"]),
+            sha256=tags[f"{TAG}sha256"],
         )
-    logged = client.get_logged_model(model)
-    return TrialModel(
-        model=model,
-        run=run,
-        study=logged.tags[f"{TAG}study"],
-        trial=int(logged.tags[f"{TAG}trial"]),
-        sha256=logged.tags[f"{TAG}sha256"],
-    )
+    except (MlflowException, KeyError) as error:
+        raise DataError(
+            f"The run {run} or its model is gone, or is not mnist-lab's ({first_line(error)}).",
+            safe="No alias was moved.",
+            next_step="See: mnist-lab doctor",
+        ) from error
 
 
 def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> Path:
     """Bring the model's ``.keras`` file here and check everything that ``safe`` checks.
 
     Raises:
-        DataError: the file is not the one that was logged, or not harmless.
+        DataError: the file is gone, is not the one that was logged, or not harmless.
     """
     location = client.get_logged_model(model.model).artifact_location
     uri = f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
     folder.mkdir(parents=True, exist_ok=True)
-    file = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    try:
+        file = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise DataError(
+            f"The model file {uri} cannot be fetched ({first_line(error)}).",
+            safe="No alias was moved.",
+            next_step="Bring it back from a copy, or use another version: mnist-lab models",
+        ) from error
     check_file(file, model.sha256)
     return file
 
 
 def fetch_version(client: MlflowClient, version: ModelVersion, folder: Path) -> Path:
-    """As ``fetch_keras_file``, by the digest on the version itself."""
+    """As ``fetch_keras_file``, by the digest on the version itself.
+
+    Raises:
+        DataError: also for a version that mnist-lab did not register.
+    """
+    digest = version.tags.get(f"{TAG}sha256")
+    if digest is None:
+        raise DataError(
+            f"{version.name}/{version.version} was not registered by mnist-lab promote: nothing says "
+            "what its file should be.",
+            safe="It was not loaded.",
+            next_step="See: mnist-lab models",
+        )
     model = find_trial_model(client, str(version.run_id))
-    registered = replace(model, sha256=version.tags.get(f"{TAG}sha256", ""))
-    return fetch_keras_file(client, registered, folder)
+    return fetch_keras_file(client, replace(model, sha256=digest), folder)
 
 
 def verify_version(client: MlflowClient, version: ModelVersion) -> None:
@@ -153,7 +178,7 @@ def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
 
 
 def count_openings(client: MlflowClient, name: str) -> int:
-    """How often the sealed images were opened for versions of a registered model."""
+    """How often the sealed images were opened for versions of a model, deleted ones included."""
     return int(read_tags(client, name).get(f"{TAG}test_openings", 0))
 
 

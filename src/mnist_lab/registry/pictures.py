@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mnist_lab.data import IMAGE_SHAPE, read_images
 from mnist_lab.errors import DataError
@@ -18,7 +18,8 @@ from mnist_lab.errors import DataError
 DIGIT_SIZE = 20
 # What differs less from the background than this share of what differs most is paper, not ink.
 FAINTEST_INK = 0.1
-LARGEST_PICTURE = 100_000_000  # pixels; Pillow's own limit warns only
+LARGEST_PICTURE = 50_000_000  # pixels, 200 MB once unpacked
+ENOUGH_PIXELS = 1000  # along a side, to make 28 of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,20 +96,27 @@ def _scaled(colours: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _read_colours(path: Path) -> NDArray[np.float64]:
-    """``(H, W, 3)`` in [0, 1]; what is transparent is white."""
+    """``(H, W, 3)`` in [0, 1], neither side over ``ENOUGH_PIXELS``; what is transparent is white."""
+    picture = _open(path)
+    picture.thumbnail((ENOUGH_PIXELS, ENOUGH_PIXELS))
+    opaque = Image.new("RGBA", picture.size, "white")
+    opaque.alpha_composite(picture)
+    return np.asarray(opaque.convert("RGB"), dtype=np.float64) / 255
+
+
+def _open(path: Path) -> Image.Image:
+    """Red, green, blue and opacity, 8 bits each."""
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > LARGEST_PICTURE:
                 raise _no_picture(path, f"{picture.width} x {picture.height} pixels")
             if picture.mode.startswith("I;16"):
-                grey = np.asarray(picture, dtype=np.float64) / 65535
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            opaque = Image.new("RGBA", picture.size, "white")
-            opaque.alpha_composite(picture.convert("RGBA"))
-            return np.asarray(opaque.convert("RGB"), dtype=np.float64) / 255
+                grey = (np.asarray(picture) // 257).astype(np.uint8)
+                return Image.fromarray(grey).convert("RGBA")
+            return picture.convert("RGBA")
     except FileNotFoundError:
         raise _no_picture(path, "no such file") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _no_picture(path, str(error)) from error
 
 

@@ -24,7 +24,7 @@ from mnist_lab.registry.models import (
 )
 from mnist_lab.registry.testing import hold_contest
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import Confirmation, ledger, open_study, read_confirmation
+from mnist_lab.sweep import Confirmation, Design, ledger, open_study, read_confirmation
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint
 from mnist_lab.tracking.mlflow_tracker import TAG
@@ -32,8 +32,10 @@ from mnist_lab.tracking.mlflow_tracker import TAG
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What came of it. ``decision`` is None if the model had been champion before; ``already`` says
-    that it was champion all the time."""
+    """What came of it; ``already`` says that the model was champion before, and nothing was decided.
+
+    ``val_accuracy`` is the mean of the chosen trial's replicas, in [0, 1].
+    """
 
     name: str
     study: str
@@ -45,15 +47,34 @@ class Promotion:
     already: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What a study puts forward: the ``model`` of the best replica of its chosen trial."""
+
+    made_with: Fingerprint
+    confirmation: Confirmation
+    model: TrialModel
+
+    @property
+    def name(self) -> str:
+        return model_name(self.made_with)
+
+
+def model_name(made_with: Fingerprint) -> str:
+    """The registered model that a study's choice becomes a version of."""
+    return f"{made_with.dataset}-{made_with.family}"
+
+
 def promote(
     client: MlflowClient,
     study_name: str,
     settings: Settings,
     *,
-    policy: GatePolicy | None = None,
+    design: Design,
+    policy: GatePolicy,
     force: bool = False,
 ) -> Promotion:
-    """Put the confirmed choice of a study before the gate of ``<dataset>-<family>``.
+    """Put the choice of a study, confirmed by ``design``, before the gate of its model.
 
     It is registered, with the alias ``challenger``, and held against the champion on the sealed images.
     If the gate says ``promote``, it becomes ``champion`` and the champion ``previous``; else it stays
@@ -64,58 +85,50 @@ def promote(
         DataError: a model file is not what was logged; no alias is moved.
         BusyError: another promotion is under way.
     """
-    study = open_study(settings, study_name)
-    made_with, confirmation = read_fingerprint(study), read_confirmation(study)
-    if made_with is None or confirmation is None:
-        raise MnistLabError(
-            f"Study {study_name!r} is not confirmed.",
-            safe="Nothing was registered.",
-            next_step=f"Type: mnist-lab confirm {study_name}",
-        )
-    name, policy = f"{made_with.dataset}-{made_with.family}", policy or GatePolicy()
-    model = find_choice(client, study, confirmation, settings)
+    candidate = _find_candidate(client, open_study(settings, study_name), design, settings)
+    name, decision = candidate.name, None
     with hold_model(settings, name):
         settle(client, name)
         champion = find_holder(client, name, CHAMPION)
-        _require_same_data(champion, made_with, force=force)
-        version = _register(client, name, model, made_with, confirmation)
-        number, before = int(version.version), int(champion.version) if champion else None
-        already, decision = number == before, None
+        _require_same_data(champion, candidate.made_with, force=force)
+        version = _register(client, candidate)
+        already = champion is not None and champion.version == version.version
         if not already:
             verify_version(client, version)
+            number = int(version.version)
             move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
-            decision = _decide(
-                client, version, champion, model, made_with, confirmation, settings, policy, force
-            )
+            decision = _decide(client, version, champion, candidate, settings, policy, force=force)
         if decision is not None and decision.promoted:
-            how = "forced" if decision.forced else decision.judgement.reason
-            taken = {CHALLENGER: None, CHAMPION: number}
-            aliases = taken if before is None else {**taken, PREVIOUS: before}
-            move(client, name, f"promote: {how}", aliases)
+            _crown(client, name, decision)
+    choice = candidate.confirmation.choice
     return Promotion(
         name=name,
         study=study_name,
-        trial=confirmation.chosen,
-        val_accuracy=confirmation.choice.mean,
-        version=number,
+        trial=choice.trial,
+        val_accuracy=choice.mean,
+        version=int(version.version),
         decision=decision,
         promoted=decision is not None and decision.promoted,
         already=already,
     )
 
 
-def find_choice(
-    client: MlflowClient, study: optuna.Study, confirmation: Confirmation, settings: Settings
-) -> TrialModel:
-    """The model of the chosen configuration's best replica.
-
-    Raises:
-        UnknownNameError: none was logged.
-    """
+def _find_candidate(
+    client: MlflowClient, study: optuna.Study, design: Design, settings: Settings
+) -> Candidate:
+    made_with, confirmation = read_fingerprint(study), read_confirmation(study, design)
+    if made_with is None or confirmation is None:
+        words = f"{study.study_name} --top {design.top} --seeds {design.seeds}"
+        raise MnistLabError(
+            f"Study {study.study_name!r} is not confirmed.",
+            safe="Nothing was registered.",
+            next_step=f"Type: mnist-lab confirm {words}",
+        )
     replicas = open_study(settings, confirm_name(study.study_name))
     for trial in ledger.rank(replicas):
         if ledger.read_replica_of(trial) == confirmation.chosen:
-            return find_trial_model(client, ledger.find_run(replicas, trial.number))
+            model = find_trial_model(client, ledger.find_run(replicas, trial.number))
+            return Candidate(made_with=made_with, confirmation=confirmation, model=model)
     raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
 
 
@@ -123,29 +136,27 @@ def _decide(
     client: MlflowClient,
     version: ModelVersion,
     champion: ModelVersion | None,
-    model: TrialModel,
-    made_with: Fingerprint,
-    confirmation: Confirmation,
+    candidate: Candidate,
     settings: Settings,
     policy: GatePolicy,
+    *,
     force: bool,
 ) -> Decision:
     """The gate's decision; one that was made of the same two by the same policy stands, and does not
     open the sealed images again."""
     before = int(champion.version) if champion else None
-    stands, contest = read_decision(version), None
-    if stands is not None and (stands.champion, stands.policy) == (before, policy):
-        decision = stands
-    else:
+    decision, scores = read_decision(version), None
+    if decision is None or (decision.champion, decision.policy) != (before, policy):
         rival = find_trial_model(client, str(champion.run_id)) if champion else None
-        contest = hold_contest(client, model, rival, made_with, settings)
+        contest = hold_contest(client, candidate.model, rival, candidate.made_with, settings)
         right = contest.champion.predicted == contest.labels if contest.champion else None
+        scores = contest.test.evaluation
         decision = Decision(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             version=int(version.version),
             champion=before,
             forced=False,
-            accuracy=contest.test.evaluation.accuracy,
+            accuracy=scores.accuracy,
             champion_accuracy=None if right is None else float(right.mean()),
             openings=contest.test.openings,
             policy=policy,
@@ -153,11 +164,19 @@ def _decide(
         )
     forced = force and decision.judgement.verdict != "promote"
     decision = replace(decision, forced=forced)
-    if contest is not None:  # before the decision, which would not be made again
-        scores = contest.test.evaluation
-        write_card(client, version, model, decision, scores, confirmation, settings)
+    if scores is not None:  # before the decision, which would not be made again
+        confirmation = candidate.confirmation
+        write_card(client, version, candidate.model, decision, scores, confirmation, settings)
     write_decision(client, version, decision)
     return decision
+
+
+def _crown(client: MlflowClient, name: str, decision: Decision) -> None:
+    aliases = {CHALLENGER: None, CHAMPION: decision.version}
+    if decision.champion is not None:
+        aliases[PREVIOUS] = decision.champion
+    why = "forced" if decision.forced else decision.judgement.reason
+    move(client, name, f"promote: {why}", aliases)
 
 
 def _require_same_data(
@@ -172,20 +191,15 @@ def _require_same_data(
         )
 
 
-def _register(
-    client: MlflowClient,
-    name: str,
-    model: TrialModel,
-    made_with: Fingerprint,
-    confirmation: Confirmation,
-) -> ModelVersion:
+def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
     """A version of this model; the one there is when a promotion was cut off after making it."""
+    name, model, made_with = candidate.name, candidate.model, candidate.made_with
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, tags={f"{TAG}family": made_with.family})
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(f"{TAG}sha256") == model.sha256 and version.run_id == model.run:
             return version
-    choice = confirmation.choice
+    confirmation, choice = candidate.confirmation, candidate.confirmation.choice
     return client.create_model_version(
         name,
         source=f"models:/{model.model}",

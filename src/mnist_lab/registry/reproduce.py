@@ -12,8 +12,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lab.data import load_dataset
-from mnist_lab.errors import ConfigurationError, DataError, MnistLabError
+from mnist_lab.errors import MnistLabError
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
@@ -25,9 +24,8 @@ from mnist_lab.execution import (
 from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import get_space
 from mnist_lab.sweep import ledger
-from mnist_lab.sweep.study import Fingerprint, read_fingerprint
+from mnist_lab.sweep.study import Fingerprint, read_fingerprint, same_data, same_space
 from mnist_lab.training import EpochMetrics, Runtime
 
 Outcome = Literal["bit-exact", "within tolerance", "diverged"]
@@ -76,7 +74,8 @@ def reproduce(
             f"Trial {trial.number} of {study.study_name} is not complete.",
             next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
         )
-    _require_same(made_with, settings)
+    same_space(made_with)
+    same_data(made_with, settings)
     threads = ledger.read_environment(trial).get("threads") or "1"
     with tempfile.TemporaryDirectory() as folder:
         spec = WorkerSpec(
@@ -89,21 +88,6 @@ def reproduce(
         )
         epochs, finished = _train(spec, _job(study, trial, made_with, folder))
     return _compare(study, trial, epochs, finished.environment)
-
-
-def _require_same(made_with: Fingerprint, settings: Settings) -> None:
-    if get_space(made_with.reference).digest != made_with.space_digest:
-        raise ConfigurationError(
-            f"Space {made_with.space} has changed since the study was made.",
-            next_step="Put the former space back.",
-        )
-    found = load_dataset(made_with.dataset_source, data_folder=settings.data_folder).digest
-    if found != made_with.dataset_digest:
-        raise DataError(
-            f"{made_with.dataset_source} is not the data that the study was made with: digest "
-            f"{found[:12]}…, expected {made_with.dataset_digest[:12]}….",
-            next_step="Put the former file back.",
-        )
 
 
 def _job(study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder: str) -> TrialJob:

@@ -7,11 +7,11 @@ refused; then it is loaded with ``safe_mode``. The known attacks, and where each
 
 ========================================================== ==========================================
 ``.h5``, pickle, a foreign pyfunc (its loader runs code)     not a ``.keras`` archive
-a zip bomb, a path that leaves the archive, extra files      ``_check_members``
+a zip bomb, a path that leaves the archive, extra files      ``_read_members``
 ``Lambda``, ``TFSMLayer``, any class from another module     ``_check_objects``: a list of what may be
 a layer's name with ``/`` or ``..`` (becomes a path)         ``_check_names``
-layers of a thousand million units                           ``_check_sizes``
-HDF5 links to other files, external and virtual data         ``_check_weights``
+layers of a thousand million units, alone or in a row        ``_check_sizes``
+HDF5 links to other files or in circles, external data       ``_check_weights``
 ========================================================== ==========================================
 """
 
@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_lab.errors import DataError
+from mnist_lab.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import h5py
@@ -36,29 +36,35 @@ if TYPE_CHECKING:
 
 # The largest model of the built-in spaces takes 6 MB; nothing for 28x28 images needs more than this.
 LARGEST_FILE = 200 * 2**20
-LARGEST_CONFIG = 2 * 2**20
 MOST_PARAMETERS = 1_000_000_000  # 4 GB
 MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}")
 
-# Layers that only compute, and the objects that they are configured with.
+# Layers that only compute, and the objects that they are configured with. Not those that join inputs
+# side by side: a row of them doubles the width with each, beyond any bound by their own sizes.
 LAYERS = frozenset({
-    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
-    "Dense", "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "Functional", "GaussianDropout",
-    "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "InputLayer",
-    "LayerNormalization", "LeakyReLU", "Maximum", "MaxPooling2D", "Multiply", "Normalization",
-    "PReLU", "Permute", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "Sequential", "Softmax",
-    "SpatialDropout2D", "Subtract", "UnitNormalization",
+    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense",
+    "DepthwiseConv2D", "Dropout", "ELU", "Flatten", "Functional", "GaussianDropout", "GaussianNoise",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "InputLayer", "LayerNormalization", "LeakyReLU",
+    "Maximum", "MaxPooling2D", "Multiply", "Normalization", "PReLU", "Permute", "ReLU", "Rescaling",
+    "Reshape", "SeparableConv2D", "Sequential", "Softmax", "SpatialDropout2D", "Subtract",
+    "UnitNormalization",
 })  # fmt: skip
 OTHERS = frozenset({"DTypePolicy", "SeedGenerator", "__keras_tensor__", "__tuple__"})
 # By module: whatever is in these is an initializer, a regularizer or a constraint, and pure.
 PURE_MODULES = frozenset({"keras.initializers", "keras.regularizers", "keras.constraints"})
 LAYER_MODULES = re.compile(r"keras(\.layers|\.src\.models\.\w+|\.models|\.random)?")
-# Numbers under these keys are sizes that memory is taken for.
-_SIZES = frozenset({"units", "filters", "kernel_size", "pool_size", "strides", "target_shape",
-                    "batch_shape", "input_shape", "shape", "depth_multiplier"})  # fmt: skip
+# Shapes that a layer may be built for, and numbers that its own arrays have for sides.
+_SHAPES = frozenset({"batch_shape", "batch_input_shape", "build_input_shape", "input_shape", "shape",
+                     "target_shape"})  # fmt: skip
+_SIDES = frozenset({"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate"})
+# What adds arrays of its own to a layer, or multiplies its width: none of our models has it.
+_UNUSED = {"lora_rank": None, "quantization_config": None, "depth_multiplier": 1}
 _LARGEST_SIZE = 65_536
 _LARGEST_ARRAY = 10_000_000  # numbers in one input of a layer, for one image
+# Whatever a library raises at content that it cannot read.
+_UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError,
+               zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 def load_model(file: Path, sha256: str) -> keras.Model:
@@ -70,7 +76,10 @@ def load_model(file: Path, sha256: str) -> keras.Model:
     check_file(file, sha256)
     import keras
 
-    return keras.saving.load_model(file, compile=False, safe_mode=True)
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except _UNREADABLE as error:
+        raise _refused(file, f"Keras cannot load it ({first_line(error)})") from error
 
 
 def check_file(file: Path, sha256: str) -> None:
@@ -92,31 +101,31 @@ def check_file(file: Path, sha256: str) -> None:
             file, f"it is damaged or exchanged: sha256 {found[:12]}…, expected {sha256[:12]}…"
         )
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_members(file, archive)
-            config = json.loads(archive.read("config.json"))
-            objects = list(_objects(config))
-            weights = archive.read("model.weights.h5")
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise _refused(file, f"it cannot be read ({error})") from error
-    kind = config.get("class_name") if isinstance(config, dict) else None
-    if kind not in ("Functional", "Sequential"):
-        raise _refused(file, "it is no Functional or Sequential model")
-    _check_objects(file, objects)
-    _check_names(file, objects)
-    _check_sizes(file, objects)
-    _check_weights(file, weights)
+        members = _read_members(file, content)
+        config = json.loads(members["config.json"])
+        if config["class_name"] not in ("Functional", "Sequential"):
+            raise _refused(file, "it is no Functional or Sequential model")
+        objects = list(_objects(config))
+        _check_objects(file, objects)
+        _check_names(file, objects)
+        _check_sizes(file, objects)
+        _check_weights(file, members["model.weights.h5"])
+    except _UNREADABLE as error:
+        raise _refused(file, f"it cannot be read ({first_line(error)})") from error
 
 
-def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
-    members = archive.infolist()
-    names = sorted(member.filename for member in members)
-    if names != sorted(MEMBERS):
-        raise _refused(file, f"it holds {', '.join(names)[:200]}, not {', '.join(sorted(MEMBERS))}")
-    for member in members:
-        most = LARGEST_FILE if member.filename.endswith(".h5") else LARGEST_CONFIG
-        if member.file_size > most:
-            raise _refused(file, f"{member.filename} unpacks to {member.file_size:,} bytes")
+def _read_members(file: Path, content: bytes) -> dict[str, bytes]:
+    """The archive's members, which Keras writes without compression: none can be larger than it."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        names = sorted(member.filename for member in members)
+        if names != sorted(MEMBERS):
+            known = ", ".join(sorted(MEMBERS))
+            raise _refused(file, f"it holds {', '.join(names)[:200]}, not {known}")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise _refused(file, f"{member.filename} is compressed, which Keras does not do")
+        return {name: archive.read(name) for name in names}
 
 
 def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -161,22 +170,24 @@ def _check_names(file: Path, objects: Sequence[dict[str, Any]]) -> None:
 
 def _check_sizes(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     """An upper bound of the parameters: each layer's width times the most that may go into it."""
-    units, filters, inputs, area, pixels = [1], [1], [1], 1, 1
+    units, filters, channels, inputs, area, pixels = [1], [1], [1], [1], 1, 1
     for each in objects:
-        for key in _SIZES & set(each):
+        for key, usual in _UNUSED.items():
+            if each.get(key, usual) != usual:
+                raise _refused(file, f"{key} is {each[key]!r}")
+        for key in (_SHAPES | _SIDES) & set(each):
             sizes = _numbers(each[key])
-            if any(not 0 <= size <= _LARGEST_SIZE for size in sizes):
-                raise _refused(file, f"{key} is {each[key]}")
-            if math.prod(size for size in sizes if size) > _LARGEST_ARRAY:
-                raise _refused(file, f"{key} is {each[key]}")
+            product = math.prod(size for size in sizes if size)
+            if any(not 0 <= size <= _LARGEST_SIZE for size in sizes) or product > _LARGEST_ARRAY:
+                raise _refused(file, f"{key} is {each[key]!r}")
+            channels += sizes if key in _SHAPES else []
+            inputs += [product] if key in _SHAPES else []
         units += _numbers(each.get("units"))
-        inputs += _numbers(each.get("input_shape"))  # of a layer that is built from its config
-        multiplier = max(_numbers(each.get("depth_multiplier")), default=1)
-        filters += [size * multiplier for size in _numbers(each.get("filters")) or [1]]
+        filters += _numbers(each.get("filters"))
         area = max(area, math.prod(_numbers(each.get("kernel_size"))))
         pixels = max(pixels, math.prod(_numbers(each.get("batch_shape"))))
     dense = sum(units) * max(pixels * max(filters), *units, *inputs)
-    convolutions = sum(filters) * max(*filters, *inputs) * area
+    convolutions = sum(filters) * max(*filters, *channels) * area
     if dense + convolutions > MOST_PARAMETERS:
         raise _refused(file, f"it may have {dense + convolutions:,} parameters")
 
@@ -190,38 +201,33 @@ def _numbers(value: Any) -> list[int]:
 
 
 def _check_weights(file: Path, content: bytes) -> None:
-    """Only groups and plain data sets whose bytes lie in the file itself."""
+    """Only groups and plain data sets whose bytes lie in the file itself, each to be reached once."""
     import h5py
 
-    total = 0
-    try:
-        with h5py.File(io.BytesIO(content), "r") as root:
-            for data in _datasets(file, root):
-                plain = not data.is_virtual and not data.external and data.compression is None
-                if not plain or data.dtype.kind not in "fiub":
-                    raise _refused(file, f"{data.name} is no plain array of numbers")
-                if data.nbytes and data.id.get_storage_size() < data.nbytes:
-                    raise _refused(file, f"{data.name} claims more bytes than it has")
-                total += data.nbytes
-    except (OSError, RuntimeError, KeyError) as error:
-        raise _refused(file, f"its weights cannot be read ({error})") from error
-    if total > LARGEST_FILE:
-        raise _refused(file, f"its weights unpack to {total:,} bytes")
+    with h5py.File(io.BytesIO(content), "r") as root:
+        for data in _datasets(file, root, seen=set()):
+            plain = not data.is_virtual and not data.external and data.compression is None
+            if not plain or data.dtype.kind not in "fiub":
+                raise _refused(file, f"{data.name} is no plain array of numbers")
+            if data.nbytes and data.id.get_storage_size() < data.nbytes:
+                raise _refused(file, f"{data.name} claims more bytes than it has")
 
 
-def _datasets(file: Path, group: h5py.Group, depth: int = 0) -> Iterator[h5py.Dataset]:
+def _datasets(file: Path, group: h5py.Group, seen: set[int]) -> Iterator[h5py.Dataset]:
     import h5py
 
-    if depth > 20:
-        raise _refused(file, "its weights are nested too deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise _refused(file, f"{group.name}/{name} is a link to somewhere else")
         found = group[name]
+        address = h5py.h5o.get_info(found.id).addr
+        if address in seen:
+            raise _refused(file, f"{group.name}/{name} is a link to what stands elsewhere too")
+        seen.add(address)
         if isinstance(found, h5py.Dataset):
             yield found
         else:
-            yield from _datasets(file, found, depth + 1)
+            yield from _datasets(file, found, seen)
 
 
 def _refused(file: Path, reason: str) -> DataError:

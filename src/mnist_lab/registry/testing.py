@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from mnist_lab.data import load_dataset
 from mnist_lab.data.sealed import open_test_split
-from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.execution.resources import usable_cores
@@ -25,7 +24,7 @@ from mnist_lab.registry.gate import Measured
 from mnist_lab.registry.models import TrialModel, fetch_keras_file, versions_of
 from mnist_lab.registry.safe import load_model
 from mnist_lab.settings import Settings
-from mnist_lab.sweep.study import Fingerprint
+from mnist_lab.sweep.study import Fingerprint, same_data
 from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.training import Runtime, configure
 from mnist_lab.training.engine import VALIDATION_BATCH
@@ -74,19 +73,27 @@ def evaluate_model(
 
 
 def evaluate_on(
-    client: MlflowClient, model: TrialModel, dataset: str, settings: Settings
+    client: MlflowClient,
+    model: TrialModel,
+    dataset: str,
+    made_with: Fingerprint,
+    settings: Settings,
 ) -> TestResult:
-    """Score ``model`` on the test images of another data set; nothing but the opening, by that data
-    set's name, is written on its run.
+    """Score ``model`` on the test images of any data set.
+
+    Of the data of its study that is ``evaluate_model``, by whatever name or path they are given. Of
+    others nothing is written on its run but the opening, counted by their name.
 
     Raises:
         DataError: the model file is not what it was, or there is no such data set.
     """
+    given = load_dataset(dataset, data_folder=settings.data_folder)
+    if given.digest == made_with.dataset_digest:
+        return evaluate_model(client, model, made_with, settings)
     configure(Runtime(threads=usable_cores()))
-    name = load_dataset(dataset, data_folder=settings.data_folder).name
     with tempfile.TemporaryDirectory() as folder:
         network = load_model(fetch_keras_file(client, model, Path(folder)), model.sha256)
-    key = f"{TAG}test_openings.{name}"
+    key = f"{TAG}test_openings.{given.name}"
     openings = int(client.get_run(model.run).data.tags.get(key, 0)) + 1
     client.set_tag(model.run, key, str(openings))
     test = open_test_split(dataset, data_folder=settings.data_folder)
@@ -105,7 +112,7 @@ def hold_contest(
 ) -> Contest:
     """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
     measured beside it."""
-    _check_data(made_with, settings)
+    same_data(made_with, settings)
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
         files = {
@@ -166,27 +173,16 @@ def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
     return statistics.median(times)
 
 
-def _check_data(made_with: Fingerprint, settings: Settings) -> None:
-    found = load_dataset(made_with.dataset_source, data_folder=settings.data_folder).digest
-    if found != made_with.dataset_digest:
-        raise DataError(
-            f"{made_with.dataset_source} is not the data that the study was made with: its digest is "
-            f"{found[:12]}…, expected {made_with.dataset_digest[:12]}….",
-            safe="The test images were not opened.",
-            next_step="Put the former file back.",
-        )
-
-
 def _count_opening(client: MlflowClient, run: str) -> int:
     key = f"{TAG}test_openings"
     openings = int(client.get_run(run).data.tags.get(key, 0)) + 1
     client.set_tag(run, key, str(openings))
-    versions = versions_of(client, run)
-    for version in versions:
+    for version in versions_of(client, run):
+        # Those before it was registered, too; a version that is deleted takes none of the sum along.
+        new = openings - int(version.tags.get(key, 0))
+        total = int(client.get_registered_model(version.name).tags.get(key, 0)) + new
+        client.set_registered_model_tag(version.name, key, str(total))
         client.set_model_version_tag(version.name, version.version, key, str(openings))
-    for name in {version.name for version in versions}:
-        total = int(client.get_registered_model(name).tags.get(key, 0)) + 1
-        client.set_registered_model_tag(name, key, str(total))
     return openings
 
 

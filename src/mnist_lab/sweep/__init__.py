@@ -1,10 +1,16 @@
 """The sweep: an Optuna study whose trials are trainings in workers, projected into a tracker."""
 
 from mnist_lab.sweep.config import SweepConfig, parse_config, read_config
-from mnist_lab.sweep.confirm import confirm, is_confirmed
+from mnist_lab.sweep.confirm import confirm
 from mnist_lab.sweep.launch import launch
 from mnist_lab.sweep.progress import Progress, SweepResult
-from mnist_lab.sweep.replicas import Confirmation, ConfirmedTrial, read_confirmation
+from mnist_lab.sweep.replicas import (
+    Confirmation,
+    ConfirmedTrial,
+    Design,
+    is_confirmed,
+    read_confirmation,
+)
 from mnist_lab.sweep.study import open_study
 from mnist_lab.sweep.summary import PruningReport, report_pruning
 from mnist_lab.sweep.supervisor import Supervisor
@@ -13,6 +19,7 @@ from mnist_lab.sweep.sync import SyncRow, sync
 __all__ = [
     "Confirmation",
     "ConfirmedTrial",
+    "Design",
     "Progress",
     "PruningReport",
     "Supervisor",

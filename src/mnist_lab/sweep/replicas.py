@@ -7,8 +7,7 @@ The replicas of a study are trials of a second Optuna study beside it, with the 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,18 +16,42 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.errors import UsageError
 from mnist_lab.sweep import ledger
+from mnist_lab.sweep.strategies import replica_seed
 
 SUFFIX = "+confirm"
 # The chance that a configuration is called worse than the best though it is not.
 ERROR_RATE = 0.05
 
 
+Pair = tuple[int, int]  # a trial of the search, and a seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Which replicas are wanted: the ``top`` best trials of a search, each with the same ``seeds``."""
+
+    top: int = 5
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.top < 1 or self.seeds < 2:  # one seed says nothing about noise
+            raise UsageError("At least 1 trial and 2 seeds are needed.")
+
+    def replicas(self, study: optuna.Study) -> list[Pair]:
+        """All of one seed, then all of the next, so that what is cut off compares like with like."""
+        record = ledger.read_study(study)
+        base = int(record.settings["seed"]) if record is not None else 0
+        best = [trial.number for trial in ledger.rank(study)[: self.top]]
+        return [(of, replica_seed(base, each)) for each in range(self.seeds) for of in best]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConfirmedTrial:
     """A configuration and its replicas: validation accuracies in [0, 1] by seed, in one order.
 
-    ``low`` to ``high`` is the 95 % interval of ``mean``; it is of seeds, on these validation images.
+    ``low`` to ``high`` is the 95 % interval of ``mean`` over seeds, on these validation images.
     ``searched`` is what the search saw, once. ``tied``: it cannot be told apart from the best.
     ``seconds`` is the mean wall time of a training, ``best`` the replica with the highest accuracy.
     """
@@ -49,11 +72,11 @@ class ConfirmedTrial:
 class Confirmation:
     """What the replicas of a study say.
 
-    ``rows`` has the configurations whose replicas are all there, by mean; ``chosen`` is the trial of
+    ``rows`` has the configurations, all with the same ``seeds``, by mean; ``chosen`` is the trial of
     the one to prefer: of those tied with the best the one with the fewest parameters, and of equals
     the fastest. ``optimism`` is by how much the best of the search was better, in the search, than in
-    the mean of its replicas (None if they are not all there). ``missing`` replicas are not finished,
-    ``failed`` ones failed. ``difference`` is how far two means must be apart to be told apart.
+    the mean of its replicas (None if it is not among the rows). ``failed`` configurations have a
+    replica that failed, and no row. ``difference`` is how far two means must be apart to be told apart.
     """
 
     study: str
@@ -62,7 +85,6 @@ class Confirmation:
     chosen: int
     optimism: float | None
     difference: float
-    missing: int = 0
     failed: int = 0
 
     @property
@@ -83,28 +105,35 @@ class Ranking:
 def rank_replicas(accuracies: NDArray[np.float64]) -> Ranking:
     """Compare ``k`` configurations by ``(k, n)`` accuracies, one column a seed, ``n`` at least 2.
 
-    The noise is what remains when configuration and seed are taken out (a randomised block design:
-    seeds are the blocks, so runs are paired by seed). Means differ when they are further apart than
-    Tukey's honestly significant difference, which allows for the best having been picked among ``k``
-    (Montgomery, Design and Analysis of Experiments, sections 3.5 and 4.1).
+    The interval of a mean is Student's, of the spread within configurations, pooled. For differences,
+    runs are paired by seed: what seeds have in common is taken out (a randomised block design, seeds
+    the blocks), and means differ when they are further apart than Tukey's honestly significant
+    difference, which allows for the best having been picked among ``k`` (Montgomery, Design and
+    Analysis of Experiments, sections 3.5 and 4.1).
     """
     k, n = accuracies.shape
     means = accuracies.mean(axis=1)
-    fitted = means[:, None] + (accuracies.mean(axis=0) - accuracies.mean() if k > 1 else 0.0)
-    degrees = (k - 1) * (n - 1) if k > 1 else n - 1
-    error = float(np.sqrt(np.square(accuracies - fitted).sum() / degrees / n))
-    two_sided, studentized = _quantiles(k, degrees)
-    return Ranking(means=means, margin=two_sided * error, difference=studentized * error)
+    within = accuracies - means[:, None]
+    paired = within - within.mean(axis=0)
+    student, tukey = _quantiles(k, n)
+    spread = np.sqrt(np.square(within).sum() / (k * (n - 1)))
+    noise = np.sqrt(np.square(paired).sum() / max(1, (k - 1) * (n - 1)))
+    return Ranking(
+        means=means,
+        margin=float(student * spread / np.sqrt(n)),
+        difference=float(tukey * noise / np.sqrt(n)),
+    )
 
 
 @cache
-def _quantiles(k: int, degrees: int) -> tuple[float, float]:
+def _quantiles(k: int, n: int) -> tuple[float, float]:
+    """Of Student's distribution (two-sided) and of the studentized range."""
     from scipy import stats  # 1 s to import: not before there is something to compare
 
-    two_sided = float(stats.t.ppf(1 - ERROR_RATE / 2, degrees))
-    if k < 2:
-        return two_sided, 0.0
-    return two_sided, float(stats.studentized_range.ppf(1 - ERROR_RATE, k, degrees))
+    student = float(stats.t.ppf(1 - ERROR_RATE / 2, k * (n - 1)))
+    if k == 1:  # nothing to differ from
+        return student, 0.0
+    return student, float(stats.studentized_range.ppf(1 - ERROR_RATE, k, (k - 1) * (n - 1)))
 
 
 def confirm_name(study: str) -> str:
@@ -128,25 +157,41 @@ def find_replicas(study: optuna.Study) -> optuna.Study | None:
     return optuna.load_study(study_name=name, storage=study._storage)
 
 
-def read_confirmation(study: optuna.Study) -> Confirmation | None:
-    """What the replicas of ``study`` say; None while no configuration has all of its own."""
+def is_confirmed(study: optuna.Study, design: Design) -> bool:
+    """Whether every replica of ``design`` has finished."""
+    replicas = find_replicas(study)
+    if replicas is None:
+        return False
+    done = replicas.get_trials(deepcopy=False, states=ledger.FINISHED)
+    return set(design.replicas(study)) <= {pair_of(trial) for trial in done}
+
+
+def read_confirmation(study: optuna.Study, design: Design | None = None) -> Confirmation | None:
+    """What the replicas of ``study`` say.
+
+    Of ``design``: None while one of its replicas has not finished. Without one, of the widest
+    comparison there is: of as many configurations as share at least two seeds, by all that they share.
+    """
     replicas = find_replicas(study)
     if replicas is None:
         return None
     trials = replicas.get_trials(deepcopy=False)
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    seeds = {_seed(trial) for trial in done}
-    by_configuration: dict[int, list[FrozenTrial]] = defaultdict(list)
-    for trial in sorted(done, key=_seed):
-        by_configuration[_replica_of(trial)].append(trial)
-    whole = {of: each for of, each in by_configuration.items() if len(each) == len(seeds)}
-    if not whole or len(seeds) < 2:
+    done = {pair_of(trial): trial for trial in trials if trial.state == TrialState.COMPLETE}
+    broken = {pair_of(trial) for trial in trials if trial.state == TrialState.FAIL}
+    wanted = design.replicas(study) if design is not None else [pair_of(trial) for trial in trials]
+    failed = {of for of, _ in broken & set(wanted)}
+    usable = [pair for pair in wanted if pair[0] not in failed]
+    if design is None:
+        usable = _widest([pair for pair in usable if pair in done])
+    if not usable or any(pair not in done for pair in usable):
         return None
+    seeds = list(dict.fromkeys(seed for _, seed in usable))
+    whole = {of: [done[of, seed] for seed in seeds] for of in dict.fromkeys(of for of, _ in usable)}
     searched = {trial.number: trial.value or 0.0 for trial in ledger.rank(study)}
     rows, difference = _rank(whole, searched)
     ties = [row for row in rows if row.tied]
-    best = min(searched, key=lambda number: (-searched[number], number))
     means = {row.trial: row.mean for row in rows}
+    best = next(iter(searched))
     return Confirmation(
         study=study.study_name,
         seeds=len(seeds),
@@ -154,9 +199,22 @@ def read_confirmation(study: optuna.Study) -> Confirmation | None:
         chosen=min(ties, key=lambda row: (row.parameters, row.seconds)).trial,
         optimism=searched[best] - means[best] if best in means else None,
         difference=difference,
-        missing=sum(trial.state not in ledger.FINISHED for trial in trials),
-        failed=sum(trial.state == TrialState.FAIL for trial in trials),
+        failed=len(failed),
     )
+
+
+def _widest(pairs: Collection[Pair]) -> list[Pair]:
+    """The pairs of the most configurations that share two seeds or more, and of those the most seeds.
+
+    Seeds are begun in one order by every configuration, so each has the first few of them.
+    """
+    seeds = list(dict.fromkeys(seed for _, seed in pairs))
+    choices = []
+    for count in range(2, len(seeds) + 1):
+        shared = seeds[:count]
+        whole = [of for of in {of for of, _ in pairs} if all((of, s) in pairs for s in shared)]
+        choices.append((len(whole), count, [(of, s) for s in shared for of in sorted(whole)]))
+    return max(choices)[2] if choices else []
 
 
 def _rank(
@@ -184,13 +242,9 @@ def _rank(
     return tuple(sorted(rows, key=lambda row: -row.mean)), ranking.difference
 
 
-def _replica_of(trial: FrozenTrial) -> int:
-    found = ledger.read_replica_of(trial)
-    assert found is not None, "only replicas are in such a study"
-    return found
-
-
-def _seed(trial: FrozenTrial) -> int:
-    found = ledger.read_planned_seed(trial)
-    assert found is not None, "replicas are queued with their seeds"
-    return found
+def pair_of(trial: FrozenTrial) -> Pair:
+    """Which replica a trial of a confirmation is."""
+    of, seed = ledger.read_replica_of(trial), ledger.read_planned_seed(trial)
+    assert of is not None, "only replicas are in such a study"
+    assert seed is not None, "replicas are queued with their seeds"
+    return of, seed

@@ -16,15 +16,16 @@ from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
-from mnist_lab.data import Dataset
+from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.errors import (
     BusyError,
     ConfigurationError,
+    DataError,
     UnknownNameError,
     UsageError,
 )
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import SearchSpace
+from mnist_lab.spaces import SearchSpace, get_space
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.replicas import SUFFIX
 from mnist_lab.sweep.storage import connect
@@ -160,6 +161,39 @@ def read_fingerprint(study: optuna.Study) -> Fingerprint | None:
     """What ``study`` was made with; None if mnist-lab did not make it."""
     stored = study.user_attrs.get(_FINGERPRINT)
     return Fingerprint(**stored) if stored else None
+
+
+def same_space(made_with: Fingerprint) -> SearchSpace:
+    """The space that a study was made with.
+
+    Raises:
+        ConfigurationError: it has changed since.
+    """
+    space = get_space(made_with.reference)
+    if space.digest != made_with.space_digest:
+        raise ConfigurationError(
+            f"Space {made_with.space} has changed since the study was made.",
+            safe="Nothing was trained.",
+            next_step="Put the former space back, or sweep the new one under another --study.",
+        )
+    return space
+
+
+def same_data(made_with: Fingerprint, settings: Settings) -> Dataset:
+    """The data that a study was made with.
+
+    Raises:
+        DataError: they are other data now, or not there.
+    """
+    dataset = load_dataset(made_with.dataset_source, data_folder=settings.data_folder)
+    if dataset.digest != made_with.dataset_digest:
+        raise DataError(
+            f"{made_with.dataset_source} is not the data that the study was made with: its digest is "
+            f"{dataset.digest[:12]}…, expected {made_with.dataset_digest[:12]}….",
+            safe="Nothing was trained, and no test image was opened.",
+            next_step="Put the former file back.",
+        )
+    return dataset
 
 
 def is_held(folder: Path, name: str) -> bool:
