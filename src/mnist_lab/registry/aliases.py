@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mnist_lab.errors import BusyError, MnistLabError
 from mnist_lab.registry.models import CHAMPION, PREVIOUS, read_tags, verify_version
 from mnist_lab.settings import Settings
-from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.tags import TAG
 
 _EVENT = f"{TAG}history."
 _ROLLBACK = "rollback"

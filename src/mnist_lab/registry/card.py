@@ -26,7 +26,7 @@ from mnist_lab.registry.models import TrialModel
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import Confirmation, ledger, open_study
 from mnist_lab.sweep.replicas import confirm_name
-from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.tags import TAG
 
 FOLDER, FACTS, PAGE = "card", "card.json", "card.md"
 LONGEST_DESCRIPTION = 5000  # of a version, in MLflow's database
@@ -34,22 +34,13 @@ MISTAKES = 5
 LICENCES = {"mnist": "data CC BY-SA 3.0 (LeCun, Cortes, Burges)"}
 
 
-def write_card(
-    client: MlflowClient,
-    version: ModelVersion,
-    model: TrialModel,
-    decision: Decision,
-    evaluation: Evaluation,
-    confirmation: Confirmation,
-    settings: Settings,
-) -> None:
-    """Gather the facts of ``version``, keep them with its run, and show the page on the version."""
-    facts = gather(version, model, decision, evaluation, confirmation, settings)
+def write_card(client: MlflowClient, version: ModelVersion, facts: dict[str, Any]) -> None:
+    """Keep the ``facts`` of ``version`` with its run, and show the page on the version."""
     page = render(facts)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / FACTS).write_text(json.dumps(facts, indent=1))
         (Path(scratch) / PAGE).write_text(page)
-        client.log_artifacts(model.run, scratch, FOLDER)
+        client.log_artifacts(str(version.run_id), scratch, FOLDER)
     shown = page if len(page) <= LONGEST_DESCRIPTION else page[: LONGEST_DESCRIPTION - 20] + "\n…"
     client.update_model_version(version.name, str(version.version), shown)
 

@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_lab.registry.gate import Comparison, GatePolicy, Judgement
-from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.tags import TAG
 
 _DECISION = f"{TAG}decision"
 

@@ -14,9 +14,9 @@ from mlflow.exceptions import MlflowException
 from mnist_lab.errors import DataError, UnknownNameError, UsageError, first_line
 from mnist_lab.execution.resources import usable_cores
 from mnist_lab.registry.safe import check_file, load_model
-from mnist_lab.tracking.mlflow_tracker import TAG
 from mnist_lab.tracking.package import KERAS_FILE
 from mnist_lab.tracking.pages import all_pages
+from mnist_lab.tracking.tags import TAG
 from mnist_lab.training import Runtime, configure
 
 if TYPE_CHECKING:

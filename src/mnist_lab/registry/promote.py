@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.registry.aliases import find_holder, hold_model, move, settle
-from mnist_lab.registry.card import write_card
+from mnist_lab.registry.card import gather, write_card
 from mnist_lab.registry.decision import Decision, read_decision, write_decision
 from mnist_lab.registry.gate import GatePolicy, judge
 from mnist_lab.registry.models import (
@@ -27,7 +27,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.sweep import Confirmation, Design, ledger, open_study, read_confirmation
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint
-from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.tags import TAG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +165,10 @@ def _decide(
     forced = force and decision.judgement.verdict != "promote"
     decision = replace(decision, forced=forced)
     if scores is not None:  # before the decision, which would not be made again
-        confirmation = candidate.confirmation
-        write_card(client, version, candidate.model, decision, scores, confirmation, settings)
+        model, confirmation = candidate.model, candidate.confirmation
+        write_card(
+            client, version, gather(version, model, decision, scores, confirmation, settings)
+        )
     write_decision(client, version, decision)
     return decision
 

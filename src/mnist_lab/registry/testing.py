@@ -25,7 +25,7 @@ from mnist_lab.registry.models import TrialModel, fetch_keras_file, versions_of
 from mnist_lab.registry.safe import load_model
 from mnist_lab.settings import Settings
 from mnist_lab.sweep.study import Fingerprint, same_data
-from mnist_lab.tracking.mlflow_tracker import TAG
+from mnist_lab.tracking.tags import TAG
 from mnist_lab.training import Runtime, configure
 from mnist_lab.training.engine import VALIDATION_BATCH
 

@@ -9,17 +9,11 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from getpass import getuser
 from pathlib import Path
 from typing import cast
 
 from mlflow import MlflowClient
 from mlflow.entities import (
-    Dataset as MlflowDataset,
-)
-from mlflow.entities import (
-    DatasetInput,
-    InputTag,
     LoggedModelOutput,
     LoggedModelStatus,
     Metric,
@@ -28,13 +22,13 @@ from mlflow.entities import (
     RunTag,
 )
 
+from mnist_lab.tracking.inputs import dataset_inputs
 from mnist_lab.tracking.package import package_model
 from mnist_lab.tracking.pages import all_pages
-from mnist_lab.tracking.revision import git_commit
+from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
 from mnist_lab.tracking.tracker import (
     FoundStudy,
     ModelRecord,
-    SplitFacts,
     State,
     StudyRecord,
     StudySummary,
@@ -50,9 +44,7 @@ STATUS: Mapping[State, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-TAG = "mnist_lab."
 EXPERIMENT_PREFIX = "mnist-lab/"
-DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole sha256 is in the tags
 RUNS_A_PAGE = 1000
 METRICS_A_BATCH = 1000  # MLflow's limits for one request
 # The kind tag opens the page on runs and charts; without it MLflow 3 shows its GenAI layout.
@@ -79,15 +71,15 @@ class MlflowTracker:
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
     ) -> str:
         self._experiment = self._find_experiment(study)
-        found = self._find_runs(_study_tags(study))
+        found = self._find_runs(study_tags(study))
         if study.confirms:
             if not found:
                 raise LookupError(f"the study that {study.name} confirms has no run yet")
             return str(found[0].info.run_id)
-        tags = {**_common_tags(study), **_study_tags(study), **_source_tags()}
+        tags = {**common_tags(study), **study_tags(study), **source_tags()}
         run = self._only(found) or self._create(study.name, tags)
         self._client.log_batch(run, params=_params(study.settings))
-        self._client.log_inputs(run, _dataset_inputs(study))
+        self._client.log_inputs(run, dataset_inputs(study))
         if figures is not None and figures.is_dir():
             self._client.log_artifacts(run, str(figures))
         if running:
@@ -99,19 +91,19 @@ class MlflowTracker:
         if found is None:
             return None
         self._experiment = str(found.experiment_id)
-        runs = self._find_runs(_study_tags(study))
+        runs = self._find_runs(study_tags(study))
         return FoundStudy(run=str(runs[0].info.run_id), state=_state(runs[0])) if runs else None
 
     def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
         states: dict[int, State] = {}
-        for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": study.stage}):
+        for run in self._find_runs({"mlflow.parentRunId": study_run, f"{TAG}level": study.level}):
             states[int(run.data.tags[f"{TAG}trial"])] = _state(run)
         return states
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
         name = {
             "mlflow.parentRunId": study_run,
-            f"{TAG}level": study.stage,
+            f"{TAG}level": study.level,
             f"{TAG}trial": str(trial.trial),
         }
         facts = {
@@ -122,22 +114,22 @@ class MlflowTracker:
         found = self._only(self._find_runs(name))
         if found is None:
             tags = {
-                **_common_tags(study),
-                **_source_tags(),
+                **common_tags(study),
+                **source_tags(),
                 **name,
                 **facts,
-                **_stage_tags(study, trial),
+                **stage_tags(study, trial),
                 f"{TAG}seed": str(trial.seed),
                 **({f"{TAG}baseline": "true"} if trial.baseline else {}),
             }
-            run = self._create(f"{study.stage}-{trial.trial:04d}", tags, began=trial.began)
+            run = self._create(f"{study.level}-{trial.trial:04d}", tags, began=trial.began)
         else:
             run = found
             self._client.log_batch(run, tags=[RunTag(key, value) for key, value in facts.items()])
             if trial.outcome is None:
                 self._client.update_run(run, status="RUNNING")
         self._client.log_batch(run, params=_params(trial.params))
-        self._client.log_inputs(run, _dataset_inputs(study))
+        self._client.log_inputs(run, dataset_inputs(study))
         return run
 
     def log_epochs(self, run: str, epochs: tuple[EpochMetrics, ...]) -> None:
@@ -295,65 +287,11 @@ def _params(values: Mapping[str, object]) -> list[Param]:
     return [Param(key, str(value)) for key, value in values.items()]
 
 
-def _common_tags(study: StudyRecord) -> dict[str, str]:
-    return {
-        f"{TAG}study": study.name,
-        f"{TAG}study_id": study.id,
-        f"{TAG}space": study.space,
-        f"{TAG}dataset_digest": study.dataset_digest,
-    }
-
-
 def _state(run: Run) -> State:
     """What tag and status agree on; else it was cut off between them, and counts as running."""
     state = cast(State, run.data.tags.get(f"{TAG}state", "running"))
     return state if STATUS.get(state) == run.info.status else "running"
 
 
-def _study_tags(study: StudyRecord) -> dict[str, str]:
-    return {f"{TAG}study_id": study.page, f"{TAG}level": "study"}
-
-
-def _stage_tags(study: StudyRecord, trial: TrialRecord) -> dict[str, str]:
-    stage = "confirm" if study.confirms else "search"
-    replica = {} if trial.replica_of is None else {f"{TAG}replica_of": str(trial.replica_of)}
-    return {f"{TAG}stage": stage, **replica}
-
-
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _source_tags() -> dict[str, str]:
-    tags = {
-        "mlflow.source.name": "mnist-lab",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
-    }
-    commit = git_commit()
-    return {**tags, "mlflow.source.git.commit": commit} if commit else tags
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        return "unknown"
-
-
-def _dataset_inputs(study: StudyRecord) -> list[DatasetInput]:
-    return [
-        _dataset_input(study.dataset, context, split) for context, split in study.splits.items()
-    ]
-
-
-def _dataset_input(name: str, context: str, split: SplitFacts) -> DatasetInput:
-    entity = MlflowDataset(
-        name=f"{name}-{context}",
-        digest=split.sha256[:DIGEST_LENGTH],
-        source_type="local",
-        source=json.dumps({"name": name, "split": context}),
-        schema=json.dumps({"images": "(N, 28, 28) uint8", "labels": "(N,) uint8"}),
-        profile=json.dumps({"images": split.images, "sha256": split.sha256}),
-    )
-    return DatasetInput(entity, [InputTag("mlflow.data.context", context)])

@@ -42,11 +42,12 @@ class StudyRecord:
 
     @property
     def page(self) -> str:
-        """The id of the study on whose page the trials stand."""
+        """The id of the study on whose page its trials' runs stand."""
         return self.confirms or self.id
 
     @property
-    def stage(self) -> str:
+    def level(self) -> str:
+        """What its trials' runs are, below that page."""
         return "confirm" if self.confirms else "trial"
 
 

@@ -1,0 +1,50 @@
+"""The tags of runs, models and versions: what MLflow is searched by."""
+
+from __future__ import annotations
+
+from getpass import getuser
+
+from mnist_lab.tracking.revision import git_commit
+from mnist_lab.tracking.tracker import StudyRecord, TrialRecord
+
+TAG = "mnist_lab."
+
+
+def common_tags(study: StudyRecord) -> dict[str, str]:
+    """On every run of a study."""
+    return {
+        f"{TAG}study": study.name,
+        f"{TAG}study_id": study.id,
+        f"{TAG}space": study.space,
+        f"{TAG}dataset_digest": study.dataset_digest,
+    }
+
+
+def study_tags(study: StudyRecord) -> dict[str, str]:
+    """What a study's page is known by."""
+    return {f"{TAG}study_id": study.page, f"{TAG}level": "study"}
+
+
+def stage_tags(study: StudyRecord, trial: TrialRecord) -> dict[str, str]:
+    """Which part a trial has in its study."""
+    stage = "confirm" if study.confirms else "search"
+    replica = {} if trial.replica_of is None else {f"{TAG}replica_of": str(trial.replica_of)}
+    return {f"{TAG}stage": stage, **replica}
+
+
+def source_tags() -> dict[str, str]:
+    """Who made a run, and of which code."""
+    tags = {
+        "mlflow.source.name": "mnist-lab",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+    commit = git_commit()
+    return {**tags, "mlflow.source.git.commit": commit} if commit else tags
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
