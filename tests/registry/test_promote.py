@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -331,6 +335,46 @@ def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
     assert aliases(client) == {"champion": 2, "previous": 1}
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
     assert read_history(client, NAME)[-1].done
+
+
+# A promotion in a process of its own that is killed when it gives the alias ``champion``.
+DYING = """
+import os, signal, sys
+from mlflow import MlflowClient
+from mnist_lab import registry
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import Design
+from mnist_lab.tracking.store import open_client
+
+real = MlflowClient.set_registered_model_alias
+
+def die(self, name, alias, version):
+    if alias == "champion":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, name, alias, version)
+
+MlflowClient.set_registered_model_alias = die
+policy = registry.GatePolicy(minimum_accuracy=0, maximum_recall_loss=1, maximum_latency=1e6,
+                             maximum_calibration_error=1)
+settings = Settings()
+registry.promote(open_client(settings), sys.argv[1], settings, design=Design(top=1, seeds=2),
+                 policy=policy)
+"""
+
+
+def test_a_promotion_whose_process_was_killed_is_finished_by_the_next(
+    make_study, promote, client, settings
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    environment = {**os.environ, "MNIST_LAB_HOME": str(settings.root)}
+    dead = subprocess.run([sys.executable, "-c", DYING, "b"], env=environment, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    assert aliases(client) == {"champion": 1}  # challenger was taken away, champion not yet given
+    assert not read_history(client, NAME)[-1].done
+    assert promote("b").already
+    assert aliases(client) == {"champion": 2, "previous": 1}
 
 
 def test_rollback_makes_the_previous_champion_champion_again(make_study, promote, client, settings):
