@@ -66,7 +66,10 @@ def render(facts: dict[str, Any]) -> str:
     """Markdown of the facts that ``gather`` returned."""
     # Markdown for people who wrote the names in it themselves: nothing is to be escaped for HTML.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
-    environment.filters["percent"] = lambda value: f"{value:.2%}"
+    environment.filters |= {
+        "percent": lambda value: f"{value:.2%}",
+        "count": lambda value: f"{value:,}",
+    }
     template = (files("mnist_lab.registry") / "card.md.j2").read_text("utf-8")
     return environment.from_string(template).render(facts) + "\n"
 

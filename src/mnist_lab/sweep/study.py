@@ -153,7 +153,8 @@ def open_study(settings: Settings, name: str) -> optuna.Study:
     opened = connect(settings)
     names = optuna.get_all_study_names(opened)
     if name not in names:
-        raise UnknownNameError("study", name, names, next_step="See: mnist-lab studies")
+        searches = [each for each in names if not each.endswith(SUFFIX)]
+        raise UnknownNameError("study", name, searches, next_step="See: mnist-lab studies")
     return optuna.load_study(study_name=name, storage=opened)
 
 

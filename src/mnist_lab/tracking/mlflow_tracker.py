@@ -122,7 +122,7 @@ class MlflowTracker:
                 f"{TAG}seed": str(trial.seed),
                 **({f"{TAG}baseline": "true"} if trial.baseline else {}),
             }
-            run = self._create(f"{study.level}-{trial.trial:04d}", tags, began=trial.began)
+            run = self._create(_run_name(study, trial), tags, began=trial.began)
         else:
             run = found
             self._client.log_batch(run, tags=[RunTag(key, value) for key, value in facts.items()])
@@ -285,6 +285,11 @@ def experiment_name(dataset: str, family: str) -> str:
 
 def _params(values: Mapping[str, object]) -> list[Param]:
     return [Param(key, str(value)) for key, value in values.items()]
+
+
+def _run_name(study: StudyRecord, trial: TrialRecord) -> str:
+    of = "" if trial.replica_of is None else f"-trial-{trial.replica_of:04d}"
+    return f"{study.level}-{trial.trial:04d}{of}"
 
 
 def _state(run: Run) -> State:
