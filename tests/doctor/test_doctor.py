@@ -138,7 +138,7 @@ def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
         opened.write(b"!")
     assert "is refused" in problems(swept)[0]
     shutil.rmtree(location)
-    assert "cannot be read" in problems(swept)[0]
+    assert "cannot be fetched" in problems(swept)[0]
 
 
 def test_a_moved_folder_is_found_and_mended(swept, tmp_path, wait_until):

@@ -295,8 +295,7 @@ WRITES = ("create_model_version", "set_registered_model_alias", "delete_register
 
 # Its 18 writes, and what follows the last; those between decision and aliases always.
 POINTS = [
-    pytest.param(point, marks=() if point in (12, 15, 17) else pytest.mark.slow)
-    for point in range(18)
+    pytest.param(point, marks=() if point in (15, 17) else pytest.mark.slow) for point in range(18)
 ]
 
 
