@@ -84,7 +84,7 @@ def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, cli
     assert {r.data.tags["mlflow.parentRunId"] for r in replicas} == {page.info.run_id}
     assert {r.info.status for r in replicas} == {"FINISHED"}
     best = ledger.rank(searched)[0].number
-    assert f"confirm-0000-trial-{best:04d}" in {r.info.run_name for r in replicas}
+    assert f"confirm-{best:04d}.0" in {r.info.run_name for r in replicas}
     assert page.data.tags["mnist_lab.study_id"] == record.id
     assert page.info.status == "FINISHED"
     assert "Confirmed with 3 fresh seeds" in page.data.tags["mlflow.note.content"]

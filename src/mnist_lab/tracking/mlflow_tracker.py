@@ -288,8 +288,10 @@ def _params(values: Mapping[str, object]) -> list[Param]:
 
 
 def _run_name(study: StudyRecord, trial: TrialRecord) -> str:
-    of = "" if trial.replica_of is None else f"-trial-{trial.replica_of:04d}"
-    return f"{study.level}-{trial.trial:04d}{of}"
+    """A replica is named after its trial; short, because MLflow's table cuts long names."""
+    if trial.replica_of is None:
+        return f"{study.level}-{trial.trial:04d}"
+    return f"{study.level}-{trial.replica_of:04d}.{trial.trial}"
 
 
 def _state(run: Run) -> State:
