@@ -17,7 +17,10 @@ import pytest
 
 from mnist_lab.data import load_dataset
 from mnist_lab.data.load import locate
+from mnist_lab.execution.processes import warm_up
 from mnist_lab.settings import Settings
+
+warm_up()  # with Keras, whatever backend the first test that starts a process asks for
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +162,7 @@ def _eat_memory():
 _kept: list = []
 MISCHIEF = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "kill the supervisor": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "kill the supervisor": lambda: os.kill(parent_process().pid, signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(600),
     "fill the disk": _fill_the_disk,
@@ -322,11 +324,29 @@ def run_signed_trial(job: TrialJob, dataset, report):
     return result
 
 
-def run_spawned_trial(job: TrialJob, dataset, report):
-    """As ``run_trial``, in a spawned process: a forked one would have its parent's modules."""
+def run_clean_trial(job: TrialJob, dataset, report):
+    """As ``run_trial``, in a process that has not the supervisor's modules: no fork of it."""
     if "pytest" in sys.modules:
-        raise RuntimeError("this process was forked")
+        raise RuntimeError("this process was forked from the supervisor")
     return run_trial(job, dataset, report)
+
+
+def answer(connection, function, *arguments):
+    """In another process: send what ``function`` returns, and stay until the other end is closed."""
+    connection.send(function(*arguments))
+    with suppress(EOFError):
+        connection.recv()
+
+
+def has_imported(*names):
+    return [name in sys.modules for name in names]
+
+
+def threads_of_parent():
+    """Names of the parent's threads but jemalloc's own, in pyarrow, which is told of forks."""
+    tasks = Path(f"/proc/{os.getppid()}/task")
+    names = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
+    return [name for name in names if name != "jemalloc_bg_thd"]
 
 
 class Memory:

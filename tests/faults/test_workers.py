@@ -94,13 +94,15 @@ def test_a_worker_that_has_grown_is_replaced_between_two_trials(sweep, monkeypat
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_workers_are_spawned_whatever_start_method_the_process_has(method, sweep, study):
+def test_no_worker_is_a_fork_of_the_supervisor_whatever_start_method_the_process_has(
+    method, sweep, study
+):
     import multiprocessing
 
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(method, force=True)
     try:
-        sweep(trials=1, trainer="fakes:run_spawned_trial")
+        sweep(trials=1, trainer="fakes:run_clean_trial")
     finally:
         multiprocessing.set_start_method(before, force=True)
     assert states(study()) == ["COMPLETE"]

@@ -101,6 +101,9 @@ def sweep(
 
     Example: mnist-lab sweep cnn --trials 50
     """
+    from mnist_lab.execution.processes import warm_up
+
+    warm_up()
     options = {
         "trials": trials,
         "study": study,
@@ -140,6 +143,9 @@ def train(
 
     Example: mnist-lab train cnn --set filters_1=32 --epochs 5
     """
+    from mnist_lab.execution.processes import warm_up
+
+    warm_up()
     name = study or f"train-{space or 'space'}-{datetime.now():%Y%m%d-%H%M%S}"
     options = {
         "trials": 1,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mnist_lab.execution.files import ARTIFACTS, PREDICTIONS
+from mnist_lab.execution.processes import start_process
 from mnist_lab.execution.worker import end_with_parent, print_to
 
 # Drawing gives way to training where the two want one core (a quarter of it is left), but not so much
 # that all figures of a sweep of short trials would be drawn after its end.
 NICENESS = 5
+_TRIAL, _DATASET = "trial", "dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,6 @@ class Artist:
 
     def __init__(self, spec: ArtistSpec) -> None:
         self._spec = spec
-        self._context = multiprocessing.get_context("spawn")
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._closed = False
@@ -43,12 +44,19 @@ class Artist:
 
         A drawing that fails costs its figures only: the reason is in the log.
         """
+        self._have(_TRIAL, folder, (folder / PREDICTIONS).exists)
+
+    def draw_dataset(self, folder: Path) -> None:
+        """Have the figures of the data set drawn into ``folder``, which is there afterwards."""
+        self._have(_DATASET, folder, lambda: not folder.exists())
+
+    def _have(self, what: str, folder: Path, is_wanted: Callable[[], bool]) -> None:
         for _ in range(2):  # a process that died is followed by another, once
-            if self._closed or not (folder / PREDICTIONS).exists():
+            if self._closed or not is_wanted():
                 return
             try:
                 connection = self._connection or self._start()
-                connection.send(folder)
+                connection.send((what, folder))
                 connection.recv()
             except (EOFError, OSError):
                 self._end()
@@ -67,37 +75,30 @@ class Artist:
         self._process = self._connection = None
 
     def _start(self) -> Connection:
-        self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(
-            target=_work, args=(self._spec, theirs), name="mnist-lab artist", daemon=True
-        )
-        # Ctrl-C is the supervisor's to answer, also while this child imports; a thread can pass on
-        # its mask only.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._connection, theirs = Pipe()
+        self._process = start_process(_work, self._spec, theirs, name="mnist-lab artist")
         theirs.close()
         return self._connection
 
 
 def _work(spec: ArtistSpec, connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()
     print_to(spec.log)
     os.nice(NICENESS)
     os.environ["MPLBACKEND"] = "Agg"
     from mnist_lab.data import load_dataset
     from mnist_lab.evaluation.drawing import draw
+    from mnist_lab.evaluation.figures import draw_dataset, save
 
-    validation = load_dataset(spec.dataset, data_folder=spec.data_folder).validation
+    dataset = load_dataset(spec.dataset, data_folder=spec.data_folder)
     while True:
         try:
-            folder: Path = connection.recv()
+            what, folder = connection.recv()
             try:
-                draw(folder / PREDICTIONS, validation, folder / ARTIFACTS)
+                if what == _DATASET:
+                    save(draw_dataset(dataset), folder)
+                else:
+                    draw(folder / PREDICTIONS, dataset.validation, folder / ARTIFACTS)
             except Exception:
                 traceback.print_exc()  # into the log
             connection.send("drawn")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import signal
 import time
@@ -10,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,14 +26,15 @@ from mnist_lab.execution.messages import (
     TrialJob,
     TrialStarted,
 )
+from mnist_lab.execution.processes import end_process, start_process
 from mnist_lab.execution.resources import GIBIBYTE, resident_bytes
 from mnist_lab.execution.worker import WorkerSpec, work
 
 GRACE_SECONDS = 2.0
 # A worker that dies this often without having begun a job will not get better by another start.
 MAX_START_FAILURES = 3
-# A worker that holds so much more than after its first trial is replaced between two trials: starting
-# one costs 10 s. Measured growth is in experiments/LOG.md.
+# A worker that holds so much more than after its first trial is replaced between two trials. Measured
+# growth is in experiments/LOG.md.
 GROWTH_BYTES = 1 * GIBIBYTE
 MEMORY_CHECK_SECONDS = 1.0
 OUT_OF_MEMORY_WORDS = (
@@ -71,7 +72,6 @@ class LocalExecutor:
         self._specs = tuple(specs)
         self._memory_cap = memory_cap
         self._memory_checked = 0.0
-        self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._events: deque[Event] = deque()
         self._unbegun: deque[TrialJob] = deque()
@@ -155,20 +155,16 @@ class LocalExecutor:
 
     def _spawn(self, spec: WorkerSpec) -> _Worker:
         log_start = spec.log.stat().st_size if spec.log.exists() else 0
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=work, args=(spec, theirs), name=f"mnist-lab worker {spec.index}", daemon=True
-        )
-        # A child starts with Ctrl-C ignored as its parent has it, or it would die while it imports.
-        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            process.start()
-        finally:
-            signal.signal(signal.SIGINT, answer)
+        ours, theirs = Pipe()
+        name = f"mnist-lab worker {spec.index}"
+        process = start_process(work, spec, theirs, name=name, fresh=spec.runtime.gpu is not None)
         theirs.close()
         return _Worker(spec=spec, process=process, connection=ours, log_start=log_start)
 
     def _read(self, worker: _Worker) -> None:
+        if not worker.connection.poll():  # its template died, which would have reported its end
+            self._replace(worker)
+            return
         try:
             event: Event = worker.connection.recv()
         except (EOFError, OSError):  # closed, or cut off in the middle of a message
@@ -189,7 +185,7 @@ class LocalExecutor:
             self._hand_out()
 
     def _replace(self, worker: _Worker) -> None:
-        _bury(worker.process)
+        end_process(worker.process, grace=GRACE_SECONDS)
         self._workers.remove(worker)
         worker.connection.close()
         if worker.end is not None and worker.job is not None:
@@ -229,16 +225,8 @@ class LocalExecutor:
         """Let the worker leave by itself, and start another in its place."""
         worker.connection.close()
         self._workers.remove(worker)
-        _bury(worker.process)
+        end_process(worker.process, grace=GRACE_SECONDS)
         self._workers.append(self._spawn(worker.spec))
-
-
-def _bury(process: BaseProcess) -> None:
-    """Wait for a process that ought to end, and end it if it does not."""
-    process.join(GRACE_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
 
 
 def _ran_out_of_memory(event: Event) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -51,9 +50,6 @@ class WorkerSpec:
 
 def work(spec: WorkerSpec, connection: Connection) -> None:
     """The whole life of a worker; ends when the supervisor closes the connection or dies."""
-    # Ctrl-C, and the SIGTERM that goes to a whole process group, are the supervisor's to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()
     print_to(spec.log)
     configure(spec.runtime)

@@ -124,9 +124,9 @@ def conduct(
     executor = _make_executor(undertaking, settings, trainer, missing=missing)
     artist = make_artist(settings, undertaking.dataset.source, files)
     with answer_signals() as stop, closing(executor), closing(artist):
-        if missing > 0:
-            executor.start()
         projector = _start_projector(settings, undertaking, make_tracker, artist)
+        if missing > 0:
+            executor.start()  # waits for the template, which imports while MLflow does
         supervisor = Supervisor(
             config=config,
             study=study,
@@ -171,6 +171,7 @@ def _start_projector(
         lambda: first.pop() if first else make_tracker(settings, record),
         undertaking.files,
         draw=artist.draw,
+        draw_dataset=artist.draw_dataset,
     )
     projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
     projector.start()
@@ -211,12 +212,9 @@ def _ensure_record(
     dataset: Dataset,
     files: TrialFiles,
 ) -> StudyRecord:
-    """The study's record, made when the study is; the data set is drawn with it."""
+    """The study's record, made when the study is."""
     record = ledger.read_study(study)
     if record is None:
-        from mnist_lab.evaluation.figures import draw_dataset, save
-
-        save(draw_dataset(dataset), files.dataset_figures)
         record = make_record(study.study_name, config, space, dataset)
         ledger.write_study(study, record)
     files.adopt(record.id)

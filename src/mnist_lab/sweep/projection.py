@@ -45,14 +45,17 @@ class Projection:
         files: TrialFiles,
         *,
         draw: Callable[[Path], None] = lambda _: None,
+        draw_dataset: Callable[[Path], None] = lambda _: None,
         running: bool = True,
     ) -> None:
         """``draw`` draws the figures of the trial in a folder, if it has left anything to draw;
-        ``running`` says that the study is being swept, and its run is to say so."""
+        ``draw_dataset`` those of the data set into a folder, if that is not there; ``running`` says
+        that the study is being swept, and its run is to say so."""
         self._study = study
         self._connect = connect
         self._files = files
         self._draw = draw
+        self._draw_dataset = draw_dataset
         self._is_running = running
         self._tracker: Tracker | None = None
         self._parent = ""
@@ -64,6 +67,8 @@ class Projection:
         if self._tracker is None:
             self._tracker = self._connect()
         if not self._parent:
+            if not self._study.confirms:  # else it stands on the page of the study that it confirms
+                self._draw_dataset(self._files.dataset_figures)
             self._parent = self._tracker.open_study(
                 self._study, self._files.dataset_figures, running=self._is_running
             )

@@ -74,7 +74,12 @@ def _sync_study(
             files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
             with closing(make_artist(settings, made_with.dataset_source, files)) as artist:
                 projection = Projection(
-                    record, lambda: tracker, files, draw=artist.draw, running=False
+                    record,
+                    lambda: tracker,
+                    files,
+                    draw=artist.draw,
+                    draw_dataset=artist.draw_dataset,
+                    running=False,
                 )
                 return _write(study, tracker, projection, files, listener)
     except BusyError:

@@ -48,6 +48,16 @@ def configure(runtime: Runtime) -> None:
         _configure_tensorflow(runtime)
 
 
+def import_keras() -> bool:
+    """Import Keras on TensorFlow without its chatter; False if the backend is another one."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return False
+    with _muted_stderr():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    return True
+
+
 def _configure_tensorflow(runtime: Runtime) -> None:
     with _muted_stderr():
         import tensorflow as tf

@@ -1,0 +1,113 @@
+"""How the processes beside the supervisor come to life: forked from a template, or from nothing.
+
+Importing TensorFlow takes 2.5 s of one core; two workers that do it, beside a supervisor that imports
+MLflow, take 6 s on two cores. So one process does it, from the first moment on, and is forked for
+every worker: Python's ``forkserver``, never a fork of the supervisor itself, which has threads. What is
+forked has none, and has used no device (``preload``).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import psutil
+
+PRELOAD = ["mnist_lab.execution.preload"]
+# JAX and PyTorch start threads when they are imported, which a fork would lose.
+FORKED_BACKENDS = ("tensorflow", "none")
+HELD = (signal.SIGINT, signal.SIGTERM)
+TEMPLATE_DIED = (
+    255  # the exit code of a child that lost it, by ``multiprocessing.popen_forkserver``
+)
+
+
+def warm_up() -> None:
+    """Have the template import what it will need; returns at once, and does nothing the second time."""
+    if _may_fork():
+        with _signals_held():
+            multiprocessing.set_forkserver_preload(PRELOAD)
+            multiprocessing.forkserver.ensure_running()
+
+
+def start_process(
+    target: Callable[..., None], *arguments: Any, name: str, fresh: bool = False
+) -> BaseProcess:
+    """Start ``target(*arguments)`` in a process that ends with this one, as its daemon.
+
+    Args:
+        fresh: not from the template: for a GPU, whose libraries look for it when they are loaded.
+    """
+    if not fresh and _may_fork():
+        # A template that dies in this moment is not worth more than a process from nothing.
+        with suppress(OSError, EOFError):
+            warm_up()
+            return _start(multiprocessing.get_context("forkserver"), target, arguments, name)
+    return _start(multiprocessing.get_context("spawn"), target, arguments, name)
+
+
+def _start(
+    context: ForkServerContext | SpawnContext,
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+    name: str,
+) -> BaseProcess:
+    process = context.Process(
+        target=_enter, args=(dict(os.environ), target, arguments), name=name, daemon=True
+    )
+    with _signals_held():
+        process.start()
+    return process
+
+
+def _may_fork() -> bool:
+    known = os.environ.get("KERAS_BACKEND", FORKED_BACKENDS[0]) in FORKED_BACKENDS
+    return known and sys.platform == "linux"  # macOS's own libraries do not survive a fork
+
+
+def _enter(environment: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
+    """In the new process: a template has the environment of the moment at which it was started."""
+    for each in HELD:  # what came meanwhile is dropped with it
+        signal.signal(each, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep Ctrl-C, and the SIGTERM that goes to a whole process group, from a child while it imports:
+    they are the supervisor's to answer. A child has the mask of the thread that starts it; what comes
+    meanwhile is heard here afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_process(process: BaseProcess, *, grace: float) -> None:
+    """Wait ``grace`` seconds for a process that ought to end, and end it if it does not."""
+    process.join(grace)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    elif process.exitcode == TEMPLATE_DIED:
+        _kill_orphan(process.pid)
+
+
+def _kill_orphan(pid: int | None) -> None:
+    """Kill a process whose end the template would have reported, unless it has ended itself."""
+    with suppress(psutil.Error):
+        found = psutil.Process(pid)
+        if "multiprocessing.forkserver" in " ".join(found.cmdline()):  # no other has its number now
+            found.kill()

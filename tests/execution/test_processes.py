@@ -1,0 +1,76 @@
+"""Where workers come from."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing import Pipe
+
+import psutil
+import pytest
+
+from fakes import answer, has_imported, threads_of_parent
+from mnist_lab.execution import processes
+from mnist_lab.execution.processes import end_process, start_process
+
+
+@pytest.fixture
+def ask():
+    """What ``function`` returns in a new process; the process is alive until the test's end."""
+    started = []
+
+    def ask(function, *arguments, fresh=False):
+        ours, theirs = Pipe()
+        process = start_process(answer, theirs, function, *arguments, name="asked", fresh=fresh)
+        started.append((process, ours))
+        theirs.close()
+        return ours.recv()
+
+    yield ask
+    for process, connection in started:
+        connection.close()
+        end_process(process, grace=5)
+        assert not process.is_alive()
+
+
+def test_a_template_has_imported_keras_and_begun_no_thread(ask):
+    assert ask(has_imported, "tensorflow", "keras", "pytest") == [True, True, False]
+    assert len(ask(threads_of_parent)) == 1
+
+
+def test_a_fresh_process_has_imported_nothing(ask):
+    assert ask(has_imported, "tensorflow", "keras", "pytest", fresh=True) == [False, False, False]
+
+
+def test_a_backend_that_starts_threads_is_never_forked(ask, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert ask(has_imported, "tensorflow") == [False]
+
+
+def test_a_process_has_the_environment_of_now_not_of_the_template(ask, monkeypatch):
+    ask(os.getpid)  # the template runs
+    monkeypatch.setenv("OF_NOW", "yes")
+    monkeypatch.delenv("MPLBACKEND")
+    assert [ask(os.getenv, name) for name in ("OF_NOW", "MPLBACKEND")] == ["yes", None]
+
+
+def test_ctrl_c_and_sigterm_are_left_to_the_supervisor(ask):
+    handlers = [ask(signal.getsignal, each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert handlers == [signal.SIG_IGN, signal.SIG_IGN]
+    assert not ask(signal.pthread_sigmask, signal.SIG_BLOCK, []) & set(processes.HELD)
+
+
+def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):
+    ours, theirs = Pipe()
+    process = start_process(answer, theirs, os.getppid, name="orphan")
+    template, orphan = psutil.Process(ours.recv()), psutil.Process(process.pid)
+    template.kill()
+    wait_until(lambda: template.status() == psutil.STATUS_ZOMBIE)
+    end_process(process, grace=5)
+    orphan.wait(5)
+    assert not orphan.is_running()
+
+
+def test_after_a_template_died_another_is_started(ask, wait_until):
+    psutil.Process(ask(os.getppid)).kill()
+    wait_until(lambda: ask(has_imported, "keras") == [True])
