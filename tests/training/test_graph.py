@@ -71,14 +71,15 @@ def test_an_epoch_in_one_graph_is_what_fit_does(small_dataset, space, changes):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("size", [(3, 3), (2, 5), (4, 4)])
-def test_the_kernel_gradient_by_patches_is_the_convolutions_own(padding, size):
+@pytest.mark.parametrize("options", [{}, {"use_bias": False, "activation": "tanh"}], ids=str)
+def test_a_convolution_by_patches_and_its_gradients_are_keras_own(padding, size, options):
     import tensorflow as tf
 
     images = tf.random.stateless_normal((4, 28, 28, 1), (1, 2))
 
     def gradients(*, quick):
         keras.utils.set_random_seed(1)
-        layer = keras.layers.Conv2D(6, size, padding=padding)
+        layer = keras.layers.Conv2D(6, size, padding=padding, **options)
         inputs = keras.Input((28, 28, 1))
         model = keras.Model(inputs, layer(inputs))
         model.compile(optimizer="adam", loss="mse")
@@ -91,6 +92,45 @@ def test_the_kernel_gradient_by_patches_is_the_convolutions_own(padding, size):
 
     for ours, theirs in zip(gradients(quick=True), gradients(quick=False), strict=True):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 6), (20,)], ids=["maps", "vectors"])
+@pytest.mark.parametrize("options", [{}, {"scale": False, "center": False}], ids=str)
+def test_batch_normalization_in_one_kernel_is_keras_own(shape, options):
+    import tensorflow as tf
+
+    images = tf.random.stateless_normal((13, *shape), (1, 2), mean=3.0, stddev=2.0)
+
+    def results(*, quick):
+        layer = keras.layers.BatchNormalization(momentum=0.7, **options)
+        inputs = keras.Input(shape)
+        model = keras.Model(inputs, layer(inputs))
+        model.compile(optimizer="adam", loss="mse")
+        if quick:
+            quicken(model)
+        variables = [each.value for each in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = model(images, training=True)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        later = model(images, training=False)
+        moving = [each.numpy() for each in layer.non_trainable_variables]
+        return [outputs, later, *moving, *tape.gradient(loss, [images, *variables])]
+
+    for ours, theirs in zip(results(quick=True), results(quick=False), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_what_batch_normalization_in_one_kernel_cannot_do_stays_keras_own():
+    layers = [
+        keras.layers.BatchNormalization(axis=1),
+        keras.layers.BatchNormalization(renorm=True),
+    ]
+    inputs = keras.Input((7, 7, 6))
+    model = keras.Model(inputs, layers[1](layers[0](inputs)))
+    model.compile(optimizer="adam", loss="mse")
+    quicken(model)
+    assert not any("call" in vars(layer) for layer in layers)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.73])

@@ -314,7 +314,8 @@ class Supervisor:
 
     def _note_tracked(self) -> None:
         for tracked in self.projector.collect():
-            if self._tracked.get(tracked.trial) != tracked:
+            # A run that is open is found by its tags: only its end is worth a transaction.
+            if tracked.closed and self._tracked.get(tracked.trial) != tracked:
                 ledger.write_tracked(self.study, tracked)
                 self._tracked[tracked.trial] = tracked
         if self.projector.disk_full:
