@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from mnist_lab.data import load_dataset
 from mnist_lab.errors import ConfigurationError, DiskFullError
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import SweepConfig, launch, ledger
@@ -85,6 +86,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_trained(mon
     home = Path(tempfile.mkdtemp(prefix="readonly-"))
     os.chmod(home, 0o500)
     root = os.geteuid() == 0
+    load_dataset("mnist")  # or what reads it may have to be imported by one who may not read it
     if root:
         os.chown(home, NOBODY, NOBODY)
         os.seteuid(NOBODY)
