@@ -22,6 +22,7 @@ from rich.table import Table
 Run = dict[str, Any]
 FOLDER = Path("build/bench")  # where git does not look
 ROUND = ("cell", "family", "round")
+MARKS = (60.0, 300.0, 900.0)  # seconds of wall time after which searches are compared
 OVERHEAD = (
     "overhead = (wall - sum of all epochs' seconds / trials at a time) / trials. An epoch's seconds "
     "are training and validation. Trials at a time are 1 in A and B, the cores in C and D, so cores "
@@ -49,6 +50,22 @@ def seconds(run: Run) -> Value | None:
     if run["cell"] == "target":
         return Value(run["reached_s"] or run["wall_s"], bound=run["outcome"] != "reached")
     return Value(run["wall_s"], bound=run["outcome"] != "ended")
+
+
+def best_at(run: Run, mark: float) -> Value:
+    """Best validation accuracy in per cent ``mark`` seconds after exec; a bound where we ended the
+    search before that."""
+    seen = [100 * value for since, _, _, value, _ in run["epochs"] if since <= mark]
+    return Value(max(seen, default=0.0), bound=run["wall_s"] < mark and run["outcome"] != "ended")
+
+
+def percent(value: Value | None) -> str:
+    return "" if value is None else f"{'>= ' if value.bound else ''}{value.number:.2f}"
+
+
+def marks(runs: list[Run]) -> list[float]:
+    """Those of ``MARKS`` that some search has lived to see."""
+    return [mark for mark in MARKS if any(run["wall_s"] >= mark for run in runs)]
 
 
 def middle(values: Iterable[Value]) -> Value | None:
@@ -98,18 +115,21 @@ def make_table(runs: list[Run]) -> Table:
     table = Table(title=f"{cell}, {family}{aim}", box=None, title_justify="left")
     names = ["n", "reached"] if searching else ["n"]
     names += ["median s", "min .. max", "to D's"]
-    if not searching:
+    if searching:
+        names += [f"% at {mark:.0f} s" for mark in marks(runs)]
+    else:
         names += ["trials/h", "overhead s", "start-up s", "peak MiB", "epochs", "metric rows"]
     table.add_column("arm", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for arm in dict.fromkeys(run["arm"] for run in runs):
-        table.add_row(arm, *row([run for run in runs if run["arm"] == arm], ratios(runs, arm)))
+        mine = [run for run in runs if run["arm"] == arm]
+        table.add_row(arm, *row(mine, ratios(runs, arm), marks(runs)))
     return table
 
 
-def row(runs: list[Run], against: list[Value]) -> list[str]:
-    """The cells of one arm."""
+def row(runs: list[Run], against: list[Value], at: list[float]) -> list[str]:
+    """The cells of one arm; of a search with the best accuracies ``at`` so many seconds."""
     good = [run for run in runs if run["outcome"] != "failed"]
     times = sorted((seconds(run) for run in good), key=lambda each: each.number)
     cells = [str(len(good))]
@@ -117,6 +137,8 @@ def row(runs: list[Run], against: list[Value]) -> list[str]:
         cells.append(str(sum(run["outcome"] == "reached" for run in good)))
     spread = f"{times[0]} .. {times[-1]}" if times else ""
     cells += [str(middle(times) or "failed"), spread, str(middle(against) or "")]
+    if runs[0]["cell"] == "target":
+        cells += [percent(middle(best_at(run, mark) for run in good)) for mark in at]
     whole = [engine_values(run) for run in good if run["outcome"] == "ended" and run["epochs"]]
     if runs[0]["cell"] != "target" and whole:
         medians = [median(each) for each in zip(*whole, strict=True)]

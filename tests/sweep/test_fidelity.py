@@ -32,6 +32,11 @@ def test_rungs_are_thirds_of_the_epochs(epochs, rungs):
     assert rungs_of(epochs) == rungs
 
 
+@pytest.mark.parametrize(("rungs", "epochs"), [((1, 3), 9 * 1 + 3 * 2 + 1 * 7), ((), 90)], ids=str)
+def test_a_third_of_each_rung_is_expected_at_the_next(rungs, epochs):
+    assert Halving(trials=9, rungs=rungs, seed=0).expected_epochs(10) == epochs
+
+
 def test_the_first_trial_waits_at_its_rung():
     assert standings(t0=0.9).judge(0, 1) is Verdict.PAUSE
 

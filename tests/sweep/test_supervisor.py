@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -467,6 +469,18 @@ def test_the_listener_sees_counts_best_and_time_left(lab):
     assert last.best == (last.best[0], pytest.approx(max(score({}, 3), last.best[1])))
     assert last.seconds_left == 0
     assert seen[0].news == "trial 0 started on worker 0"
+
+
+def test_the_time_left_is_judged_by_epochs_where_trials_end_late(lab, monkeypatch):
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr("mnist_lab.sweep.watch.time", clock)
+    seen = []
+    lab(trials=9, epochs=9, pruner="halving", listener=seen.append)
+    first = next(each for each in seen if each.seconds_left is not None)
+    assert first.finished == 0
+    assert first.seconds_left > 0
+    assert seen[-1].seconds_left == 0
 
 
 def test_the_summary_has_counts_best_and_a_table(lab):

@@ -53,6 +53,9 @@ def confirm(
 
     Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
     """
+    from mnist_lab.execution.processes import warm_up
+
+    warm_up()
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import Design

@@ -177,6 +177,9 @@ def reproduce(
 
     Example: mnist-lab reproduce mnist-cnn-v2-3ep 1
     """
+    from mnist_lab.execution.processes import warm_up
+
+    warm_up()
     from mnist_lab.registry.reproduce import reproduce as train_again
     from mnist_lab.settings import Settings
 

@@ -57,6 +57,7 @@ class Halving:
     ) -> None:
         self.rungs = tuple(rungs)
         self.paused: dict[int, int] = {}
+        self._trials = trials
         self._reduction = reduction
         self._seed = seed
         self._audited: set[int] = set()
@@ -94,6 +95,15 @@ class Halving:
             return Verdict.GO_ON
         hopeless = place >= self._places[epoch] and not self.is_audited(trial)
         return Verdict.PRUNE if hopeless else Verdict.PAUSE
+
+    def expected_epochs(self, epochs: int) -> int:
+        """What a study whose trials train ``epochs`` at most will train in all, about."""
+        reached = [0, *self.rungs, epochs]
+        trials = [self._trials, *self._places.values()]
+        return sum(
+            count * (end - start)
+            for count, start, end in zip(trials, reached, reached[1:], strict=True)
+        )
 
     def pause(self, trial: int, epoch: int) -> None:
         self.paused[trial] = epoch

@@ -36,6 +36,7 @@ from mnist_lab.sweep.progress import Lag, SweepResult
 from mnist_lab.sweep.projection import Projector
 from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
+from mnist_lab.sweep.strategies import HALVING
 from mnist_lab.sweep.summary import best_models, best_of_each, cut_off, summarise
 from mnist_lab.sweep.watch import Listener, Watch
 from mnist_lab.training import EpochMetrics
@@ -67,6 +68,7 @@ class Supervisor:
     listener: Listener = lambda _: None
     _running: dict[int, RunningTrial] = field(default_factory=dict, init=False)
     _states: Counter[TrialState] = field(default_factory=Counter, init=False)
+    _trained: int = field(default=0, init=False)
     _failures_in_a_row: int = field(default=0, init=False)
     _began: float = field(default_factory=time.monotonic, init=False)
     _halted: str = field(default="", init=False)
@@ -76,6 +78,7 @@ class Supervisor:
     def run(self) -> SweepResult:
         trials = self.study.get_trials(deepcopy=False)
         self._states.update(trial.state for trial in trials)
+        self._trained = sum(len(ledger.read_history(trial)) for trial in trials)
         self._ranked = ledger.rank(self.study)
         asker = Asker(
             config=self.config,
@@ -90,6 +93,8 @@ class Supervisor:
             study=self.study,
             listener=self.listener,
             finished_before=self._finished,
+            trained_before=self._trained,
+            expected_epochs=self._expected_epochs(),
         )
         try:
             self._catch_up(trials)
@@ -99,10 +104,10 @@ class Supervisor:
                 news = self._handle(event) if event else ""
                 self._watch_the_clock()
                 self._note_tracked()
-                watch.tell(self._states, self._running, self._ranked[:1], news)
+                self._show(watch, news)
                 complaint = watch.hear(self.projector.trouble)
                 if complaint:
-                    watch.tell(self._states, self._running, self._ranked[:1], complaint)
+                    self._show(watch, complaint)
             self.executor.close()  # workers take a second to leave; figures are drawn meanwhile
         except StorageInternalError:  # nothing can be read any more
             self.projector.close((), cut_off())
@@ -128,6 +133,13 @@ class Supervisor:
             if trial.state == TrialState.RUNNING:
                 unfinished.append(trial)
         return unfinished
+
+    def _show(self, watch: Watch, news: str) -> None:
+        watch.tell(self._states, self._running, self._ranked[:1], self._trained, news)
+
+    def _expected_epochs(self) -> int | None:
+        ours = self.config.pruner in (HALVING, "none")
+        return self.halving.expected_epochs(self.config.epochs) if ours else None
 
     @property
     def _finished(self) -> int:
@@ -206,6 +218,7 @@ class Supervisor:
             running.failure = TrialFailed(trial=event.trial, reason=INVALID, detail=problem)
             self.executor.decide(event.trial, Decision.PAUSE)
             return f"trial {event.trial} epoch {last.epoch} is refused"
+        self._trained += max(0, len(event.epochs) - len(running.history))
         running.record(event.epochs)
         self.halving.record(event.trial, running.history)
         self.executor.decide(event.trial, self._decide(running, last))

@@ -20,12 +20,18 @@ Listener = Callable[[Progress], None]
 
 @dataclass(kw_only=True)
 class Watch:
-    """Makes a ``Progress`` of the state of things; ``finished_before`` were there at the start."""
+    """Makes a ``Progress`` of the state of things.
+
+    ``finished_before`` trials and ``trained_before`` epochs were there at the start. The time left is
+    judged by ``expected_epochs``, or by trials where nobody knows how many epochs will be trained.
+    """
 
     config: SweepConfig
     study: optuna.Study
     listener: Listener
     finished_before: int
+    trained_before: int
+    expected_epochs: int | None
     _began: float = field(default_factory=time.monotonic, init=False)
     _trouble: str = field(default="", init=False)
 
@@ -34,16 +40,11 @@ class Watch:
         states: Counter[TrialState],
         running: Mapping[int, RunningTrial],
         best: Sequence[FrozenTrial],
+        trained: int,
         news: str,
     ) -> None:
-        """Tell the listener.
-
-        ``best`` has the best complete trial, if there is one. The time left is that of ``done``
-        trials, scaled.
-        """
+        """Tell the listener; ``best`` has the best complete trial, if there is one."""
         finished = sum(states[state] for state in ledger.FINISHED)
-        done = finished - self.finished_before
-        seconds = time.monotonic() - self._began
         self.listener(
             Progress(
                 study=self.study.study_name,
@@ -54,10 +55,19 @@ class Watch:
                 failed=states[TrialState.FAIL],
                 best=next(((each.number, each.value) for each in best), None),
                 running={number: each.newest for number, each in sorted(running.items())},
-                seconds_left=seconds / done * (self.config.trials - finished) if done else None,
+                seconds_left=self._seconds_left(finished, trained),
                 news=news,
             )
         )
+
+    def _seconds_left(self, finished: int, trained: int) -> float | None:
+        """The time until now, scaled."""
+        done, left = finished - self.finished_before, self.config.trials - finished
+        if self.expected_epochs is not None and left:
+            done = trained - self.trained_before
+            left = max(left, self.expected_epochs - trained)
+        seconds = time.monotonic() - self._began
+        return seconds / done * left if done else None
 
     def hear(self, trouble: str) -> str:
         """News of a tracker that has begun to fail, or to work again; empty while nothing changes."""
