@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from multiprocessing import Pipe
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,6 +60,30 @@ def test_ctrl_c_and_sigterm_are_left_to_the_supervisor(ask):
     handlers = [ask(signal.getsignal, each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert handlers == [signal.SIG_IGN, signal.SIG_IGN]
     assert not ask(signal.pthread_sigmask, signal.SIG_BLOCK, []) & set(processes.HELD)
+
+
+def test_the_template_hears_neither_ctrl_c_nor_sigterm(ask):
+    status = Path(f"/proc/{ask(os.getppid)}/status").read_text()
+    blocked = int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16)
+    assert all(blocked >> (each - 1) & 1 for each in processes.HELD)
+
+
+def test_a_file_of_the_current_folder_passes_for_no_library(ask, tmp_path, monkeypatch):
+    (tmp_path / "secrets.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.chdir(tmp_path)
+    psutil.Process(ask(os.getppid)).kill()  # the next one starts here
+    ask(os.getpid)
+    assert ask(has_imported, "keras", "secrets") == [True, True]
+
+
+def test_without_a_socket_processes_are_started_from_nothing(ask, monkeypatch):
+    def refuse():
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", refuse)
+    monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", lambda _: refuse())
+    processes.warm_up()
+    assert ask(has_imported, "keras") == [False]
 
 
 def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):

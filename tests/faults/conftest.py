@@ -89,6 +89,7 @@ def supervise(config, settings, faults):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
         started.append(process)
         return process

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pytest
 
 from mnist_lab.sweep import ledger
+from mnist_lab.sweep.sync import find_gap
 
 from .conftest import read_until, states
 
 
-def interrupt(process, *signals, word="trial 1 epoch 1/"):
+def interrupt(process, *signals, word="trial 1 epoch 1/", group=False):
     read_until(process, word)
     began = time.monotonic()
     for each in signals:
-        process.send_signal(each)
+        os.killpg(process.pid, each) if group else process.send_signal(each)
         time.sleep(0.05)
     said, errors = process.communicate(timeout=60)
     return said, errors, time.monotonic() - began
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["supervisor", "all"])
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -30,15 +33,16 @@ def interrupt(process, *signals, word="trial 1 epoch 1/"):
     ],
 )
 def test_one_signal_lets_the_epoch_finish_and_everything_can_go_on(
-    number, code, supervise, sweep, study, compare
+    number, code, group, supervise, sweep, study, settings, compare
 ):
     process = supervise(trainer="fakes:run_slow_trial")
-    interrupt(process, number)
+    interrupt(process, number, group=group)
     assert process.returncode == code
     assert states(study()) == ["COMPLETE", "RUNNING"]
     epochs = len(ledger.read_history(study().trials[1]))
     assert epochs == 2  # the one that was running when the signal came
     compare()
+    assert find_gap(study(), settings).whole
     assert sweep().finished == 4
     assert ledger.read_retrained(study().trials[1]) == 0
     compare()

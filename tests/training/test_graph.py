@@ -121,30 +121,39 @@ def test_batch_normalization_in_one_kernel_is_keras_own(shape, options):
         assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_what_batch_normalization_in_one_kernel_cannot_do_stays_keras_own():
-    layers = [
-        keras.layers.BatchNormalization(axis=1),
-        keras.layers.BatchNormalization(renorm=True),
-    ]
-    inputs = keras.Input((7, 7, 6))
-    model = keras.Model(inputs, layers[1](layers[0](inputs)))
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.BatchNormalization(axis=1),
+        lambda: keras.layers.BatchNormalization(renorm=True),
+        lambda: keras.layers.BatchNormalization(dtype="float64"),
+        lambda: keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16"),
+        lambda: keras.layers.Conv2D(4, 3, strides=2),
+        lambda: keras.layers.Conv2D(4, 9),
+        lambda: keras.layers.Dropout(0.9),
+    ],
+)
+def test_what_the_faster_kernels_cannot_do_stays_keras_own(layer):
+    inputs, layer = keras.Input((12, 12, 1)), layer()
+    model = keras.Model(inputs, layer(inputs))
     model.compile(optimizer="adam", loss="mse")
     quicken(model)
-    assert not any("call" in vars(layer) for layer in layers)
+    assert "call" not in vars(layer)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.73])
+@pytest.mark.parametrize("rate", [0.101, 0.5, 0.73])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     layer = keras.layers.Dropout(rate, seed=5)
     inputs = keras.Input((1001,))
     model = keras.Model(inputs, layer(inputs))
     model.compile(optimizer="adam", loss="mse")
     quicken(model)
-    ones = np.ones((300, 1001), np.float32)
-    dropped = np.asarray(model(ones, training=True))
-    assert (dropped == 0).mean() == pytest.approx(rate, abs=0.005)
-    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
-    assert not np.array_equal(dropped, np.asarray(model(ones, training=True)))
+    ones = np.ones((100, 1001), np.float32)
+    dropped = np.stack([model(ones, training=True) for _ in range(300)])
+    # 30 million draws, and 300 of the limit: a limit that is always the nearest would be 0.001 off.
+    assert (dropped == 0).mean() == pytest.approx(rate, abs=0.0005)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.002)
+    assert not np.array_equal(dropped[0], dropped[1])
     assert np.array_equal(np.asarray(model(ones, training=False)), ones)
 
 

@@ -96,7 +96,9 @@ def _work(spec: ArtistSpec, connection: Connection) -> None:
             what, folder = connection.recv()
             try:
                 if what == _DATASET:
-                    save(draw_dataset(dataset), folder)
+                    unfinished = folder.with_name(f"{folder.name}.unfinished")
+                    save(draw_dataset(dataset), unfinished)
+                    unfinished.replace(folder)
                 else:
                     draw(folder / PREDICTIONS, dataset.validation, folder / ARTIFACTS)
             except Exception:

@@ -60,7 +60,7 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Spawns one process a ``WorkerSpec`` (never forks: TensorFlow does not survive it).
+    """Starts one process a ``WorkerSpec``: a fork of the template, or for a GPU one from nothing.
 
     A worker that dies takes the trial that it has begun with it, which fails as ``crashed (signal 9)``,
     and another worker takes its place. A trial that it had not begun yet goes to the next free worker.

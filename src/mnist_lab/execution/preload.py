@@ -6,20 +6,18 @@ come with the first operation.
 
 import gc
 import os
-import traceback
+from contextlib import suppress
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with NumPy
+# Whoever reads the command's output does not wait for a template that is still importing.
+_nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 1)
+os.dup2(_nowhere, 2)
+os.close(_nowhere)
 
-from mnist_lab.training.runtime import Runtime, environment, import_keras
-
-# Read while libraries are loaded; the workers' own values are set in each of them.
-os.environ.update(environment(Runtime(threads=1)))
-try:
+with suppress(Exception):  # what is missing is said again, and heard, by the worker that needs it
     import mnist_lab.evaluation.drawing
     import mnist_lab.execution.trial
 
-    if import_keras():
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
         import mnist_lab.training.graph  # noqa: F401
-except Exception:  # said again, where it is heard, by the worker that needs what is missing
-    traceback.print_exc()
 gc.freeze()  # or the first collection of each worker would copy every page

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import psutil
+
+from mnist_lab.training.runtime import Runtime, environment
 
 PRELOAD = ["mnist_lab.execution.preload"]
 # JAX and PyTorch start threads when they are imported, which a fork would lose.
@@ -32,10 +35,17 @@ TEMPLATE_DIED = (
 
 def warm_up() -> None:
     """Have the template import what it will need; returns at once, and does nothing the second time."""
-    if _may_fork():
-        with _signals_held():
+    if may_fork():
+        # Where no socket can be made (a TMPDIR of 80 letters), processes are started from nothing.
+        with suppress(OSError), _signals_held(), _environment_of_template():
             multiprocessing.set_forkserver_preload(PRELOAD)
             multiprocessing.forkserver.ensure_running()
+
+
+def may_fork() -> bool:
+    """Whether the backend, and the machine, have processes that may be forked after imports."""
+    known = os.environ.get("KERAS_BACKEND", FORKED_BACKENDS[0]) in FORKED_BACKENDS
+    return known and sys.platform == "linux"  # macOS's own libraries do not survive a fork
 
 
 def start_process(
@@ -43,15 +53,18 @@ def start_process(
 ) -> BaseProcess:
     """Start ``target(*arguments)`` in a process that ends with this one, as its daemon.
 
+    Waits until the template has imported everything, and is interrupted by a second Ctrl-C.
+
     Args:
         fresh: not from the template: for a GPU, whose libraries look for it when they are loaded.
     """
-    if not fresh and _may_fork():
+    if not fresh and may_fork():
         # A template that dies in this moment is not worth more than a process from nothing.
         with suppress(OSError, EOFError):
             warm_up()
             return _start(multiprocessing.get_context("forkserver"), target, arguments, name)
-    return _start(multiprocessing.get_context("spawn"), target, arguments, name)
+    with _signals_held():
+        return _start(multiprocessing.get_context("spawn"), target, arguments, name)
 
 
 def _start(
@@ -63,36 +76,45 @@ def _start(
     process = context.Process(
         target=_enter, args=(dict(os.environ), target, arguments), name=name, daemon=True
     )
-    with _signals_held():
-        process.start()
+    process.start()
     return process
 
 
-def _may_fork() -> bool:
-    known = os.environ.get("KERAS_BACKEND", FORKED_BACKENDS[0]) in FORKED_BACKENDS
-    return known and sys.platform == "linux"  # macOS's own libraries do not survive a fork
-
-
-def _enter(environment: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
+def _enter(variables: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
     """In the new process: a template has the environment of the moment at which it was started."""
     for each in HELD:  # what came meanwhile is dropped with it
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(variables)
     target(*arguments)
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C, and the SIGTERM that goes to a whole process group, from a child while it imports:
-    they are the supervisor's to answer. A child has the mask of the thread that starts it; what comes
-    meanwhile is heard here afterwards."""
+    """Keep Ctrl-C, and the SIGTERM that goes to a whole process group, from what is started here: they
+    are the supervisor's to answer, which hears afterwards what came meanwhile. The template keeps this
+    mask for its life, and its forks have it until they ignore both."""
+    multiprocessing.resource_tracker.ensure_running()  # started later, it would undo the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _environment_of_template() -> Iterator[None]:
+    """What libraries read while they are loaded; each worker's own values are set in it."""
+    before = dict(os.environ)
+    os.environ.update(environment(Runtime(threads=1)))
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with NumPy
+    os.environ["PYTHONSAFEPATH"] = "1"  # or files of the current folder could pass for libraries
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def end_process(process: BaseProcess, *, grace: float) -> None:

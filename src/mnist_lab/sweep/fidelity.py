@@ -12,6 +12,7 @@ All of this follows from the histories in the ledger, so a sweep that was cut of
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
 from enum import Enum
 
@@ -100,10 +101,8 @@ class Halving:
         """What a study whose trials train ``epochs`` at most will train in all, about."""
         reached = [0, *self.rungs, epochs]
         trials = [self._trials, *self._places.values()]
-        return sum(
-            count * (end - start)
-            for count, start, end in zip(trials, reached, reached[1:], strict=True)
-        )
+        stretches = zip(trials, itertools.pairwise(reached), strict=True)
+        return sum(count * (end - start) for count, (start, end) in stretches)
 
     def pause(self, trial: int, epoch: int) -> None:
         self.paused[trial] = epoch

@@ -44,8 +44,9 @@ class TrialFiles:
         return self._owner.read_text() if self._owner.exists() else ""
 
     def adopt(self, study: str) -> None:
-        """Make the folder that of the study of this id; another's trials, long deleted, go."""
+        """Make the folder that of the study of this id; another's files, long deleted, go."""
         if self.owner != study:
+            shutil.rmtree(self.dataset_figures, ignore_errors=True)
             for number in self.numbers():
                 shutil.rmtree(self.folder(number))
             self.work.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.errors import InterruptedSweep, ServiceError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
 from mnist_lab.execution.artist import Artist, ArtistSpec
+from mnist_lab.execution.processes import may_fork, warm_up
 from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
@@ -68,6 +69,7 @@ def launch(
         MnistLabError: whatever is wrong with the config, before anything is trained; or a study
             storage that was lost while it ran.
     """
+    warm_up()
     space = get_space(config.space)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     name = study_name(config, space, dataset)
@@ -124,9 +126,14 @@ def conduct(
     executor = _make_executor(undertaking, settings, trainer, missing=missing)
     artist = make_artist(settings, undertaking.dataset.source, files)
     with answer_signals() as stop, closing(executor), closing(artist):
+        # Workers that import by themselves do it while MLflow is imported here; so does the template,
+        # which the others wait for.
+        alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork()
+        if missing > 0 and alone:
+            executor.start()
         projector = _start_projector(settings, undertaking, make_tracker, artist)
-        if missing > 0:
-            executor.start()  # waits for the template, which imports while MLflow does
+        if missing > 0 and not alone:
+            executor.start()
         supervisor = Supervisor(
             config=config,
             study=study,

@@ -153,9 +153,7 @@ def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
     tracked, wrong = ledger.read_tracked(study), {}
     for trial in _begun(study):
         problem = _difference(states.get(trial.number), ledger.STATES[trial.state])
-        known = trial.number in tracked
-        if trial.state in ledger.FINISHED:
-            known = not ledger.is_untracked(trial, tracked)
+        known = trial.state not in ledger.FINISHED or not ledger.is_untracked(trial, tracked)
         if problem or not known:
             wrong[trial.number] = problem or "not acknowledged"
     page = _difference(found.state if found else None, study_state(searched_study(study)))

@@ -55,17 +55,18 @@ class Watch:
                 failed=states[TrialState.FAIL],
                 best=next(((each.number, each.value) for each in best), None),
                 running={number: each.newest for number, each in sorted(running.items())},
-                seconds_left=self._seconds_left(finished, trained),
+                seconds_left=self._seconds_left(finished, states[TrialState.FAIL], trained),
                 news=news,
             )
         )
 
-    def _seconds_left(self, finished: int, trained: int) -> float | None:
-        """The time until now, scaled."""
+    def _seconds_left(self, finished: int, failed: int, trained: int) -> float | None:
+        """The time until now, scaled; trials that failed are taken to have trained nothing."""
         done, left = finished - self.finished_before, self.config.trials - finished
         if self.expected_epochs is not None and left:
             done = trained - self.trained_before
-            left = max(left, self.expected_epochs - trained)
+            expected = self.expected_epochs * (1 - failed / self.config.trials)
+            left = max(left, round(expected) - trained)
         seconds = time.monotonic() - self._began
         return seconds / done * left if done else None
 

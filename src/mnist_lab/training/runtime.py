@@ -42,20 +42,11 @@ def environment(runtime: Runtime) -> dict[str, str]:
 
 
 def configure(runtime: Runtime) -> None:
-    """Apply ``runtime`` to this process. Call it once, before anything imports Keras."""
+    """Apply ``runtime`` to this process. Call it once, before Keras is used; but OpenMP and BLAS
+    have as many threads as they were told when they were loaded, one in a forked worker."""
     os.environ.update(environment(runtime))
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         _configure_tensorflow(runtime)
-
-
-def import_keras() -> bool:
-    """Import Keras on TensorFlow without its chatter; False if the backend is another one."""
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        return False
-    with _muted_stderr():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-    return True
 
 
 def _configure_tensorflow(runtime: Runtime) -> None:
