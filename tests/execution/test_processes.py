@@ -35,6 +35,16 @@ def ask():
         assert not process.is_alive()
 
 
+@pytest.fixture
+def kill_template(ask, wait_until):
+    def kill():
+        template = psutil.Process(ask(os.getppid))
+        template.kill()
+        wait_until(lambda: template.status() == psutil.STATUS_ZOMBIE)
+
+    return kill
+
+
 def test_a_template_has_imported_keras_and_begun_no_thread(ask):
     assert ask(has_imported, "tensorflow", "keras", "pytest") == [True, True, False]
     assert len(ask(threads_of_parent)) == 1
@@ -68,11 +78,12 @@ def test_the_template_hears_neither_ctrl_c_nor_sigterm(ask):
     assert all(blocked >> (each - 1) & 1 for each in processes.HELD)
 
 
-def test_a_file_of_the_current_folder_passes_for_no_library(ask, tmp_path, monkeypatch):
+def test_a_file_of_the_current_folder_passes_for_no_library(
+    ask, kill_template, tmp_path, monkeypatch
+):
     (tmp_path / "secrets.py").write_text("raise RuntimeError('imported')")
     monkeypatch.chdir(tmp_path)
-    psutil.Process(ask(os.getppid)).kill()  # the next one starts here
-    ask(os.getpid)
+    kill_template()  # the next one starts here
     assert ask(has_imported, "keras", "secrets") == [True, True]
 
 
@@ -97,6 +108,6 @@ def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):
     assert not orphan.is_running()
 
 
-def test_after_a_template_died_another_is_started(ask, wait_until):
-    psutil.Process(ask(os.getppid)).kill()
-    wait_until(lambda: ask(has_imported, "keras") == [True])
+def test_after_a_template_died_another_is_started(ask, kill_template):
+    kill_template()
+    assert ask(has_imported, "keras") == [True]

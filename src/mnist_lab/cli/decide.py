@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
+from mnist_lab.cli.run import exit_as, trains
 
 if TYPE_CHECKING:
     from mnist_lab.registry import Promotion
@@ -22,7 +23,7 @@ EXIT_NOT_PROMOTED = 1
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(confirm)
+    app.command()(trains(confirm))
     app.command()(promote)
     app.command()(rollback)
 
@@ -53,9 +54,6 @@ def confirm(
 
     Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
     """
-    from mnist_lab.execution.processes import warm_up
-
-    warm_up()
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import Design
@@ -74,7 +72,6 @@ def _confirm(
     settings: Settings, study: str, design: Design, workers: int | None, device: str | None
 ) -> Confirmation:
     from mnist_lab.cli.live import watch
-    from mnist_lab.cli.run import exit_as
     from mnist_lab.errors import InterruptedSweep, MnistLabError
     from mnist_lab.sweep import confirm as train_again
 

@@ -26,7 +26,7 @@ def watch() -> Iterator[Callable[[Progress], None]]:
     if not console.is_terminal:
         yield plain_listener(console)
         return
-    waiting = Text("starting workers (importing TensorFlow takes about 10 s) …", style="dim")
+    waiting = Text("starting workers (importing TensorFlow takes some seconds) …", style="dim")
     with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
 
         def tell(progress: Progress) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,8 +42,21 @@ Study = Annotated[str | None, typer.Option(help="The study's name; an existing o
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(sweep)
-    app.command()(train)
+    app.command()(trains(sweep))
+    app.command()(trains(train))
+
+
+def trains(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, begun by having TensorFlow imported beside all that it does before it trains."""
+
+    @functools.wraps(command)
+    def begin(*arguments: Any, **options: Any) -> None:
+        from mnist_lab.execution.processes import warm_up
+
+        warm_up()
+        command(*arguments, **options)
+
+    return begin
 
 
 def sweep(
@@ -101,9 +115,6 @@ def sweep(
 
     Example: mnist-lab sweep cnn --trials 50
     """
-    from mnist_lab.execution.processes import warm_up
-
-    warm_up()
     options = {
         "trials": trials,
         "study": study,
@@ -143,9 +154,6 @@ def train(
 
     Example: mnist-lab train cnn --set filters_1=32 --epochs 5
     """
-    from mnist_lab.execution.processes import warm_up
-
-    warm_up()
     name = study or f"train-{space or 'space'}-{datetime.now():%Y%m%d-%H%M%S}"
     options = {
         "trials": 1,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
+from mnist_lab.cli.run import trains
 
 if TYPE_CHECKING:
     import optuna
@@ -30,7 +31,7 @@ Model = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    for command in (evaluate, predict, export, serve, reproduce):
+    for command in (evaluate, predict, export, serve, trains(reproduce)):
         app.command()(command)
 
 
@@ -177,9 +178,6 @@ def reproduce(
 
     Example: mnist-lab reproduce mnist-cnn-v2-3ep 1
     """
-    from mnist_lab.execution.processes import warm_up
-
-    warm_up()
     from mnist_lab.registry.reproduce import reproduce as train_again
     from mnist_lab.settings import Settings
 

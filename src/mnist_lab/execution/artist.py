@@ -44,13 +44,13 @@ class Artist:
 
         A drawing that fails costs its figures only: the reason is in the log.
         """
-        self._have(_TRIAL, folder, (folder / PREDICTIONS).exists)
+        self._ask_for(_TRIAL, folder, (folder / PREDICTIONS).exists)
 
     def draw_dataset(self, folder: Path) -> None:
         """Have the figures of the data set drawn into ``folder``, which is there afterwards."""
-        self._have(_DATASET, folder, lambda: not folder.exists())
+        self._ask_for(_DATASET, folder, lambda: not folder.exists())
 
-    def _have(self, what: str, folder: Path, is_wanted: Callable[[], bool]) -> None:
+    def _ask_for(self, what: str, folder: Path, is_wanted: Callable[[], bool]) -> None:
         for _ in range(2):  # a process that died is followed by another, once
             if self._closed or not is_wanted():
                 return

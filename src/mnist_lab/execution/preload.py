@@ -15,9 +15,8 @@ os.dup2(_nowhere, 2)
 os.close(_nowhere)
 
 with suppress(Exception):  # what is missing is said again, and heard, by the worker that needs it
-    import mnist_lab.evaluation.drawing
-    import mnist_lab.execution.trial
-
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
+    if os.environ["KERAS_BACKEND"] == "tensorflow":  # a trainer without Keras needs nothing of it
+        import mnist_lab.evaluation.drawing
+        import mnist_lab.execution.trial
         import mnist_lab.training.graph  # noqa: F401
 gc.freeze()  # or the first collection of each worker would copy every page
