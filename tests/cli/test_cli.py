@@ -135,6 +135,16 @@ def test_an_unexpected_error_says_how_to_see_more(lab, monkeypatch):
     assert "Unexpected RuntimeError: surprise. Add --debug for the traceback." in err
 
 
+def test_ctrl_c_in_any_command_names_the_way_on(lab, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnist_lab.spaces.get_space", interrupt)
+    code, _, err = lab("spaces", "cnn")
+    assert code == 130
+    assert "Interrupted. Type the same command again to go on." in err
+
+
 def test_data_shows_splits_and_class_counts(lab, small_file):
     code, out, _ = lab("data", small_file)
     assert code == 0

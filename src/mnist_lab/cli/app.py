@@ -17,6 +17,8 @@ from mnist_lab.cli.run import EXIT_USAGE
 from mnist_lab.errors import MnistLabError, masked
 
 EXIT_UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours
+EXIT_INTERRUPTED = 130
+INTERRUPTED = "Interrupted. Type the same command again to go on."
 
 app = typer.Typer(
     name="mnist-lab",
@@ -53,13 +55,15 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         code = app(words, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # how Typer answers Ctrl-C, without a word
+            _say(INTERRUPTED, debug=False)
         sys.exit(code if isinstance(code, int) else 0)
     except MnistLabError as error:
         _say(str(error), debug=debug)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("Interrupted. Type the same command again to go on.", debug=debug)
-        sys.exit(130)
+        _say(INTERRUPTED, debug=debug)
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:  # Typer's own: a wrong option, a missing argument
