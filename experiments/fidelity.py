@@ -4,14 +4,15 @@
         --sampler random --pruner none --study curves
     python experiments/fidelity.py curves --target 0.98
 
-Every trial of such a study was trained to its end, so what any strategy would have seen is known. Each
-is played ``--repeats`` times on the trials in another order, by one worker, without audits; halving by
-the code that sweeps use.
+Every trial of such a study was trained to its end, so what any strategy would have seen is known, and
+when. Each is played ``--repeats`` times on the trials in another order, by two workers, without audits;
+halving by the code that sweeps use.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import random
 from collections.abc import Callable, Sequence
 from statistics import mean, median
@@ -22,71 +23,104 @@ from mnist_lab.sweep.fidelity import Halving, Verdict
 from mnist_lab.training import EpochMetrics
 
 Curve = Sequence[EpochMetrics]
-Trace = list[float]  # the best accuracy so far, after each epoch that was trained
+Trace = list[tuple[float, float]]  # when an epoch ended, in seconds, and the best accuracy so far
+
+# Seconds, of building and tracing: an epoch's own seconds have neither.
+BEGINNING = RESUMING = 0.3
+EPOCHS = 10  # of every curve
 
 
 class Replay:
-    """One worker's halving over ``curves``, as ``mnist_lab.sweep.fidelity`` decides."""
+    """Halving over ``curves`` on ``workers`` workers, as ``mnist_lab.sweep.fidelity`` decides."""
 
-    def __init__(self, curves: list[Curve], rungs: tuple[int, ...], reduction: int) -> None:
+    def __init__(self, curves: list[Curve], halving: Halving, workers: int) -> None:
         self._curves = curves
-        self._halving = Halving(trials=len(curves), rungs=rungs, seed=0, reduction=reduction)
+        self._halving = halving
         self._halving.is_audited = lambda _: False
+        self._begun = 0
+        # When which trial ends which epoch.
+        self._running: list[tuple[float, int, int]] = []
         self.trace: Trace = []
+        for _ in range(workers):
+            self._ask(0.0)
 
     def run(self) -> Trace:
-        for trial in range(len(self._curves)):
-            self._promote(all_asked=False)
-            self._train(trial, 0)
-        self._promote(all_asked=True)
+        best = 0.0
+        while self._running:
+            now, trial, epoch = heapq.heappop(self._running)
+            best = max(best, self._curves[trial][epoch - 1].val_accuracy)
+            self.trace.append((now, best))
+            self._halving.record(trial, self._curves[trial][:epoch])
+            verdict = self._halving.judge(trial, epoch)
+            if verdict is Verdict.PAUSE:
+                self._halving.pause(trial, epoch)
+            if verdict is Verdict.GO_ON and epoch < len(self._curves[trial]):
+                self._train(now, trial, epoch + 1)
+            else:
+                self._ask(now)
         return self.trace
 
-    def _train(self, trial: int, done: int) -> None:
-        curve = self._curves[trial]
-        for epoch in curve[done:]:
-            self.trace.append(max(epoch.val_accuracy, self.trace[-1] if self.trace else 0.0))
-            self._halving.record(trial, curve[: epoch.epoch])
-            verdict = self._halving.judge(trial, epoch.epoch)
-            if verdict is Verdict.PAUSE:
-                self._halving.pause(trial, epoch.epoch)
-            if verdict is not Verdict.GO_ON:
-                return
+    def _ask(self, now: float) -> None:
+        """What a free worker does: go on with a promoted trial, or begin one."""
+        all_asked = self._begun == len(self._curves)
+        waiting = dict(self._halving.paused)
+        promoted = self._halving.promote(all_asked=all_asked)
+        if promoted is not None:
+            self._train(now + RESUMING, promoted, waiting[promoted] + 1)
+        elif not all_asked:
+            self._begun += 1
+            self._train(now + BEGINNING, self._begun - 1, 1)
 
-    def _promote(self, *, all_asked: bool) -> None:
-        while True:
-            waiting = dict(self._halving.paused)
-            trial = self._halving.promote(all_asked=all_asked)
-            if trial is None:
-                return
-            self._train(trial, waiting[trial])
+    def _train(self, now: float, trial: int, epoch: int) -> None:
+        seconds = self._curves[trial][epoch - 1].seconds
+        heapq.heappush(self._running, (now + seconds, trial, epoch))
 
 
-def halving(*rungs: int, reduction: int) -> Callable[[list[Curve]], Trace]:
-    """Successive halving with promotion."""
-    return lambda curves: Replay(curves, rungs, reduction).run()
+class LeadersFirst(Halving):
+    """Where the best of those that came to a rung goes on at once, be it the only one."""
+
+    def judge(self, trial: int, epoch: int) -> Verdict:
+        leads = epoch in self._ranked and self._ranked[epoch][0][1] == trial
+        return Verdict.GO_ON if leads else super().judge(trial, epoch)
 
 
-def median_stopping(curves: list[Curve]) -> Trace:
+class BaselineFirst(Halving):
+    """Where the first trial, the space's baseline, is trained to its end at once."""
+
+    def judge(self, trial: int, epoch: int) -> Verdict:
+        return Verdict.GO_ON if trial == 0 else super().judge(trial, epoch)
+
+
+class Median(Halving):
     """As Optuna's MedianPruner with five whole trials first and no verdict on a first epoch."""
-    trace: Trace = []
-    seen: list[list[float]] = []
-    for curve in curves:
-        values: list[float] = []
-        for epoch in curve:
-            values.append(epoch.val_accuracy)
-            trace.append(max(epoch.val_accuracy, trace[-1] if trace else 0.0))
-            others = [each[epoch.epoch - 1] for each in seen if len(each) >= epoch.epoch]
-            if len(seen) >= 5 and epoch.epoch > 1 and others and max(values) < median(others):
-                break
-        seen.append(values)
-    return trace
+
+    _curves: dict[int, Curve]
+
+    def record(self, trial: int, history: Curve) -> None:
+        self._curves = {**getattr(self, "_curves", {}), trial: history}
+
+    def judge(self, trial: int, epoch: int) -> Verdict:
+        ended = [each for each in self._curves.values() if len(each) == EPOCHS]
+        others = [each[epoch - 1].val_accuracy for each in ended]
+        mine = max(each.val_accuracy for each in self._curves[trial])
+        poor = len(ended) >= 5 and epoch > 1 and mine < median(others)
+        return Verdict.PRUNE if poor else Verdict.GO_ON
 
 
-STRATEGIES: dict[str, Callable[[list[Curve]], Trace]] = {
+def halving(*rungs: int, reduction: int, kind: type[Halving] = Halving) -> Callable[[int], Halving]:
+    """Makes the standings of a study of so many trials."""
+    return lambda trials: kind(trials=trials, rungs=rungs, seed=0, reduction=reduction)
+
+
+STRATEGIES: dict[str, Callable[[int], Halving]] = {
     "none": halving(reduction=3),
-    "median": median_stopping,
+    "median": halving(reduction=3, kind=Median),
     "halving 1 3, third": halving(1, 3, reduction=3),
+    "third, leaders first": halving(1, 3, reduction=3, kind=LeadersFirst),
+    "third, baseline first": halving(1, 3, reduction=3, kind=BaselineFirst),
     "halving 1 3, quarter": halving(1, 3, reduction=4),
+    "quarter, leaders first": halving(1, 3, reduction=4, kind=LeadersFirst),
+    "quarter, baseline first": halving(1, 3, reduction=4, kind=BaselineFirst),
     "halving 1 2 5, half": halving(1, 2, 5, reduction=2),
     "halving 2 5, third": halving(2, 5, reduction=3),
     "halving 3, third": halving(3, reduction=3),
@@ -104,30 +138,46 @@ def rank_correlation(curves: list[Curve], epoch: int) -> float:
     return float(spearmanr(early, final).statistic)
 
 
+def play(make: Callable[[int], Halving], curves: list[Curve], options: argparse.Namespace) -> str:
+    """A line of the table: a strategy over the trials in many orders; the baseline stays first."""
+    shuffle = random.Random(0)
+    traces = [
+        Replay(
+            [curves[0], *shuffle.sample(curves[1:], len(curves) - 1)],
+            make(len(curves)),
+            options.workers,
+        ).run()
+        for _ in range(options.repeats)
+    ]
+    hits = [
+        next((now for now, best in trace if best >= options.target), float("inf"))
+        for trace in traces
+    ]
+    hits.sort()
+    quartile, middle, ninth = (hits[len(hits) * share // 100] for share in (25, 50, 90))
+    return (
+        f"{mean(map(len, traces)):7.0f} {mean(trace[-1][1] for trace in traces):7.4f} "
+        f"{quartile:7.0f} {middle:7.0f} {ninth:7.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study")
     parser.add_argument("--target", type=float, required=True)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
     trials = ledger.rank(open_study(Settings(), options.study))
-    curves = [ledger.read_history(trial) for trial in trials]
-    print(f"{options.study}: {len(curves)} trials, best {trials[0].value:.4f}")
+    best = trials[0].value
+    curves = [ledger.read_history(trial) for trial in sorted(trials, key=lambda each: each.number)]
+    print(f"{options.study}: {len(curves)} trials, best {best:.4f}")
     for epoch in (1, 3, 5):
         print(f"rank correlation after epoch {epoch}: {rank_correlation(curves, epoch):.2f}")
-    print(f"{'strategy':24} {'epochs':>7} {'best':>7} {'epochs to ' + str(options.target):>16}")
-    for name, play in STRATEGIES.items():
-        shuffle = random.Random(0)
-        traces = [play(shuffle.sample(curves, len(curves))) for _ in range(options.repeats)]
-        never = float("inf")
-        hits = [
-            next((i for i, best in enumerate(trace, 1) if best >= options.target), never)
-            for trace in traces
-        ]
-        print(
-            f"{name:24} {mean(map(len, traces)):7.0f} {mean(t[-1] for t in traces):7.4f} "
-            f"{median(hits):16.0f}"
-        )
+    print(f"seconds to {options.target}: quartile, median, nine of ten")
+    print(f"{'strategy':24} {'epochs':>7} {'best':>7} {'25 %':>7} {'50 %':>7} {'90 %':>7}")
+    for name, make in STRATEGIES.items():
+        print(f"{name:24} {play(make, curves, options)}")
 
 
 if __name__ == "__main__":

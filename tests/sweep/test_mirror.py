@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from mnist_lab.settings import Settings
@@ -44,6 +46,7 @@ def mirrored(settings):
             suggest(trial, name, distribution)
         trial.set_user_attr("start", {"seed": number})
         trial.report(number / 10, 1)
+        trial.set_user_attr("history", [number / 10])
         if number < 8:
             state = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[number % 3]
             value = number / 10 if state == TrialState.COMPLETE else None
@@ -81,9 +84,47 @@ def test_what_was_read_before_a_write_does_not_change_by_it(mirrored):
     assert mirrored.get_trials(deepcopy=False)[9].user_attrs["new"] == 1
 
 
-def test_parameters_are_in_the_database_before_what_follows_them(mirrored, settings):
+@pytest.fixture
+def commits(mirrored):
+    """One entry for every transaction from now on."""
+    seen = []
+    engine = mirrored._storage._backend.engine
+    sqlalchemy.event.listen(engine, "commit", seen.append)
+    return seen
+
+
+def test_parameters_share_the_transaction_of_what_follows_them(mirrored, settings, commits):
     trial = mirrored.ask()
-    suggest(trial, "x", DISTRIBUTIONS["x"])
+    commits.clear()
+    for name, distribution in DISTRIBUTIONS.items():
+        suggest(trial, name, distribution)
     trial.set_user_attr("start", {})
+    assert len(commits) == 1
     again = optuna.load_study(study_name="s", storage=connect(settings))
     assert again.get_trials()[10].params == trial.params
+
+
+def test_an_epoch_is_one_transaction(mirrored, settings, commits):
+    trial = optuna.Trial(mirrored, mirrored.get_trials()[9]._trial_id)
+    commits.clear()
+    trial.report(0.7, 2)
+    trial.set_user_attr("history", [0.9, 0.7])
+    assert len(commits) == 1
+    again = optuna.load_study(study_name="s", storage=connect(settings))
+    assert again.get_trials()[9].intermediate_values == {1: 0.9, 2: 0.7}
+
+
+def test_what_a_sampler_notes_reaches_the_database_and_can_be_changed(mirrored, settings):
+    number = mirrored.get_trials()[9]._trial_id
+    for value in (1, 2):
+        mirrored._storage.set_trial_system_attr(number, "noted", value)
+    optuna.Trial(mirrored, number).set_user_attr("next", 1)
+    again = optuna.load_study(study_name="s", storage=connect(settings))
+    assert again.get_trials()[9].system_attrs["noted"] == 2
+
+
+def test_a_held_row_that_the_database_refuses_is_no_silence(mirrored):
+    storage, number = mirrored._storage, mirrored.get_trials()[9]._trial_id
+    storage.set_trial_intermediate_value(number, 1, 0.5)  # it has step 1 already
+    with pytest.raises(StorageInternalError, match="UNIQUE"):
+        storage.set_trial_user_attr(number, "history", [])

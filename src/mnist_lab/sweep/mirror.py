@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Container, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 
@@ -20,17 +22,19 @@ class Mirror(_CachedStorage):
     """Optuna's cache, which reads unfinished trials again and again, made to trust what it wrote.
 
     A supervisor is the only writer of its study (DESIGN D1), so what it has read once and written
-    since is all there is. A trial's parameters are drawn one by one and written at once, before
-    whatever is written of it next: 2 ms instead of 30.
+    since is all there is. What is only half a fact waits for the other half and shares its
+    transaction: parameters, and what a sampler notes of them, for the trial's start; an epoch's
+    value for its history. A commit is a write to the disk, 1 ms on an idle one and 12 ms beside
+    workers that write checkpoints.
 
-    Nothing else is held back: when a method returns, the database has it.
+    User attributes and states are not held back: when a method returns, the database has them.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._read: set[int] = set()
         self._attributes: dict[int, dict[str, Any]] = {}
-        self._unwritten: dict[int, list[models.TrialParamModel]] = {}
+        self._unwritten: dict[int, list[models.BaseModel]] = {}
 
     # Reading
 
@@ -80,7 +84,7 @@ class Mirror(_CachedStorage):
             param_value=param_value_internal,
             distribution_json=distribution_to_json(distribution),
         )
-        self._unwritten.setdefault(trial_id, []).append(row)
+        self._hold(trial_id, row)
         value = distribution.to_external_repr(param_value_internal)
         self._note(trial_id, "params", param_name, value)
         self._note(trial_id, "distributions", param_name, distribution)
@@ -88,7 +92,7 @@ class Mirror(_CachedStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        self._write_params(trial_id)
+        self._add_held(trial_id)
         done = super().set_trial_state_values(trial_id, state, values)
         place = self._trial_id_to_study_id_and_number.get(trial_id)
         if place is not None:  # with the times that the database has
@@ -98,25 +102,49 @@ class Mirror(_CachedStorage):
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
-        self._write_params(trial_id)
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        # Optuna's ``Trial.report`` lets each step through once.
+        kind = models.TrialIntermediateValueModel
+        stored, stored_type = kind.intermediate_value_to_stored_repr(intermediate_value)
+        row = kind(
+            trial_id=trial_id,
+            step=step,
+            intermediate_value=stored,
+            intermediate_value_type=stored_type,
+        )
+        self._hold(trial_id, row)
         self._note(trial_id, "intermediate_values", step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._write_params(trial_id)
+        self._add_held(trial_id)
         super().set_trial_user_attr(trial_id, key, value)
         self._note(trial_id, "user_attrs", key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._write_params(trial_id)
-        super().set_trial_system_attr(trial_id, key, value)
+        if key in self.get_trial(trial_id).system_attrs:
+            self._add_held(trial_id)
+            super().set_trial_system_attr(trial_id, key, value)
+        else:
+            row = models.TrialSystemAttributeModel(
+                trial_id=trial_id, key=key, value_json=json.dumps(value)
+            )
+            self._hold(trial_id, row)
         self._note(trial_id, "system_attrs", key, value)
 
-    def _write_params(self, trial_id: int) -> None:
+    def _hold(self, trial_id: int, row: models.BaseModel) -> None:
+        self._unwritten.setdefault(trial_id, []).append(row)
+
+    def _add_held(self, trial_id: int) -> None:
+        """Add what waits to the transaction of the write that follows."""
         rows = self._unwritten.pop(trial_id, ())
-        if rows:
-            with _create_scoped_session(self._backend.scoped_session) as session:
-                session.add_all(rows)
+        if not rows:
+            return
+        session = self._backend.scoped_session()  # this thread's, which that write will have too
+        try:
+            session.add_all(rows)
+            session.flush()
+        except SQLAlchemyError as error:
+            session.rollback()
+            raise StorageInternalError(str(error)) from error
 
     def _note(self, trial_id: int, field: str, key: Any, value: Any) -> None:
         """Put another trial in the place of the known one, which somebody may be reading."""
