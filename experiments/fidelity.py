@@ -19,7 +19,7 @@ from statistics import mean, median
 
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger, open_study
-from mnist_lab.sweep.fidelity import Halving, Verdict
+from mnist_lab.sweep.fidelity import BASELINE, Halving, Verdict
 from mnist_lab.training import EpochMetrics
 
 Curve = Sequence[EpochMetrics]
@@ -84,13 +84,6 @@ class LeadersFirst(Halving):
         return Verdict.GO_ON if leads else super().judge(trial, epoch)
 
 
-class BaselineFirst(Halving):
-    """Where the first trial, the space's baseline, is trained to its end at once."""
-
-    def judge(self, trial: int, epoch: int) -> Verdict:
-        return Verdict.GO_ON if trial == 0 else super().judge(trial, epoch)
-
-
 class Median(Halving):
     """As Optuna's MedianPruner with five whole trials first and no verdict on a first epoch."""
 
@@ -107,9 +100,11 @@ class Median(Halving):
         return Verdict.PRUNE if poor else Verdict.GO_ON
 
 
-def halving(*rungs: int, reduction: int, kind: type[Halving] = Halving) -> Callable[[int], Halving]:
+def halving(
+    *rungs: int, reduction: int, kind: type[Halving] = Halving, whole: Sequence[int] = ()
+) -> Callable[[int], Halving]:
     """Makes the standings of a study of so many trials."""
-    return lambda trials: kind(trials=trials, rungs=rungs, seed=0, reduction=reduction)
+    return lambda trials: kind(trials=trials, rungs=rungs, seed=0, reduction=reduction, whole=whole)
 
 
 STRATEGIES: dict[str, Callable[[int], Halving]] = {
@@ -117,10 +112,10 @@ STRATEGIES: dict[str, Callable[[int], Halving]] = {
     "median": halving(reduction=3, kind=Median),
     "halving 1 3, third": halving(1, 3, reduction=3),
     "third, leaders first": halving(1, 3, reduction=3, kind=LeadersFirst),
-    "third, baseline first": halving(1, 3, reduction=3, kind=BaselineFirst),
+    "third, baseline first": halving(1, 3, reduction=3, whole=[BASELINE]),
     "halving 1 3, quarter": halving(1, 3, reduction=4),
     "quarter, leaders first": halving(1, 3, reduction=4, kind=LeadersFirst),
-    "quarter, baseline first": halving(1, 3, reduction=4, kind=BaselineFirst),
+    "quarter, baseline first": halving(1, 3, reduction=4, whole=[BASELINE]),
     "halving 1 2 5, half": halving(1, 2, 5, reduction=2),
     "halving 2 5, third": halving(2, 5, reduction=3),
     "halving 3, third": halving(3, reduction=3),

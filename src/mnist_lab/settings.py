@@ -8,6 +8,7 @@ defaults, and MLflow's own ``MLFLOW_TRACKING_URI`` is honoured.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,9 @@ class Settings(BaseSettings):
     data_override: Path | None = Field(
         default=None, validation_alias=AliasChoices("MNIST_LAB_DATA")
     )
+
+    # Of the products of a training step: see ``training/precision.py``.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @property
     def root(self) -> Path:

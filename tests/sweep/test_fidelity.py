@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from fakes import epoch_metrics
 from mnist_lab.sweep.fidelity import Halving, Verdict, rungs_of
 from mnist_lab.sweep.sampling import HalvingSampler
+from mnist_lab.sweep.strategies import make_halving
 
 
 def history(*accuracies):
@@ -39,6 +40,14 @@ def test_a_third_of_each_rung_is_expected_at_the_next(rungs, epochs):
 
 def test_the_first_trial_waits_at_its_rung():
     assert standings(t0=0.9).judge(0, 1) is Verdict.PAUSE
+
+
+def test_the_baseline_is_trained_to_its_end_at_once():
+    halving = make_halving("halving", trials=9, epochs=10, seed=0)
+    for trial, accuracy in enumerate((0.1, 0.9, 0.8, 0.7, 0.6)):
+        halving.record(trial, history(accuracy))
+    assert halving.judge(0, 1) is Verdict.GO_ON
+    assert halving.judge(4, 1) is not Verdict.GO_ON
 
 
 def test_the_best_of_three_goes_on_at_once():

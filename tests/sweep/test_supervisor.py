@@ -645,10 +645,11 @@ def test_a_halving_sweep_that_was_stopped_ends_as_one_that_was_not(lab, tmp_path
 
         return {"stop": stop, "listener": listener}
 
-    for count in (3, 7, 5):
+    for count in (1, 2, 3, 7, 5):  # in the baseline, between and at rungs; in others
         result, _ = lab(trials=9, epochs=9, pruner="halving", **stop_after(count))
         assert result.stopped == "interrupted"
     result, study = lab(trials=9, epochs=9, pruner="halving")
+    assert epochs_of(study)[0] == 9
     assert result.finished == 9
     assert "RUNNING" not in states(study)
     assert set(epochs_of(study)) <= {1, 3, 9}

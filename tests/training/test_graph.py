@@ -14,7 +14,8 @@ BATCH = 70  # 600 images: the last batch is not full
 
 
 @pytest.fixture(autouse=True)
-def clear():
+def clear(monkeypatch):
+    monkeypatch.setenv("MNIST_LAB_PRECISION", "float32")  # as Keras, to whom all is compared
     yield
     keras.utils.clear_session()
 

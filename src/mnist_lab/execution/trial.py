@@ -34,6 +34,7 @@ from mnist_lab.execution.messages import (
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.training import Checkpoints, Diverged, History, Report, TrainingPlan, train
 from mnist_lab.training.engine import VALIDATION_BATCH
+from mnist_lab.training.precision import choose_precision
 
 if TYPE_CHECKING:
     import keras
@@ -118,7 +119,7 @@ def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
         trial=job.trial,
         best_epoch=history.best.epoch,
         scalars=_scalars(history, evaluation, model),
-        environment=_environment(),
+        environment=_environment(model),
     )
 
 
@@ -163,11 +164,11 @@ def _write_records(
         "train": dataset.train.digest,
         "validation": dataset.validation.digest,
     }
-    record["environment"] = _environment()
+    record["environment"] = _environment(model)
     _write(folder / "config.json", json.dumps(record, indent=1))
 
 
-def _environment() -> dict[str, str]:
+def _environment(model: keras.Model) -> dict[str, str]:
     """What a result may depend on beside job and data."""
     import keras
 
@@ -177,6 +178,7 @@ def _environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "backend": keras.config.backend(),
+        "precision": choose_precision(model),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }

@@ -60,7 +60,8 @@ def reproduce(
     *,
     trainer: str = WorkerSpec.trainer,
 ) -> Reproduction:
-    """Train ``trial`` again: same space, parameters, seed, data and threads, in a process of its own.
+    """Train ``trial`` again: same space, parameters, seed, data, threads and precision, in a process of
+    its own.
 
     On the CPU; nothing is written but a temporary folder.
 
@@ -76,11 +77,15 @@ def reproduce(
         )
     same_space(made_with)
     same_data(made_with, settings)
-    threads = ledger.read_environment(trial).get("threads") or "1"
+    then = ledger.read_environment(trial)
+    runtime = Runtime(
+        threads=int(then.get("threads") or "1"),
+        precision=then.get("precision", "float32"),  # all that there was before it was recorded
+    )
     with tempfile.TemporaryDirectory() as folder:
         spec = WorkerSpec(
             index=0,
-            runtime=Runtime(threads=int(threads)),
+            runtime=runtime,
             dataset=made_with.dataset_source,
             data_folder=settings.data_folder,
             log=Path(folder) / "worker.log",

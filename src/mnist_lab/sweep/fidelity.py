@@ -4,7 +4,8 @@ Every trial trains to the first rung (an epoch). Of those that got there, the be
 next, and so on; the others are paused, with their checkpoints, and a paused trial goes on as soon as it
 is among the best third of its rung (ASHA's promotion, Li et al. 2020, arXiv 1810.05934). A trial that
 can not be among them any more, because enough better ones are there already, is pruned. A small share
-of the pruned is trained to the end all the same: so the price of pruning is known.
+of the pruned is trained to the end all the same: so the price of pruning is known. The space's baseline
+is trained to its end at once: all others are compared with it, and there is a whole model early.
 
 All of this follows from the histories in the ledger, so a sweep that was cut off decides as before.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 import numpy as np
@@ -25,6 +26,8 @@ from mnist_lab.training import EpochMetrics
 REDUCTION = 3
 # Of the trials to be pruned, those that are finished to see whether pruning was right.
 AUDITED_SHARE = 0.05
+# A study's first trial: its space's defaults, changed by what the user fixed.
+BASELINE = 0
 # Which trials are audited has its own random stream, beside those of sampling and training.
 _AUDIT_STREAM = 7
 
@@ -50,18 +53,25 @@ def rungs_of(epochs: int, reduction: int = REDUCTION) -> tuple[int, ...]:
 class Halving:
     """The standings of a study of ``trials`` trials at each of ``rungs``, and who is paused there.
 
-    ``seed`` decides which trials are audited. Without rungs every trial goes on to its end.
+    ``seed`` decides which trials are audited; those of ``whole`` are neither paused nor pruned.
+    Without rungs every trial goes on to its end.
     """
 
     def __init__(
-        self, *, trials: int, rungs: Sequence[int], seed: int, reduction: int = REDUCTION
+        self,
+        *,
+        trials: int,
+        rungs: Sequence[int],
+        seed: int,
+        reduction: int = REDUCTION,
+        whole: Iterable[int] = (),
     ) -> None:
         self.rungs = tuple(rungs)
         self.paused: dict[int, int] = {}
         self._trials = trials
         self._reduction = reduction
         self._seed = seed
-        self._audited: set[int] = set()
+        self._whole = set(whole)
         self._promoted: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[float, int]] = {}
         self._ranked: dict[int, list[tuple[float, int]]] = {rung: [] for rung in self.rungs}
@@ -88,7 +98,7 @@ class Halving:
     def judge(self, trial: int, epoch: int) -> Verdict:
         """What ``trial``, recorded up to ``epoch``, is to do now."""
         promoted = self._promoted.get(trial, 0) >= epoch  # it says again how far it had come
-        if epoch not in self._ranked or trial in self._audited or promoted:
+        if epoch not in self._ranked or self.is_whole(trial) or promoted:
             return Verdict.GO_ON
         ranked = self._ranked[epoch]
         place = bisect.bisect_left(ranked, self._entries[epoch, trial])
@@ -142,7 +152,10 @@ class Halving:
     def let_finish(self, trial: int) -> None:
         """From now on ``trial`` is neither paused nor pruned."""
         self.paused.pop(trial, None)
-        self._audited.add(trial)
+        self._whole.add(trial)
+
+    def is_whole(self, trial: int) -> bool:
+        return trial in self._whole
 
     def is_audited(self, trial: int) -> bool:
         """Whether ``trial`` is one of those that are finished if they would be pruned."""

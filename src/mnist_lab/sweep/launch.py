@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 
@@ -241,7 +241,7 @@ def _make_executor(
     specs = [
         WorkerSpec(
             index=index,
-            runtime=runtime,
+            runtime=replace(runtime, precision=settings.precision),
             dataset=undertaking.dataset.source,
             data_folder=settings.data_folder,
             log=undertaking.files.work / f"worker-{index}.log",

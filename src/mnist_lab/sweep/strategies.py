@@ -30,7 +30,7 @@ from optuna.samplers import (
 from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.spaces.space import Params, ParamValue
-from mnist_lab.sweep.fidelity import Halving, rungs_of
+from mnist_lab.sweep.fidelity import BASELINE, Halving, rungs_of
 from mnist_lab.sweep.sampling import HalvingSampler
 
 # Given the study's seed, which a sequence keeps, and that of one draw.
@@ -131,7 +131,7 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
 def make_halving(pruner: str, *, trials: int, epochs: int, seed: int) -> Halving:
     """The standings by which trials are paused; those of other pruners have no rungs."""
     rungs = rungs_of(epochs) if pruner == HALVING else ()
-    return Halving(trials=trials, rungs=rungs, seed=seed)
+    return Halving(trials=trials, rungs=rungs, seed=seed, whole=[BASELINE])
 
 
 def trial_seed(seed: int, trial: int) -> int:

@@ -127,10 +127,11 @@ class Supervisor:
                 self.halving.record(trial.number, ledger.read_history(trial))
             if ledger.read_audited_at(trial) is not None:
                 self.halving.let_finish(trial.number)
-            elif trial.state == TrialState.RUNNING and reached in self.halving.rungs:
-                self.halving.pause(trial.number, reached)
+            if trial.state != TrialState.RUNNING:
                 continue
-            if trial.state == TrialState.RUNNING:
+            if reached in self.halving.rungs and not self.halving.is_whole(trial.number):
+                self.halving.pause(trial.number, reached)
+            else:
                 unfinished.append(trial)
         return unfinished
 

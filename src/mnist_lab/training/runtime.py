@@ -10,18 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mnist_lab.training.precision import AUTO, VARIABLE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """One worker's share of the machine.
 
     ``gpu`` is the device's index as CUDA counts it, or None for the CPU; ``gpu_memory_mb`` is a hard
-    limit for workers that share a GPU, None lets the memory grow as it is needed.
+    limit for workers that share a GPU, None lets the memory grow as it is needed. ``precision`` is one
+    of those of ``precision.py``.
     """
 
     threads: int
     gpu: str | None = None
     gpu_memory_mb: int | None = None
+    precision: str = AUTO
 
     @property
     def device(self) -> str:
@@ -35,6 +39,7 @@ def environment(runtime: Runtime) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "-1" if runtime.gpu is None else runtime.gpu,
         "OMP_NUM_THREADS": str(runtime.threads),
+        VARIABLE: runtime.precision,
         "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         "MPLBACKEND": "Agg",
