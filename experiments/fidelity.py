@@ -38,11 +38,11 @@ class Replay:
         self._halving = halving
         self._halving.is_audited = lambda _: False
         self._begun = 0
+        self._idle = workers
         # When which trial ends which epoch.
         self._running: list[tuple[float, int, int]] = []
         self.trace: Trace = []
-        for _ in range(workers):
-            self._ask(0.0)
+        self._ask(0.0)
 
     def run(self) -> Trace:
         best = 0.0
@@ -57,19 +57,24 @@ class Replay:
             if verdict is Verdict.GO_ON and epoch < len(self._curves[trial]):
                 self._train(now, trial, epoch + 1)
             else:
-                self._ask(now)
+                self._idle += 1
+            self._ask(now)
         return self.trace
 
     def _ask(self, now: float) -> None:
-        """What a free worker does: go on with a promoted trial, or begin one."""
-        all_asked = self._begun == len(self._curves)
-        waiting = dict(self._halving.paused)
-        promoted = self._halving.promote(all_asked=all_asked)
-        if promoted is not None:
-            self._train(now + RESUMING, promoted, waiting[promoted] + 1)
-        elif not all_asked:
-            self._begun += 1
-            self._train(now + BEGINNING, self._begun - 1, 1)
+        """What free workers do: go on with a promoted trial, or begin one."""
+        while self._idle:
+            all_asked = self._begun == len(self._curves)
+            waiting = dict(self._halving.paused)
+            promoted = self._halving.promote(all_asked=all_asked)
+            if promoted is not None:
+                self._train(now + RESUMING, promoted, waiting[promoted] + 1)
+            elif not all_asked:
+                self._begun += 1
+                self._train(now + BEGINNING, self._begun - 1, 1)
+            else:
+                return
+            self._idle -= 1
 
     def _train(self, now: float, trial: int, epoch: int) -> None:
         seconds = self._curves[trial][epoch - 1].seconds

@@ -9,7 +9,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the suite runs the same with and without a GPU
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-for name in ("MLFLOW_TRACKING_URI", "MNIST_LAB_HOME", "MNIST_LAB_STORAGE", "MNIST_LAB_DATA"):
+for name in (
+    "MLFLOW_TRACKING_URI",
+    *(each for each in os.environ if each.startswith("MNIST_LAB_")),
+):
     os.environ.pop(name, None)
 
 import numpy as np

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -322,6 +322,12 @@ def run_signed_trial(job: TrialJob, dataset, report):
     result = run_trial(job, dataset, report)
     result.scalars["pid"] = float(os.getpid())
     return result
+
+
+def run_telling_trial(job: TrialJob, dataset, report):
+    """Say in the environment what precision the process was told."""
+    ended = run_trial(job, dataset, report)
+    return replace(ended, environment={"precision": os.environ["MNIST_LAB_PRECISION"]})
 
 
 def run_clean_trial(job: TrialJob, dataset, report):

@@ -351,6 +351,26 @@ def test_what_differs_is_named_with_its_first_epoch(recorded, settings, shift, o
     assert done.environment == {"keras": ("2.0", "unknown")}
 
 
+@pytest.mark.parametrize(
+    ("then", "precision"), [({"precision": "bfloat16"}, "bfloat16"), ({}, "float32")], ids=str
+)
+def test_a_trial_is_trained_again_in_the_precision_it_had(
+    recorded, settings, monkeypatch, then, precision
+):
+    seen = []
+
+    def train(spec, job):
+        seen.append(spec.runtime.precision)
+        raise MnistLabError("as far as this test goes")
+
+    monkeypatch.setattr("mnist_lab.registry.reproduce._train", train)
+    trial = recorded.trials[0]
+    trial.user_attrs["environment"] = then
+    with pytest.raises(MnistLabError, match="as far"):
+        again(recorded, trial, settings)
+    assert seen == [precision]
+
+
 def test_other_data_are_not_trained_on(recorded, settings, small_file, monkeypatch):
     changed = load_dataset("mnist")
     monkeypatch.setattr("mnist_lab.sweep.study.load_dataset", lambda *_, **__: changed)

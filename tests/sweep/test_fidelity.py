@@ -38,6 +38,11 @@ def test_a_third_of_each_rung_is_expected_at_the_next(rungs, epochs):
     assert Halving(trials=9, rungs=rungs, seed=0).expected_epochs(10) == epochs
 
 
+def test_a_trial_that_is_trained_whole_is_expected_beside_the_others():
+    halving = Halving(trials=9, rungs=(1, 3), seed=0, whole=[0])
+    assert halving.expected_epochs(10) == 9 * 1 + 3 * 2 + 1 * 7 + 9
+
+
 def test_the_first_trial_waits_at_its_rung():
     assert standings(t0=0.9).judge(0, 1) is Verdict.PAUSE
 

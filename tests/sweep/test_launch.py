@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mnist_lab.errors import ConfigurationError, MnistLabError
+from mnist_lab.settings import Settings
 from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
 from mnist_lab.tracking import NullTracker
 
@@ -120,3 +121,15 @@ def test_another_tracker_can_be_given(run, client):
     result = run(trials=2, make_tracker=lambda *_: NullTracker())
     assert result.finished == 2
     assert client.get_experiment_by_name("mnist-lab/tiny-fnn") is None
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_workers_are_told_the_precision_of_the_settings(
+    settings, small_file, monkeypatch, precision
+):
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    config = SweepConfig(space="fnn", trials=1, epochs=1, dataset=str(small_file), study="s")
+    told = Settings(home=settings.home, precision=precision)
+    launch(config, told, make_tracker=lambda *_: NullTracker(), trainer="fakes:run_telling_trial")
+    environment = ledger.read_environment(open_study(settings, "s").trials[0])
+    assert environment == {"precision": precision}

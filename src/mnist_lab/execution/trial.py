@@ -34,7 +34,6 @@ from mnist_lab.execution.messages import (
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.training import Checkpoints, Diverged, History, Report, TrainingPlan, train
 from mnist_lab.training.engine import VALIDATION_BATCH
-from mnist_lab.training.precision import choose_precision
 
 if TYPE_CHECKING:
     import keras
@@ -112,14 +111,15 @@ def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
     evaluation = evaluate(probabilities, dataset.validation.labels)
 
     save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
-    _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation)
+    environment = _environment(history.precision)
+    _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation, environment)
     # Without the optimizer, whose state is two thirds of the file and no use in predicting.
     keras.Model(model.inputs, model.outputs, name=model.name).save(folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
         best_epoch=history.best.epoch,
         scalars=_scalars(history, evaluation, model),
-        environment=_environment(model),
+        environment=environment,
     )
 
 
@@ -150,6 +150,7 @@ def _write_records(
     dataset: Dataset,
     model: keras.Model,
     evaluation: Evaluation,
+    environment: dict[str, str],
 ) -> None:
     for name, document in evaluation.to_json().items():
         _write(folder / "evaluation" / f"{name}.json", json.dumps(document, indent=1))
@@ -164,11 +165,11 @@ def _write_records(
         "train": dataset.train.digest,
         "validation": dataset.validation.digest,
     }
-    record["environment"] = _environment(model)
+    record["environment"] = environment
     _write(folder / "config.json", json.dumps(record, indent=1))
 
 
-def _environment(model: keras.Model) -> dict[str, str]:
+def _environment(precision: str) -> dict[str, str]:
     """What a result may depend on beside job and data."""
     import keras
 
@@ -178,7 +179,7 @@ def _environment(model: keras.Model) -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "backend": keras.config.backend(),
-        "precision": choose_precision(model),
+        "precision": precision,
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }

@@ -112,7 +112,8 @@ class Halving:
         reached = [0, *self.rungs, epochs]
         trials = [self._trials, *self._places.values()]
         stretches = zip(trials, itertools.pairwise(reached), strict=True)
-        return sum(count * (end - start) for count, (start, end) in stretches)
+        beyond = len(self._whole) * (epochs - self.rungs[0]) if self.rungs else 0
+        return beyond + sum(count * (end - start) for count, (start, end) in stretches)
 
     def pause(self, trial: int, epoch: int) -> None:
         self.paused[trial] = epoch

@@ -32,6 +32,7 @@ from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.sweep.watch import Listener
 from mnist_lab.tracking import StudyRecord, Tracker
 from mnist_lab.training import Runtime
+from mnist_lab.training.precision import known_precision
 
 TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
 
@@ -237,11 +238,11 @@ def make_artist(settings: Settings, dataset: str, files: TrialFiles) -> Artist:
 def _make_executor(
     undertaking: Undertaking, settings: Settings, trainer: str, *, missing: int
 ) -> Executor:
-    config = undertaking.config
+    config, precision = undertaking.config, known_precision(settings.precision)
     specs = [
         WorkerSpec(
             index=index,
-            runtime=replace(runtime, precision=settings.precision),
+            runtime=replace(runtime, precision=precision),
             dataset=undertaking.dataset.source,
             data_folder=settings.data_folder,
             log=undertaking.files.work / f"worker-{index}.log",

@@ -120,7 +120,9 @@ class Mirror(_CachedStorage):
         self._note(trial_id, "user_attrs", key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if key in self.get_trial(trial_id).system_attrs:
+        trial = self.get_trial(trial_id)
+        # What a pruner notes comes after its epoch, and stands alone.
+        if key in trial.system_attrs or trial.intermediate_values:
             self._add_held(trial_id)
             super().set_trial_system_attr(trial_id, key, value)
         else:

@@ -119,7 +119,7 @@ class Supervisor:
         return self._result(*self._close_projection(asker))
 
     def _read_standings(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Tell ``halving`` what the ledger has; return the trials that were left between rungs."""
+        """Tell ``halving`` what the ledger has; return the trials that were left and do not wait."""
         unfinished = []
         for trial in trials:
             reached = len(ledger.read_history(trial))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_lab.training.precision import FLOAT32
+
 if TYPE_CHECKING:
     import keras
 
@@ -18,7 +20,12 @@ OneHot = NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """Trains a compiled model for whole epochs and measures it."""
+    """Trains a compiled model for whole epochs and measures it.
+
+    ``precision`` is that of a step's products; it may be set before the first epoch.
+    """
+
+    precision: str
 
     def train(self, images: Images, labels: OneHot) -> Mapping[str, float]:
         """One pass over ``images (N, 28, 28)``, ``labels (N, 10)`` in this order; loss and metrics."""
@@ -42,6 +49,8 @@ def make_engine(
 
 class FitEngine:
     """``fit`` and ``evaluate``: for every backend and for models that run eagerly."""
+
+    precision = FLOAT32
 
     def __init__(
         self, model: keras.Model, validation: tuple[Images, OneHot], *, batch_size: int

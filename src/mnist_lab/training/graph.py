@@ -43,14 +43,14 @@ class GraphEngine:
     ) -> None:
         self._model = model
         self._validation = tuple(tf.constant(each) for each in validation)
-        self._precision = choose_precision(model)
+        self.precision = choose_precision(model)
         quicken(model)
         _build_metrics(model, *(part[:1] for part in self._validation))
         self._train = _loop(model, model.train_step, batch_size)
         self._validate = _loop(model, model.test_step, VALIDATION_BATCH)
 
     def train(self, images: Images, labels: OneHot) -> Mapping[str, float]:
-        with _multiply_in(self._precision):
+        with _multiply_in(self.precision):
             return self._run(self._train, tf.constant(images), tf.constant(labels))
 
     def validate(self) -> Mapping[str, float]:

@@ -19,13 +19,13 @@ class Runtime:
 
     ``gpu`` is the device's index as CUDA counts it, or None for the CPU; ``gpu_memory_mb`` is a hard
     limit for workers that share a GPU, None lets the memory grow as it is needed. ``precision`` is one
-    of those of ``precision.py``.
+    of those of ``precision.py``, None what the environment says.
     """
 
     threads: int
     gpu: str | None = None
     gpu_memory_mb: int | None = None
-    precision: str = AUTO
+    precision: str | None = None
 
     @property
     def device(self) -> str:
@@ -39,7 +39,7 @@ def environment(runtime: Runtime) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "-1" if runtime.gpu is None else runtime.gpu,
         "OMP_NUM_THREADS": str(runtime.threads),
-        VARIABLE: runtime.precision,
+        VARIABLE: runtime.precision or os.environ.get(VARIABLE, AUTO),
         "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         "MPLBACKEND": "Agg",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mnist_lab.data import CLASSES, Split
 from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
-from mnist_lab.training.engine import make_engine
+from mnist_lab.training.engine import Engine, make_engine
+from mnist_lab.training.precision import FLOAT32
 
 if TYPE_CHECKING:
     import keras
@@ -66,9 +67,10 @@ class EpochMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a training went through."""
+    """What a training went through; ``precision`` is that of its steps' products."""
 
     epochs: tuple[EpochMetrics, ...]
+    precision: str = FLOAT32
 
     @property
     def best(self) -> EpochMetrics:
@@ -127,8 +129,9 @@ def train(
     _adapt_normalization(model, training)
     if plan.one_cycle:
         _set_one_cycle(model, plan.epochs * math.ceil(len(training) / plan.batch_size))
-    run_epoch = _epoch_runner(model, training, validation, plan)
-    epochs, best_weights = _restore(model, checkpoints)
+    engine = _make_engine(model, validation, plan)
+    run_epoch = _epoch_runner(engine, training, plan)
+    epochs, best_weights = _restore(model, engine, checkpoints)
     if epochs:
         report(tuple(epochs))
     while len(epochs) < plan.epochs:
@@ -137,21 +140,26 @@ def train(
             best_weights = model.get_weights()
         epochs.append(now)
         if checkpoints is not None:
-            checkpoints.save(_checkpoint(model, epochs, best_weights))
+            checkpoints.save(_checkpoint(model, engine, epochs, best_weights))
         report(tuple(epochs))
     model.set_weights(best_weights)
-    return History(epochs=tuple(epochs))
+    return History(epochs=tuple(epochs), precision=engine.precision)
+
+
+def _make_engine(model: keras.Model, validation: Split, plan: TrainingPlan) -> Engine:
+    import keras
+
+    held_out = (validation.images, keras.utils.to_categorical(validation.labels, CLASSES))
+    return make_engine(model, held_out, batch_size=plan.batch_size)
 
 
 def _epoch_runner(
-    model: keras.Model, training: Split, validation: Split, plan: TrainingPlan
+    engine: Engine, training: Split, plan: TrainingPlan
 ) -> Callable[[int], EpochMetrics]:
     """A function that trains one epoch, counted from 1, and measures it."""
     import keras
 
     labels = keras.utils.to_categorical(training.labels, CLASSES)
-    held_out = (validation.images, keras.utils.to_categorical(validation.labels, CLASSES))
-    engine = make_engine(model, held_out, batch_size=plan.batch_size)
 
     def run(epoch: int) -> EpochMetrics:
         began = time.perf_counter()
@@ -204,7 +212,9 @@ def _set_one_cycle(model: keras.Model, steps: int) -> None:
     model.optimizer.learning_rate = OneCycle(float(model.optimizer.learning_rate), steps)
 
 
-def _checkpoint(model: keras.Model, epochs: list[EpochMetrics], best_weights: Arrays) -> Checkpoint:
+def _checkpoint(
+    model: keras.Model, engine: Engine, epochs: list[EpochMetrics], best_weights: Arrays
+) -> Checkpoint:
     """Weights, seed generators, optimizer and best weights after the last of ``epochs``."""
     import keras
 
@@ -216,14 +226,15 @@ def _checkpoint(model: keras.Model, epochs: list[EpochMetrics], best_weights: Ar
     }
     if max(epochs, key=_merit) is not epochs[-1]:  # else they are the model's own
         arrays |= {f"best/{index}": weights for index, weights in enumerate(best_weights)}
-    state = {"epochs": [asdict(each) for each in epochs]}
+    state = {"epochs": [asdict(each) for each in epochs], "precision": engine.precision}
     return Checkpoint(epoch=len(epochs), arrays=arrays, state=state)
 
 
 def _restore(
-    model: keras.Model, checkpoints: Checkpoints | None
+    model: keras.Model, engine: Engine, checkpoints: Checkpoints | None
 ) -> tuple[list[EpochMetrics], Arrays]:
-    """Put the newest checkpoint into ``model``; return its epochs and the weights of the best."""
+    """Put the newest checkpoint into ``model``, and its precision into ``engine``; return its epochs
+    and the weights of the best."""
     model.optimizer.build(model.trainable_variables)  # or it has no variables before the first step
     found = checkpoints.load() if checkpoints is not None else None
     # ``.keras`` would not bring back the seed generators; these are among the variables.
@@ -233,6 +244,7 @@ def _restore(
         return [], []
     for name, variable in named.items():
         variable.assign(found.arrays[name])
+    engine.precision = found.state.get("precision", FLOAT32)  # older ones had no other
     best = [found.arrays[name] for name in found.arrays if name.startswith("best/")]
     return [EpochMetrics(**each) for each in found.state["epochs"]], best or model.get_weights()
 
