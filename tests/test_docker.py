@@ -49,6 +49,7 @@ def mlflow_server(tmp_path, mlflow_template, free_port, wait_until):
             return answer.status == 200
 
     wait_until(healthy, seconds=60)
+    open_client(Settings(home=tmp_path, tracking_uri_override=url))  # /health needs no database
     yield url
     process.terminate()
     process.wait(30)

@@ -9,7 +9,11 @@ import pytest
 
 from fakes import Memory, model_record, outcome, study_record, summary, trial_record
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.sweep.projection import (
+    PATIENCE_WITH_BROKEN_SECONDS,
+    Projection,
+    Projector,
+)
 
 
 @pytest.fixture
@@ -65,6 +69,21 @@ def test_a_tracker_that_stumbles_at_the_end_is_asked_again(make):
     assert tracker.states == {0: "complete"}
 
 
+def test_a_tracker_that_answered_is_waited_for_while_the_data_sets_figures_are_drawn(tmp_path):
+    tracker = Memory()
+    slow = Projection(
+        study_record(),
+        lambda: tracker,
+        TrialFiles(tmp_path),
+        draw_dataset=lambda _: time.sleep(2 * PATIENCE_WITH_BROKEN_SECONDS),
+    )
+    projector = Projector(slow)
+    projector.start()
+    projector.tell(ended(0))
+    assert projector.close([], summary()).items == 0
+    assert tracker.states == {0: "complete"}
+
+
 def test_what_still_runs_at_the_end_is_closed_as_interrupted(make):
     tracker = Memory()
     projector = make(tracker, reached=True)
@@ -73,9 +92,10 @@ def test_what_still_runs_at_the_end_is_closed_as_interrupted(make):
     assert tracker.states == {5: "interrupted"}
 
 
-def test_a_tracker_that_never_answers_is_waited_for_less_than_two_seconds(make):
-    tracker = Memory(lambda _: time.sleep(20))
-    projector = make(tracker)
+def test_a_tracker_that_never_answers_is_waited_for_less_than_two_seconds(tmp_path):
+    silent = Projection(study_record(), lambda: time.sleep(20), TrialFiles(tmp_path))
+    projector = Projector(silent)
+    projector.start()
     projector.tell(ended(0))
     began = time.monotonic()
     lag = projector.close([], summary())

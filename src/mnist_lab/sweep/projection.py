@@ -62,17 +62,22 @@ class Projection:
         self._runs: dict[int, str] = {}
         self._sent: dict[int, int] = {}
 
-    def open(self) -> tuple[Tracker, str]:
-        """Connect and open the study's run, if that is not done; return both."""
+    def connect(self) -> Tracker:
+        """The tracker, which has answered at least once."""
         if self._tracker is None:
             self._tracker = self._connect()
+        return self._tracker
+
+    def open(self) -> tuple[Tracker, str]:
+        """Connect and open the study's run, if that is not done; return both."""
+        tracker = self.connect()
         if not self._parent:
             if not self._study.confirms:  # else it stands on the page of the study that it confirms
                 self._draw_dataset(self._files.dataset_figures)
-            self._parent = self._tracker.open_study(
+            self._parent = tracker.open_study(
                 self._study, self._files.dataset_figures, running=self._is_running
             )
-        return self._tracker, self._parent
+        return tracker, self._parent
 
     def trial(self, record: TrialRecord) -> Tracked:
         """Write what is new of a trial."""
@@ -225,8 +230,9 @@ class Projector:
 
     def _write_all(self) -> None:
         """Write what there is to write; at the end, what one item refuses does not stop the next."""
+        self._projection.connect()
+        self._reached = True  # before the data set's figures are drawn, which may take seconds
         self._projection.open()
-        self._reached = True
         refused: Exception | None = None
         for _ in range(len(self._pending)):
             if self._abandoned:
