@@ -18,7 +18,7 @@ for name in (
 import numpy as np
 import pytest
 
-from mnist_lab.data import load_dataset
+from mnist_lab.data import load_dataset, shared
 from mnist_lab.data.load import locate
 from mnist_lab.execution.processes import warm_up
 from mnist_lab.settings import Settings
@@ -44,6 +44,13 @@ def small_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_dataset(small_file):
     return load_dataset(str(small_file))
+
+
+@pytest.fixture(scope="session")
+def shared_data(small_dataset, tmp_path_factory):
+    """The small data set as workers find it."""
+    with shared(small_dataset, tmp_path_factory.mktemp("shared") / "data") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from mnist_lab.training import Runtime
 
 
 @pytest.fixture
-def make_executor(small_file, tmp_path, monkeypatch):
+def make_executor(shared_data, tmp_path, monkeypatch):
     # The fake trainer needs no TensorFlow, and importing it would take ten seconds a worker.
     monkeypatch.setenv("KERAS_BACKEND", "none")
     made = []
@@ -35,8 +35,7 @@ def make_executor(small_file, tmp_path, monkeypatch):
             WorkerSpec(
                 index=index,
                 runtime=Runtime(threads=1),
-                dataset=str(small_file),
-                data_folder=tmp_path,
+                dataset=shared_data,
                 log=tmp_path / f"worker-{index}.log",
                 trainer=trainers[index] if trainers else trainer,
             )

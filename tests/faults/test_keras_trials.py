@@ -44,15 +44,14 @@ def make_job(folder, space, trial=0, **params):
 
 
 @pytest.fixture
-def make_executor(small_file, tmp_path):
+def make_executor(shared_data, tmp_path):
     made = []
 
     def make(trainer=WorkerSpec.trainer):
         spec = WorkerSpec(
             index=0,
             runtime=Runtime(threads=1),
-            dataset=str(small_file),
-            data_folder=tmp_path,
+            dataset=shared_data,
             log=tmp_path / "worker.log",
             trainer=trainer,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import optuna
 import pytest
 import sqlalchemy
@@ -128,3 +130,23 @@ def test_a_held_row_that_the_database_refuses_is_no_silence(mirrored):
     storage.set_trial_intermediate_value(number, 1, 0.5)  # it has step 1 already
     with pytest.raises(StorageInternalError, match="UNIQUE"):
         storage.set_trial_user_attr(number, "history", [])
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+def test_a_trials_times_are_the_same_in_memory_and_when_they_are_read(mirrored, settings):
+    again = optuna.load_study(study_name="s", storage=connect(settings)).get_trials()[0]
+    known = mirrored.get_trials()[0]
+    assert (again.datetime_start, again.datetime_complete) == (
+        known.datetime_start,
+        known.datetime_complete,
+    )
+    assert abs(again.datetime_complete.timestamp() - time.time()) < 60

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import optuna
 import pytest
+import scipy.special
 
 from mnist_lab.errors import InvalidParamsError, MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import get_space
@@ -51,6 +53,18 @@ def test_the_same_seed_draws_the_same_points(name):
 def test_different_trials_draw_different_points(name):
     points = [tuple(point.items()) for point in ask(name, 5)]
     assert len(set(points)) == len(points)
+
+
+def test_scipys_logarithm_of_the_normal_distribution_is_that_of_optuna():
+    # A module of its own, because the one that TPE uses may have been given SciPy's already.
+    spec = importlib.util.find_spec("optuna.samplers._tpe._truncnorm")
+    optunas = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(optunas)
+    values = np.concatenate([-np.logspace(0, 4, 500), np.linspace(-5, 12, 500)])
+    before = optunas._log_ndtr(values)
+    ask("tpe", 0)
+    np.testing.assert_allclose(optuna.samplers._tpe._truncnorm._log_ndtr(values), before, rtol=1e-6)
+    assert optuna.samplers._tpe._truncnorm._log_ndtr is scipy.special.log_ndtr
 
 
 @pytest.mark.parametrize("name", ["tpe", "random"])

@@ -116,7 +116,8 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
         trial = whole.ask()
 
         def draw(name, distribution, number=number, trial=trial):
-            whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={}, parameter=name)
+            if name not in trial.relative_params:
+                whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={}, parameter=name)
             return suggest(trial, name, distribution)
 
         params = get_space("fnn").draw(draw)

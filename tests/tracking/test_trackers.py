@@ -165,6 +165,33 @@ def test_a_run_that_was_made_twice_because_an_answer_was_lost_is_one_again(clien
     assert tracker.find_trials(study_record(), parent) == {5: "running"}
 
 
+def test_a_new_studys_trial_is_searched_for_only_after_it_was_begun(
+    client, tracker, parent, monkeypatch
+):
+    searches, create = [], client.create_run
+    monkeypatch.setattr(
+        client,
+        "search_runs",
+        lambda *words, search=client.search_runs, **more: (
+            searches.append(words) or search(*words, **more)
+        ),
+    )
+
+    def lose_the_answer(*words, **more):
+        create(*words, **more)
+        raise ConnectionError
+
+    monkeypatch.setattr(client, "create_run", lose_the_answer)
+    with pytest.raises(ConnectionError):
+        tracker.open_trial(study_record(), parent, trial_record())
+    assert not searches
+    monkeypatch.setattr(client, "create_run", create)
+    tracker.open_trial(study_record(), parent, trial_record())
+    assert len(searches) == 1
+    runs = client.search_runs([client.get_run(parent).info.experiment_id])
+    assert len(runs) == 2  # the study's and one of the trial
+
+
 def test_a_trial_that_goes_on_is_running_again(client, tracker, parent):
     run = tracker.open_trial(STUDY, parent, trial_record())
     tracker.close_trial(run, outcome("interrupted"))

@@ -3,5 +3,15 @@
 from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE, Dataset, Split
 from mnist_lab.data.files import read_images
 from mnist_lab.data.load import load_dataset
+from mnist_lab.data.shared import map_dataset, shared
 
-__all__ = ["CLASSES", "IMAGE_SHAPE", "Dataset", "Split", "load_dataset", "read_images"]
+__all__ = [
+    "CLASSES",
+    "IMAGE_SHAPE",
+    "Dataset",
+    "Split",
+    "load_dataset",
+    "map_dataset",
+    "read_images",
+    "shared",
+]

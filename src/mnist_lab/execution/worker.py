@@ -1,4 +1,4 @@
-"""A worker process: sets up its share of the machine, loads the data once, runs job after job."""
+"""A worker process: sets up its share of the machine, maps the data, runs job after job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.data import Dataset, map_dataset
 from mnist_lab.execution.messages import (
     Decision,
     EpochFinished,
@@ -37,13 +37,13 @@ class WorkerSpec:
     """How to start one worker.
 
     ``trainer`` is ``module:function`` of the type ``RunTrial``; it is a name, because it is imported
-    in the worker only. ``log`` takes what TensorFlow and the trainer print.
+    in the worker only. ``dataset`` is a folder of ``data.shared``. ``log`` takes what TensorFlow and
+    the trainer print.
     """
 
     index: int
     runtime: Runtime
-    dataset: str
-    data_folder: Path
+    dataset: Path
     log: Path
     trainer: str = "mnist_lab.execution.trial:run_trial"
 
@@ -55,7 +55,7 @@ def work(spec: WorkerSpec, connection: Connection) -> None:
     configure(spec.runtime)
     module, _, function = spec.trainer.partition(":")
     run_trial: RunTrial = getattr(importlib.import_module(module), function)
-    dataset = load_dataset(spec.dataset, data_folder=spec.data_folder)
+    dataset = map_dataset(spec.dataset)
     # What was imported stays: a collection that need not look at it takes 10 ms instead of 300.
     gc.freeze()
     while True:

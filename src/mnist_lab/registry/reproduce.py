@@ -12,6 +12,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.data import shared
 from mnist_lab.errors import MnistLabError
 from mnist_lab.execution import (
     Decision,
@@ -76,18 +77,17 @@ def reproduce(
             next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
         )
     same_space(made_with)
-    same_data(made_with, settings)
+    dataset = same_data(made_with, settings)
     then = ledger.read_environment(trial)
     runtime = Runtime(
         threads=int(then.get("threads") or "1"),
         precision=then.get("precision", "float32"),  # all that there was before it was recorded
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shared(dataset, Path(folder) / "data") as data:
         spec = WorkerSpec(
             index=0,
             runtime=runtime,
-            dataset=made_with.dataset_source,
-            data_folder=settings.data_folder,
+            dataset=data,
             log=Path(folder) / "worker.log",
             trainer=trainer,
         )

@@ -111,7 +111,8 @@ class Asker:
     def _suggest(
         self, trial: optuna.Trial, name: str, distribution: BaseDistribution
     ) -> ParamValue:
-        self._seed_sampler(trial.number, name)
+        if name not in trial.relative_params:  # else it was drawn together with others
+            self._seed_sampler(trial.number, name)
         return suggest(trial, name, distribution)
 
     def _seed_sampler(self, number: int, parameter: str = "") -> None:

@@ -39,6 +39,11 @@ class TrialFiles:
         return self.work / "dataset"
 
     @property
+    def shared_data(self) -> Path:
+        """What the workers of a running sweep map into their memory."""
+        return self.work / "data"
+
+    @property
     def owner(self) -> str:
         """The id of the study whose files these are; empty before ``adopt``."""
         return self._owner.read_text() if self._owner.exists() else ""

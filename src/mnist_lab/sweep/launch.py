@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 
-from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.data import Dataset, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, ServiceError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
 from mnist_lab.execution.artist import Artist, ArtistSpec
@@ -124,9 +125,13 @@ def conduct(
     """Bring a study to its total of trials: start workers, artist and projector, and supervise."""
     config, study, files = undertaking.config, undertaking.study, undertaking.files
     missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-    executor = _make_executor(undertaking, settings, trainer, missing=missing)
     artist = make_artist(settings, undertaking.dataset.source, files)
-    with answer_signals() as stop, closing(executor), closing(artist):
+    with (
+        answer_signals() as stop,
+        shared(undertaking.dataset, files.shared_data) as data,
+        closing(_make_executor(undertaking, settings, trainer, data, missing=missing)) as executor,
+        closing(artist),
+    ):
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
         # which the others wait for.
         alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork()
@@ -236,15 +241,14 @@ def make_artist(settings: Settings, dataset: str, files: TrialFiles) -> Artist:
 
 
 def _make_executor(
-    undertaking: Undertaking, settings: Settings, trainer: str, *, missing: int
+    undertaking: Undertaking, settings: Settings, trainer: str, data: Path, *, missing: int
 ) -> Executor:
     config, precision = undertaking.config, known_precision(settings.precision)
     specs = [
         WorkerSpec(
             index=index,
             runtime=replace(runtime, precision=precision),
-            dataset=undertaking.dataset.source,
-            data_folder=settings.data_folder,
+            dataset=data,
             log=undertaking.files.work / f"worker-{index}.log",
             trainer=trainer,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Container, Sequence
+from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -14,6 +15,7 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 
@@ -94,10 +96,17 @@ class Mirror(_CachedStorage):
     ) -> bool:
         self._add_held(trial_id)
         done = super().set_trial_state_values(trial_id, state, values)
-        place = self._trial_id_to_study_id_and_number.get(trial_id)
-        if place is not None:  # with the times that the database has
-            self._studies[place[0]].trials[place[1]] = self._backend.get_trial(trial_id)
+        if done:
+            self._change(trial_id, state=state, **self._read_times(trial_id))
+            if values is not None:
+                self._change(trial_id, values=list(values))
         return done
+
+    def _read_times(self, trial_id: int) -> dict[str, datetime | None]:
+        """When the database has it that the trial began and ended."""
+        with Session(self._backend.engine) as session:
+            row = session.get_one(models.TrialModel, trial_id)
+            return {name: getattr(row, name) for name in ("datetime_start", "datetime_complete")}
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
@@ -149,11 +158,17 @@ class Mirror(_CachedStorage):
             raise StorageInternalError(str(error)) from error
 
     def _note(self, trial_id: int, field: str, key: Any, value: Any) -> None:
+        place = self._trial_id_to_study_id_and_number.get(trial_id)
+        if place is not None:  # else it has not been read yet
+            known = getattr(self._studies[place[0]].trials[place[1]], field)
+            self._change(trial_id, **{field: {**known, key: value}})
+
+    def _change(self, trial_id: int, **facts: Any) -> None:
         """Put another trial in the place of the known one, which somebody may be reading."""
         place = self._trial_id_to_study_id_and_number.get(trial_id)
-        if place is None:
-            return  # it has not been read yet
-        trials = self._studies[place[0]].trials
-        changed = copy.copy(trials[place[1]])
-        setattr(changed, field, {**getattr(changed, field), key: value})
-        trials[place[1]] = changed
+        if place is not None:
+            trials = self._studies[place[0]].trials
+            changed = copy.copy(trials[place[1]])
+            for name, value in facts.items():
+                setattr(changed, name, value)
+            trials[place[1]] = changed

@@ -19,6 +19,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 
 from mnist_lab.errors import (
     BusyError,
@@ -99,10 +100,10 @@ class Storage(RDBStorage):
         ]
 
     def _trials(self, study_id: int) -> Sequence[Any]:
-        trials = models.TrialModel.__table__
-        query = sqlalchemy.select(trials).where(trials.c.study_id == study_id)
-        with self.engine.connect() as connection:
-            return connection.execute(query.order_by(trials.c.trial_id)).all()
+        trial = models.TrialModel  # its objects, which turn stored times into local ones
+        query = sqlalchemy.select(trial).where(trial.study_id == study_id).order_by(trial.trial_id)
+        with Session(self.engine) as session:
+            return session.scalars(query).all()
 
     def _rows(self, study_id: int, model: Any, columns: Sequence[str]) -> Sequence[Any]:
         trials, table = models.TrialModel.__table__, model.__table__

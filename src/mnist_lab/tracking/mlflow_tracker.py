@@ -66,6 +66,9 @@ class MlflowTracker:
         self._client = client
         self._artifact_location = artifact_location
         self._experiment = ""
+        # Trials that may have a run already; None for any. Those of a new study cannot, and a search
+        # takes longer the more runs there are.
+        self._begun: set[int] | None = None
 
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
@@ -77,6 +80,7 @@ class MlflowTracker:
                 raise LookupError(f"the study that {study.name} confirms has no run yet")
             return str(found[0].info.run_id)
         tags = {**common_tags(study), **study_tags(study), **source_tags()}
+        self._begun = None if found else set()
         run = self._only(found) or self._create(study.name, tags)
         self._client.log_batch(run, params=_params(study.settings))
         self._client.log_inputs(run, dataset_inputs(study))
@@ -111,7 +115,11 @@ class MlflowTracker:
             **({f"{TAG}state": "running"} if trial.outcome is None else {}),
             **({f"{TAG}retrained_epochs": str(trial.retrained)} if trial.retrained else {}),
         }
-        found = self._only(self._find_runs(name))
+        found = None
+        if self._begun is None or trial.trial in self._begun:
+            found = self._only(self._find_runs(name))
+        if self._begun is not None:
+            self._begun.add(trial.trial)  # before the run is made: the answer may be lost
         if found is None:
             tags = {
                 **common_tags(study),

@@ -1,0 +1,60 @@
+"""A data set laid out for many processes: read and checked by one, mapped into memory by the others.
+
+The machine holds its pixels once, however many workers there are, and all of them have the very data
+that were checked, whatever becomes of the file they came from.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mnist_lab.data.dataset import Dataset, Split
+
+PARTS = ("train", "validation")
+_ABOUT = "about.json"
+
+
+@contextmanager
+def shared(dataset: Dataset, folder: Path) -> Iterator[Path]:
+    """Keep ``dataset`` in ``folder`` for ``map_dataset``; whatever was there goes, before and after.
+
+    47 MB for MNIST, written in 10 ms.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir(parents=True)
+    try:
+        for part in PARTS:
+            split: Split = getattr(dataset, part)
+            np.save(folder / f"{part}-images.npy", split.images)
+            np.save(folder / f"{part}-labels.npy", split.labels)
+        about = {"name": dataset.name, "source": dataset.source, "classes": dataset.classes}
+        digests = {part: getattr(dataset, part).digest for part in PARTS}
+        (folder / _ABOUT).write_text(json.dumps({**about, "digests": digests}))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def map_dataset(folder: Path) -> Dataset:
+    """The data set that ``shared`` keeps in ``folder``: its arrays are mapped, and read-only."""
+    about = json.loads((folder / _ABOUT).read_text())
+    digests = about.pop("digests")
+    train, validation = (_map_split(folder, part, digests[part]) for part in PARTS)
+    return Dataset(train=train, validation=validation, **about)
+
+
+def _map_split(folder: Path, part: str, digest: str) -> Split:
+    images, labels = (
+        np.asarray(np.load(folder / f"{part}-{name}.npy", mmap_mode="r"))
+        for name in ("images", "labels")
+    )
+    return Split(images=images, labels=labels, digest=digest)
