@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mnist_lab.data import map_dataset, shared
+from mnist_lab.data.shared import _save
+from mnist_lab.errors import is_disk_full
 
 
 @pytest.fixture
@@ -41,3 +44,10 @@ def test_what_a_killed_process_left_is_replaced_and_nothing_stays(small_dataset,
     with shared(small_dataset, folder):
         assert map_dataset(folder).digest == small_dataset.digest
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_disk_that_is_full_is_known_by_its_error(small_dataset):
+    with pytest.raises(OSError, match="No space left") as caught:
+        _save(Path("/dev/full"), small_dataset.train.images)
+    assert is_disk_full(caught.value)

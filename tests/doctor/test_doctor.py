@@ -109,6 +109,14 @@ def test_a_folder_left_by_an_ended_trial_is_deleted(swept):
     assert not left.parent.exists()
 
 
+def test_the_data_that_a_killed_sweep_shared_with_its_workers_are_deleted(swept):
+    left = swept.work / "s" / "data"
+    left.mkdir()
+    assert problems(swept) == ["left over from a sweep that was killed"]
+    assert repaired(swept) == []
+    assert not left.exists()
+
+
 def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
     study = open_study(swept, "s")
     trial = study.ask()

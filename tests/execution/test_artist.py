@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,10 +14,18 @@ from mnist_lab.execution.artist import Artist, ArtistSpec
 
 
 @pytest.fixture
-def artist(small_file, tmp_path):
-    made = Artist(
-        ArtistSpec(dataset=str(small_file), data_folder=tmp_path, log=tmp_path / "artist.log")
+def spec(small_file, small_dataset, tmp_path):
+    return ArtistSpec(
+        dataset=str(small_file),
+        digest=small_dataset.digest,
+        data_folder=tmp_path,
+        log=tmp_path / "artist.log",
     )
+
+
+@pytest.fixture
+def artist(spec):
+    made = Artist(spec)
     yield made
     made.close()
 
@@ -54,6 +65,14 @@ def test_a_drawing_that_fails_costs_its_figures_only(artist, tmp_path, small_dat
     leave_predictions(tmp_path / "good", small_dataset)
     artist.draw(tmp_path / "good")
     assert (tmp_path / "good/artifacts/figures/roc.png").exists()
+
+
+def test_no_figure_is_drawn_of_other_data_than_the_trials_had(spec, tmp_path, small_dataset):
+    leave_predictions(tmp_path / "trial", small_dataset)
+    with closing(Artist(replace(spec, digest="another"))) as artist:
+        artist.draw(tmp_path / "trial")
+    assert not (tmp_path / "trial/artifacts/figures").exists()
+    assert "is not the data that the trials were trained on" in spec.log.read_text()
 
 
 def test_an_artist_that_was_killed_is_followed_by_another(artist, tmp_path, small_dataset):

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
 from mnist_lab.settings import Settings
@@ -130,6 +131,29 @@ def test_a_held_row_that_the_database_refuses_is_no_silence(mirrored):
     storage.set_trial_intermediate_value(number, 1, 0.5)  # it has step 1 already
     with pytest.raises(StorageInternalError, match="UNIQUE"):
         storage.set_trial_user_attr(number, "history", [])
+
+
+def test_a_state_that_another_writer_has_changed_is_read_again(mirrored, settings):
+    mirrored.enqueue_trial({"x": 0.1, "n": 1, "kind": "relu"})
+    other = optuna.load_study(study_name="s", storage=connect(settings))
+    taken = other.ask()
+    assert mirrored.ask().number == taken.number + 1
+    assert mirrored.get_trials()[taken.number].state == TrialState.RUNNING
+
+
+def test_a_database_that_is_lost_after_a_state_was_written_is_an_error_of_the_storage(
+    mirrored, monkeypatch
+):
+    def lose(*_):
+        raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("gone"))
+
+    monkeypatch.setattr("mnist_lab.sweep.mirror.models.TrialModel.find_or_raise_by_id", lose)
+    monkeypatch.setattr(_CachedStorage, "set_trial_state_values", lambda *_, **__: True)
+    with pytest.raises(StorageInternalError, match="gone"):
+        mirrored._storage.set_trial_state_values(
+            mirrored.get_trials()[9]._trial_id, TrialState.COMPLETE, [0.5]
+        )
+    assert mirrored.get_trials()[9].state == TrialState.COMPLETE
 
 
 @pytest.fixture

@@ -127,6 +127,21 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
     assert [t.params for t in parts.trials] == [t.params for t in whole.trials]
 
 
+def test_a_queued_point_takes_no_draw_from_the_sampler(lab):
+    def drawn(study):  # where Optuna's sampler counts the points of its sequence
+        return [
+            key for key in study._storage.get_study_system_attrs(study._study_id) if "qmc" in key
+        ]
+
+    _, study = lab(trials=1, sampler="qmc")
+    study.enqueue_trial({**get_space("fnn").baseline, "units_1": 99})
+    _, study = lab(trials=2, sampler="qmc")
+    assert study.trials[1].params["units_1"] == 99
+    assert not drawn(study)
+    _, study = lab(trials=3, sampler="qmc")
+    assert drawn(study)
+
+
 def test_the_value_of_a_trial_is_its_best_validation_accuracy(lab):
     _, study = lab(trials=1)
     assert study.trials[0].value == pytest.approx(score(study.trials[0].params, 3))

@@ -33,8 +33,8 @@ class Split:
 class Dataset:
     """What a sweep may see: ``train`` and ``validation``, never the test images.
 
-    ``source`` is the name or path that ``load_dataset`` was called with, made absolute, so that a
-    worker process can load the same data again.
+    ``source`` is the name or path that ``load_dataset`` was called with, made absolute, so that the
+    same data can be loaded again, anywhere and later.
     """
 
     name: str

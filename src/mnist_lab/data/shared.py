@@ -1,6 +1,6 @@
 """A data set laid out for many processes: read and checked by one, mapped into memory by the others.
 
-The machine holds its pixels once, however many workers there are, and all of them have the very data
+However many workers there are, the machine holds their pixels once; and all of them have the very data
 that were checked, whatever becomes of the file they came from.
 """
 
@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from mnist_lab.data.dataset import Dataset, Split
 
@@ -30,18 +32,25 @@ def shared(dataset: Dataset, folder: Path) -> Iterator[Path]:
         OSError: it cannot be written.
     """
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         for part in PARTS:
             split: Split = getattr(dataset, part)
-            np.save(folder / f"{part}-images.npy", split.images)
-            np.save(folder / f"{part}-labels.npy", split.labels)
+            _save(folder / f"{part}-images.npy", split.images)
+            _save(folder / f"{part}-labels.npy", split.labels)
         about = {"name": dataset.name, "source": dataset.source, "classes": dataset.classes}
         digests = {part: getattr(dataset, part).digest for part in PARTS}
         (folder / _ABOUT).write_text(json.dumps({**about, "digests": digests}))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _save(path: Path, array: NDArray[np.uint8]) -> None:
+    """As ``np.save``, whose error for a full disk does not say that it is one."""
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def map_dataset(folder: Path) -> Dataset:

@@ -49,18 +49,24 @@ def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding
 
 
 def _check_files(study: optuna.Study, files: TrialFiles) -> Iterator[Finding]:
+    if files.shared_data.exists():
+        yield _left_over(files.shared_data, files, "a sweep that was killed")
     states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
     for number in files.numbers():
         folder = files.folder(number)
         if states.get(number) == TrialState.RUNNING:
             yield from _check_checkpoints(files, number)
         elif not files.artifacts(number).exists() and not files.model(number).exists():
-            yield Finding(
-                subject=str(folder),
-                problem="left over from a trial that has ended",
-                advice="Deletes it.",
-                repair=partial(_remove, folder, files),
-            )
+            yield _left_over(folder, files, "a trial that has ended")
+
+
+def _left_over(folder: Path, files: TrialFiles, of: str) -> Finding:
+    return Finding(
+        subject=str(folder),
+        problem=f"left over from {of}",
+        advice="Deletes it.",
+        repair=partial(_remove, folder, files),
+    )
 
 
 def _check_checkpoints(files: TrialFiles, number: int) -> Iterator[Finding]:

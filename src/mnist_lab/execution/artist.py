@@ -23,9 +23,11 @@ _TRIAL, _DATASET = "trial", "dataset"
 
 @dataclass(frozen=True, kw_only=True)
 class ArtistSpec:
-    """``dataset`` and ``data_folder`` as ``load_dataset`` takes them; ``log`` takes complaints."""
+    """``dataset`` and ``data_folder`` as ``load_dataset`` takes them, and the ``digest`` that the data
+    must have; ``log`` takes complaints."""
 
     dataset: str
+    digest: str
     data_folder: Path
     log: Path
 
@@ -87,10 +89,13 @@ def _work(spec: ArtistSpec, connection: Connection) -> None:
     os.nice(NICENESS)
     os.environ["MPLBACKEND"] = "Agg"
     from mnist_lab.data import load_dataset
+    from mnist_lab.errors import DataError
     from mnist_lab.evaluation.drawing import draw
     from mnist_lab.evaluation.figures import draw_dataset, save
 
     dataset = load_dataset(spec.dataset, data_folder=spec.data_folder)
+    if dataset.digest != spec.digest:  # better no figures than figures of other images
+        raise DataError(f"{spec.dataset} is not the data that the trials were trained on.")
     while True:
         try:
             what, folder = connection.recv()

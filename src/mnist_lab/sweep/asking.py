@@ -111,7 +111,9 @@ class Asker:
     def _suggest(
         self, trial: optuna.Trial, name: str, distribution: BaseDistribution
     ) -> ParamValue:
-        if name not in trial.relative_params:  # else it was drawn together with others
+        queued = ledger.read_queued(ledger.read_trial(self.study, trial.number))
+        # Else it is known, or was drawn together with others.
+        if name not in queued and name not in trial.relative_params:
             self._seed_sampler(trial.number, name)
         return suggest(trial, name, distribution)
 

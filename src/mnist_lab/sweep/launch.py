@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import optuna
 
@@ -125,13 +124,14 @@ def conduct(
     """Bring a study to its total of trials: start workers, artist and projector, and supervise."""
     config, study, files = undertaking.config, undertaking.study, undertaking.files
     missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
-    artist = make_artist(settings, undertaking.dataset.source, files)
-    with (
-        answer_signals() as stop,
-        shared(undertaking.dataset, files.shared_data) as data,
-        closing(_make_executor(undertaking, settings, trainer, data, missing=missing)) as executor,
-        closing(artist),
-    ):
+    executor = _make_executor(undertaking, settings, trainer, missing=missing)
+    artist = make_artist(settings, undertaking.dataset.source, undertaking.dataset.digest, files)
+    with ExitStack() as held:
+        stop = held.enter_context(answer_signals())
+        if missing > 0:
+            held.enter_context(shared(undertaking.dataset, files.shared_data))
+        held.enter_context(closing(executor))
+        held.enter_context(closing(artist))
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
         # which the others wait for.
         alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork()
@@ -234,21 +234,27 @@ def _ensure_record(
     return record
 
 
-def make_artist(settings: Settings, dataset: str, files: TrialFiles) -> Artist:
-    """Who draws the figures of trials on the data set that ``load_dataset`` finds as ``dataset``."""
-    log = files.work / "artist.log"
-    return Artist(ArtistSpec(dataset=dataset, data_folder=settings.data_folder, log=log))
+def make_artist(settings: Settings, dataset: str, digest: str, files: TrialFiles) -> Artist:
+    """Who draws the figures of trials on the data set of this ``digest``, which ``load_dataset`` finds
+    as ``dataset``."""
+    spec = ArtistSpec(
+        dataset=dataset,
+        digest=digest,
+        data_folder=settings.data_folder,
+        log=files.work / "artist.log",
+    )
+    return Artist(spec)
 
 
 def _make_executor(
-    undertaking: Undertaking, settings: Settings, trainer: str, data: Path, *, missing: int
+    undertaking: Undertaking, settings: Settings, trainer: str, *, missing: int
 ) -> Executor:
     config, precision = undertaking.config, known_precision(settings.precision)
     specs = [
         WorkerSpec(
             index=index,
             runtime=replace(runtime, precision=precision),
-            dataset=data,
+            dataset=undertaking.files.shared_data,
             log=undertaking.files.work / f"worker-{index}.log",
             trainer=trainer,
         )

@@ -61,6 +61,11 @@ def queue_replica(study: optuna.Study, params: Params, *, of: int, seed: int) ->
     study.enqueue_trial(dict(params), user_attrs={"replica_of": of, "planned_seed": seed})
 
 
+def read_queued(trial: FrozenTrial) -> Params:
+    """The values that the trial was queued with; empty for one that is drawn."""
+    return dict(trial.system_attrs.get("fixed_params", {}))
+
+
 def read_replica_of(trial: FrozenTrial) -> int | None:
     found = trial.user_attrs.get("replica_of")
     return None if found is None else int(found)

@@ -96,17 +96,24 @@ class Mirror(_CachedStorage):
     ) -> bool:
         self._add_held(trial_id)
         done = super().set_trial_state_values(trial_id, state, values)
-        if done:
-            self._change(trial_id, state=state, **self._read_times(trial_id))
-            if values is not None:
-                self._change(trial_id, values=list(values))
-        return done
+        if not done:  # it is not as it was known
+            self._change(trial_id, **vars(self._backend.get_trial(trial_id)))
+            return False
+        self._change(trial_id, state=state)
+        if values is not None:
+            self._change(trial_id, values=list(values))
+        self._change(trial_id, **self._read_times(trial_id))
+        return True
 
     def _read_times(self, trial_id: int) -> dict[str, datetime | None]:
         """When the database has it that the trial began and ended."""
-        with Session(self._backend.engine) as session:
-            row = session.get_one(models.TrialModel, trial_id)
-            return {name: getattr(row, name) for name in ("datetime_start", "datetime_complete")}
+        try:
+            with Session(self._backend.engine) as session:
+                row = models.TrialModel.find_or_raise_by_id(trial_id, session)
+                names = ("datetime_start", "datetime_complete")
+                return {name: getattr(row, name) for name in names}
+        except SQLAlchemyError as error:
+            raise StorageInternalError(str(error)) from error
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from zlib import crc32
 
@@ -51,10 +52,12 @@ def _quicken_tpe() -> None:
     Its own takes the numbers one by one, in Python: two thirds of its time, and 150 times as long
     (measured). The values are the same to seven digits, which a test holds.
     """
-    from optuna.samplers._tpe import _truncnorm
     from scipy.special import log_ndtr
 
-    _truncnorm._log_ndtr = log_ndtr
+    with suppress(ImportError):  # another Optuna may have it elsewhere: TPE is slower then
+        from optuna.samplers._tpe import _truncnorm
+
+        _truncnorm._log_ndtr = log_ndtr
 
 
 def _cmaes(study: int, seed: int) -> BaseSampler:

@@ -119,9 +119,11 @@ def best_of_each(ranked: Sequence[FrozenTrial], top: int | None) -> list[FrozenT
     """The (``top``) best of ``ranked`` trials; of the replicas of one trial only the best counts."""
     found: dict[tuple[bool, int], FrozenTrial] = {}
     for trial in ranked:
+        if len(found) == top:
+            break
         of = ledger.read_replica_of(trial)
         found.setdefault((of is None, trial.number if of is None else of), trial)
-    return list(found.values())[:top]
+    return list(found.values())
 
 
 def best_models(

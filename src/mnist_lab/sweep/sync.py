@@ -72,7 +72,10 @@ def _sync_study(
     try:
         with hold(settings.work, name):
             files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
-            with closing(make_artist(settings, made_with.dataset_source, files)) as artist:
+            artist = make_artist(
+                settings, made_with.dataset_source, made_with.dataset_digest, files
+            )
+            with closing(artist):
                 projection = Projection(
                     record,
                     lambda: tracker,

@@ -73,15 +73,15 @@ class MlflowTracker:
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
     ) -> str:
-        self._experiment = self._find_experiment(study)
+        self._experiment, self._begun = self._find_experiment(study), None
         found = self._find_runs(study_tags(study))
         if study.confirms:
             if not found:
                 raise LookupError(f"the study that {study.name} confirms has no run yet")
             return str(found[0].info.run_id)
         tags = {**common_tags(study), **study_tags(study), **source_tags()}
-        self._begun = None if found else set()
         run = self._only(found) or self._create(study.name, tags)
+        self._begun = None if found else set()
         self._client.log_batch(run, params=_params(study.settings))
         self._client.log_inputs(run, dataset_inputs(study))
         if figures is not None and figures.is_dir():
