@@ -17,6 +17,7 @@ from fakes import epoch_metrics
 from mnist_lab.cli import app as app_module
 from mnist_lab.cli import run as run_module
 from mnist_lab.cli.live import plain_listener, render
+from mnist_lab.cli.look import print_leaderboard
 from mnist_lab.cli.output import percent
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 from mnist_lab.sweep import Progress, SweepResult
@@ -183,6 +184,12 @@ def test_studies_and_leaderboards_are_shown_after_a_sweep(lab, small_file, fake_
     assert json.loads(lab("studies", "--json")[1])[0]["complete"] == 2
     assert "(baseline)" in lab("leaderboard")[1]
     assert len(json.loads(lab("leaderboard", "seen", "--top", "1", "--json")[1])) == 1
+
+
+def test_a_sweep_without_a_whole_trial_says_so_instead_of_an_empty_table(capsys):
+    print_leaderboard([], title="s: 0 of 6 trials finished")
+    out = capsys.readouterr().out
+    assert out == "s: 0 of 6 trials finished\nNo trial has been trained to its end yet.\n"
 
 
 def test_an_experiment_file_is_swept_and_options_win(lab, small_file, fake_training, settings):

@@ -146,6 +146,9 @@ def leaderboard(
 
 def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
     """Print ``rows`` as the table that sweeps and ``leaderboard`` end with."""
+    if not rows:
+        typer.echo(f"{title}\nNo trial has been trained to its end yet.")
+        return
     columns = (
         ("rank", lambda row: str(row.rank)),
         ("trial", lambda row: f"{row.trial}{' (baseline)' if row.baseline else ''}"),

@@ -73,7 +73,8 @@ class Asker:
         return self._attempt(before, ledger.read_attempt(before))
 
     def _start(self, trial: optuna.Trial) -> RunningTrial:
-        params = self.space.draw(partial(self._suggest, trial))
+        queued = ledger.read_queued(ledger.read_trial(self.study, trial.number))
+        params = self.space.draw(partial(self._suggest, trial, queued))
         planned = ledger.read_planned_seed(trial)
         seed = trial_seed(self.config.seed, trial.number) if planned is None else planned
         ledger.write_start(trial, seed=seed, attempt=1)
@@ -109,9 +110,8 @@ class Asker:
         return len(self.study.get_trials(deepcopy=False))
 
     def _suggest(
-        self, trial: optuna.Trial, name: str, distribution: BaseDistribution
+        self, trial: optuna.Trial, queued: Params, name: str, distribution: BaseDistribution
     ) -> ParamValue:
-        queued = ledger.read_queued(ledger.read_trial(self.study, trial.number))
         # Else it is known, or was drawn together with others.
         if name not in queued and name not in trial.relative_params:
             self._seed_sampler(trial.number, name)

@@ -99,7 +99,7 @@ class Mirror(_CachedStorage):
         if not done:  # it is not as it was known
             self._change(trial_id, **vars(self._backend.get_trial(trial_id)))
             return False
-        self._change(trial_id, state=state)
+        self._change(trial_id, state=state)  # first: the database may be gone for the times
         if values is not None:
             self._change(trial_id, values=list(values))
         self._change(trial_id, **self._read_times(trial_id))
@@ -165,6 +165,7 @@ class Mirror(_CachedStorage):
             raise StorageInternalError(str(error)) from error
 
     def _note(self, trial_id: int, field: str, key: Any, value: Any) -> None:
+        """Add one entry to a field that is a dictionary."""
         place = self._trial_id_to_study_id_and_number.get(trial_id)
         if place is not None:  # else it has not been read yet
             known = getattr(self._studies[place[0]].trials[place[1]], field)
