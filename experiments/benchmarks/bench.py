@@ -5,8 +5,8 @@
 
 Cells:
     target: a search of 50 trials of 10 epochs, ended when an epoch reaches the target accuracy.
-        mnist-lab runs first; the others are ended at a multiple of its time (FACTOR) unless
-        --limit says else, and are then reported as "at least", never as a figure.
+        mnist-lab runs first; the others are ended at --factor times its time (A at AUTOLOG_FACTOR)
+        unless --limit says else, and are then reported as "at least", never as a figure.
     engine: the same 8 points, 3 epochs each, nothing pruned, in every arm.
     tracking: the engine cell of mnist-lab, with and without MLflow.
 
@@ -49,9 +49,9 @@ NO_ENGINE = {"B-bayesian", "R"}
 # They train as many trials at a time as there are cores; the others one.
 PARALLEL = {"C", "C-reuse", "D", "D2", "R", "D-untracked"}
 
-# Others are given up at so many times D's time, A's more than the rest: log_model for every trial.
-FACTOR = {"A": 8.5}
-USUAL_FACTOR = 4.0
+# A is given up later than the others, at so many times D's time: it infers a model's requirements
+# for every trial.
+AUTOLOG_FACTOR = 8.5
 LEAST_LIMIT = 60.0  # seconds
 D_LIMIT = 3600.0  # seconds, also of the cells whose runs end by themselves
 QUICK_SECONDS = 560.0
@@ -157,7 +157,8 @@ class Bench:
         if job.cell != "target" or job.arm == "D" or not first:
             return D_LIMIT
         ours = first[0]["reached_s"] or first[0]["wall_s"]
-        return max(LEAST_LIMIT, FACTOR.get(job.arm, USUAL_FACTOR) * ours)
+        factor = AUTOLOG_FACTOR if job.arm == "A" else self.options.factor
+        return max(LEAST_LIMIT, factor * ours)
 
     def share(self, jobs: list[Job]) -> float:
         """Seconds for the first of ``jobs``, so that all of them end in time."""
@@ -186,6 +187,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--target-fnn", type=float, default=0.982, help="validation accuracy")
     parser.add_argument("--target-cnn", type=float, default=0.99, help="validation accuracy")
     parser.add_argument("--limit", type=float, help="seconds of every run")
+    parser.add_argument("--factor", type=float, default=4.0, help="of mnist-lab's seconds, a limit")
     parser.add_argument("--trials", type=int, default=50, help="of the target cell")
     parser.add_argument("--epochs", type=int, default=10, help="of the target cell")
     parser.add_argument("--configs", type=int, default=8, help="points of the other cells")
