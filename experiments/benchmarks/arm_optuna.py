@@ -1,9 +1,10 @@
-"""Arms A and A-: Optuna and Keras's ``fit`` in one process, as a competent person writes it.
+"""Arms A, A- and A-start: Optuna and Keras's ``fit`` in one process, as a competent person writes it.
 
     python experiments/benchmarks/arm_optuna.py --family fnn --home /tmp/a --trials 12 --epochs 3
 
 TPE and the default pruner, MLflow by ``log_params`` and ``log_metrics`` (A-), or by
 ``mlflow.keras.autolog`` as it is by default, which also logs every trial's model (A, --autolog).
+A-start is A- with the space's defaults as its first trial (--start), as mnist-lab has them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def search(options: argparse.Namespace) -> None:
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=options.seed), pruner=pruner
     )
-    for point in fixed_points(options):
+    first = [dict(options.space.defaults)] if options.start else []
+    for point in fixed_points(options) or first:
         study.enqueue_trial(point)
     keep = KeepBest(options.home / "best.keras")
     for _ in range(options.trials):
@@ -79,4 +81,5 @@ def train(trial: optuna.Trial, data: tuple, keep, options: argparse.Namespace) -
 if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--autolog", action="store_true")
+    parser.add_argument("--start", action="store_true", help="with the space's defaults")
     search(read_options(parser))

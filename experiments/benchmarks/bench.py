@@ -32,6 +32,7 @@ import report
 ARMS = {
     "A": ["arm_optuna.py", "--autolog"],
     "A-": ["arm_optuna.py"],
+    "A-start": ["arm_optuna.py", "--start"],
     "B-hyperband": ["arm_keras_tuner.py", "--tuner", "hyperband"],
     "B-bayesian": ["arm_keras_tuner.py", "--tuner", "bayesian"],
     "C": ["arm_ray.py"],
@@ -45,7 +46,7 @@ DEFAULT_ARMS = "A,A-,B-hyperband,B-bayesian,C,D,D2,R"
 QUICK_ARMS = "A,A-,B-hyperband,C,D"
 TRACKING_ARMS = ["D", "D-untracked"]
 # How they search makes no difference where the points are fixed.
-NO_ENGINE = {"B-bayesian", "R"}
+NO_ENGINE = {"A-start", "B-bayesian", "R"}
 # They train as many trials at a time as there are cores; the others one.
 PARALLEL = {"C", "C-reuse", "D", "D2", "R", "D-untracked"}
 

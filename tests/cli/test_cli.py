@@ -72,6 +72,19 @@ def test_every_command_has_help_with_an_example(lab, command):
     assert f"Example: mnist-lab {command}" in " ".join(out.split())
 
 
+def test_help_says_what_every_option_of_a_sweep_is_without_it(lab):
+    _, out, _ = lab("sweep", "--help")
+    said = " ".join(out.split())
+    assert "[default: 50]" in said  # of --trials
+    assert "[default: halving]" in said
+
+
+def test_no_summary_of_a_command_is_cut_short(lab):
+    _, out, _ = lab("--help")
+    assert "  sweep        Run a study, or go on with it." in out
+    assert "..." not in out.partition("Commands:")[2]
+
+
 def test_spaces_are_listed(lab):
     code, out, _ = lab("spaces")
     assert code == 0

@@ -17,8 +17,9 @@ from mnist_lab.execution.processes import end_process, start_process
 
 
 @pytest.fixture
-def ask():
+def ask(caplog):
     """What ``function`` returns in a new process; the process is alive until the test's end."""
+    caplog.set_level("INFO", logger="mnist_lab")  # a test that fails tells why nothing was forked
     started = []
 
     def ask(function, *arguments, fresh=False):
@@ -87,7 +88,7 @@ def test_a_file_of_the_current_folder_passes_for_no_library(
     assert ask(has_imported, "keras", "secrets") == [True, True]
 
 
-def test_without_a_socket_processes_are_started_from_nothing(ask, monkeypatch):
+def test_without_a_socket_processes_are_started_from_nothing(ask, monkeypatch, caplog):
     def refuse():
         raise OSError("AF_UNIX path too long")
 
@@ -95,6 +96,7 @@ def test_without_a_socket_processes_are_started_from_nothing(ask, monkeypatch):
     monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", lambda _: refuse())
     processes.warm_up()
     assert ask(has_imported, "keras") == [False]
+    assert "asked is started from nothing" in caplog.text
 
 
 def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):

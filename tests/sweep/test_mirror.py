@@ -64,6 +64,17 @@ def test_memory_and_database_have_the_same_trials(mirrored, settings):
     assert mirrored.user_attrs == again.user_attrs
 
 
+@pytest.mark.parametrize("state", TrialState)
+def test_trials_by_state_are_those_of_the_database(mirrored, settings, state):
+    mirrored.enqueue_trial({"n": 5})
+    theirs = optuna.load_study(study_name="s", storage=connect(settings))
+    again = optuna.load_study(study_name="s", storage=Mirror(connect(settings)))
+    expected = [trial.number for trial in theirs.get_trials(states=(state,))]
+    assert expected
+    for study in (mirrored, again):
+        assert [trial.number for trial in study.get_trials(states=(state,))] == expected
+
+
 def test_a_study_is_read_once(mirrored, monkeypatch):
     reads = []
     monkeypatch.setattr(Mirror, "_read_trials_from_remote_storage", lambda *_: reads.append(1))

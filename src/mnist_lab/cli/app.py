@@ -27,7 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # it takes "[default: 10]" for markup, and shows "<bool>" after a flag
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for module in (run, look, decide, models, use, house):
     module.add_commands(app)

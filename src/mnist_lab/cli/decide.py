@@ -32,7 +32,8 @@ StudyName = Annotated[str | None, typer.Argument(help="[default: the latest stud
 Top = Annotated[int, typer.Option(help="So many of the best trials are trained again.")]
 Seeds = Annotated[int, typer.Option(help="Each with so many fresh seeds, the same for all.")]
 Workers = Annotated[
-    int | None, typer.Option(help="Worker processes.  [default: one a core, or one a GPU]")
+    int | None,
+    typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
@@ -47,7 +48,7 @@ def confirm(
     device: Device = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Train a study's best trials again with fresh seeds, and rank them by their means.
+    """Train the best trials again with fresh seeds, rank by means.
 
     Trials that cannot be told apart are tied; of a tie the smallest is chosen. The same command again
     goes on where it was stopped; what is done is not repeated.
@@ -148,11 +149,11 @@ def promote(
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Confirm a study, and make its choice the champion if it passes the gate.
+    """Make a study's choice the champion, if it passes the gate.
 
-    It is registered as challenger and held against the champion on the same sealed test images. If it
-    is certainly better and keeps every limit, it becomes champion, and the champion previous. Exit
-    code 1 when nothing was promoted.
+    The study is confirmed first. Its choice is registered as challenger and held against the champion
+    on the same sealed test images. If it is certainly better and keeps every limit, it becomes
+    champion, and the champion previous. Exit code 1 when nothing was promoted.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
@@ -224,7 +225,9 @@ def rollback(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="mnist-cnn")],
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Make the previous champion champion again; the champion becomes previous.
+    """Make the previous champion champion again.
+
+    The champion becomes previous.
 
     Example: mnist-lab rollback mnist-cnn
     """

@@ -32,11 +32,11 @@ def data(
     ] = "mnist",
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Check a data set and show its splits: sizes, class counts, digests.
+    """Check a data set and show its splits.
 
-    A data set is 28x28 grey images (uint8) in 10 classes: an .npz with x_train y_train x_test
-    y_test, or a folder of IDX files, gzipped or not. The last sixth of the training images
-    validates.
+    Their sizes, class counts and digests. A data set is 28x28 grey images (uint8) in 10 classes: an
+    .npz with x_train y_train x_test y_test, or a folder of IDX files, gzipped or not. The last sixth
+    of the training images validates.
 
     Example: mnist-lab data mnist
     """
@@ -71,10 +71,10 @@ def sync(
     study: Annotated[str | None, typer.Argument(help="[default: every study]")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Replay studies into MLflow: what it lacks is written, what is right is left.
+    """Write into MLflow what it lacks of the studies.
 
-    Safe at any time, and done by the next sweep of a study anyhow. Needed after MLflow was away, or a
-    sweep was killed.
+    What is right is left. Safe at any time, and done by the next sweep of a study anyhow. Needed after
+    MLflow was away, or a sweep was killed.
 
     Example: mnist-lab sync
     """
@@ -109,7 +109,10 @@ def doctor(
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Compare studies, MLflow, checkpoints, models, versions and folders; exit 1 if anything is wrong.
+    """Look for what is wrong, and mend it with --repair.
+
+    Compares studies, MLflow, checkpoints, models, versions and folders. Exit code 1 if anything is
+    wrong.
 
     Example: mnist-lab doctor --repair
     """
@@ -137,9 +140,11 @@ def doctor(
 
 
 def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT) -> None:
-    """Open MLflow's own pages on this folder's runs, on this machine only.
+    """Open MLflow's pages on this folder's runs.
 
-    Example: mnist-lab ui --port 5001
+    On this machine only. Runs that a killed sweep left open are closed first.
+
+    Example: mnist-lab ui --port 5002
     """
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import sync as replay

@@ -31,7 +31,9 @@ def spaces(
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List the search spaces, or show one: parameters, ranges, conditions, baseline.
+    """List the search spaces, or show one.
+
+    Of one: its parameters, ranges, conditions and baseline.
 
     Example: mnist-lab spaces cnn --check
     """
@@ -129,7 +131,7 @@ def leaderboard(
 ) -> None:
     """Show the complete trials of a study, best first.
 
-    Example: mnist-lab leaderboard mnist-cnn-v1-3ep --top 5
+    Example: mnist-lab leaderboard mnist-cnn-v2-10ep --top 5
     """
     from mnist_lab import report
     from mnist_lab.settings import Settings

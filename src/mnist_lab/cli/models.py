@@ -31,9 +31,10 @@ def models(
     ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List registered models: versions, aliases, accuracies, openings of the test set.
+    """List registered models, or show one.
 
-    With MODEL, the history of its aliases too; with MODEL@ALIAS or MODEL/VERSION, the model card.
+    Their versions, aliases, accuracies, and openings of the test set. With MODEL, the history of its
+    aliases too; with MODEL@ALIAS or MODEL/VERSION, the model card.
 
     Example: mnist-lab models mnist-cnn
     """

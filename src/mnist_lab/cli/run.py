@@ -31,7 +31,8 @@ SpaceFile = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each trial, at most.  [default: 10]")]
 Dataset = Annotated[
-    str | None, typer.Option(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+    str | None,
+    typer.Option(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.  [default: mnist]"),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
@@ -77,7 +78,8 @@ def sweep(
     ] = None,
     epochs: Epochs = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes.  [default: one a core, or one a GPU]")
+        int | None,
+        typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
     ] = None,
     device: Device = None,
     workers_per_gpu: Annotated[
@@ -90,10 +92,14 @@ def sweep(
         float | None, typer.Option(metavar="SECONDS", help="Fail a trial that takes longer.")
     ] = None,
     retries: Annotated[
-        int | None, typer.Option(help="Go on so often after a worker has crashed.  [default: 1]")
+        int | None, typer.Option(help="Retries of a trial whose worker has crashed.  [default: 1]")
     ] = None,
     worker_memory: Annotated[
-        int | None, typer.Option(metavar="MIB", help="Of each worker.  [default: its share]")
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            help="A worker that holds more is ended: out_of_memory.  [default: its share]",
+        ),
     ] = None,
     max_failures: Annotated[
         int | None, typer.Option(help="Stop after so many failures in a row.  [default: 10]")
@@ -111,7 +117,9 @@ def sweep(
     space_file: SpaceFile = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Run a study, or go on with it: the same command again continues to the total of --trials.
+    """Run a study, or go on with it.
+
+    The same command again continues to the total of --trials, whatever ended the last one.
 
     Example: mnist-lab sweep cnn --trials 50
     """
@@ -150,7 +158,7 @@ def train(
     space_file: SpaceFile = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Train one tracked model: the space's baseline (the notebook's model) unless --set says else.
+    """Train one tracked model: the space's baseline, or with --set.
 
     Example: mnist-lab train cnn --set filters_1=32 --epochs 5
     """

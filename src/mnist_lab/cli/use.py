@@ -45,7 +45,9 @@ def evaluate(
     ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Score a model on the sealed test images. Every opening is counted on its run.
+    """Score a model on the sealed test images.
+
+    Every opening is counted on its run.
 
     Example: mnist-lab evaluate mnist-cnn@champion
     """
@@ -126,7 +128,9 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("exports"),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write a registered model in another format, read it back, and compare what it predicts.
+    """Write a registered model in another format, and check it.
+
+    It is read back, and what it predicts is compared with the model's own predictions.
 
     Example: mnist-lab export mnist-cnn@champion --format onnx
     """
@@ -146,7 +150,7 @@ def serve(
     model: Model,
     port: Annotated[int, typer.Option(help="On this machine only.")] = SERVING_PORT,
 ) -> None:
-    """Serve a model with MLflow's own scoring server, on this machine only.
+    """Serve a model with MLflow's own server, on this machine only.
 
     Example: mnist-lab serve mnist-cnn@champion --port 5001
     """
@@ -169,14 +173,22 @@ def serve(
 
 def reproduce(
     target: Annotated[
-        str, typer.Argument(metavar="STUDY|MODEL@ALIAS", help="What is to be trained again.")
+        str,
+        typer.Argument(
+            metavar="STUDY|MODEL@ALIAS|MODEL/VERSION", help="What is to be trained again."
+        ),
     ],
-    trial: Annotated[str, typer.Argument(metavar="[TRIAL]", help="[default: its best]")] = "",
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Of a study.  [default: its best]")
+    ] = "",
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Train a trial again from its record, and compare every epoch. Exit code 1 when it diverged.
+    """Train a trial again from its record, and compare every epoch.
 
-    Example: mnist-lab reproduce mnist-cnn-v2-3ep 1
+    Complete trials only. It is bit-exact, within tolerance (0.3 points of validation accuracy), or
+    diverged: exit code 1.
+
+    Example: mnist-lab reproduce mnist-cnn-v2-10ep
     """
     from mnist_lab.registry.reproduce import reproduce as train_again
     from mnist_lab.settings import Settings

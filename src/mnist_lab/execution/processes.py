@@ -8,6 +8,7 @@ forked has none, and has used no device (``preload``).
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -23,6 +24,8 @@ from typing import Any
 import psutil
 
 from mnist_lab.training.runtime import Runtime, environment
+
+_log = logging.getLogger(__name__)
 
 PRELOAD = ["mnist_lab.execution.preload"]
 # JAX and PyTorch start threads when they are imported, which a fork would lose.
@@ -59,10 +62,12 @@ def start_process(
         fresh: not from the template: for a GPU, whose libraries look for it when they are loaded.
     """
     if not fresh and may_fork():
-        # A template that dies in this moment is not worth more than a process from nothing.
-        with suppress(OSError, EOFError):
+        try:
             warm_up()
             return _start(multiprocessing.get_context("forkserver"), target, arguments, name)
+        except (OSError, EOFError) as error:
+            # A template that dies in this moment is not worth more than a process from nothing.
+            _log.info("%s is started from nothing, not from the template: %r", name, error)
     with _signals_held():
         return _start(multiprocessing.get_context("spawn"), target, arguments, name)
 

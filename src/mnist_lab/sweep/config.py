@@ -23,8 +23,8 @@ class SweepConfig:
         space: ``cnn``, ``cnn-v1`` or ``path/to/file.py:name``.
         trials: how many finished trials the study shall have in all, however often it is resumed.
         study: its name; ``<dataset>-<space>-<epochs>ep`` unless given.
-        sampler: a name of ``samplers.SAMPLERS``.
-        pruner: a name of ``pruners.PRUNERS``.
+        sampler: a name of ``strategies.SAMPLERS``.
+        pruner: a name of ``strategies.PRUNERS``.
         epochs: of each trial, at most.
         workers: processes; None lets the machine decide.
         device: ``cpu``, ``gpu``, ``gpu:0,1``; None takes GPUs where there are any.

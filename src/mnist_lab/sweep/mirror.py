@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import defaultdict
 from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,7 @@ class Mirror(_CachedStorage):
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._read: set[int] = set()
+        self._unfinished: defaultdict[int, set[int]] = defaultdict(set)
         self._attributes: dict[int, dict[str, Any]] = {}
         self._unwritten: dict[int, list[models.BaseModel]] = {}
 
@@ -49,8 +51,14 @@ class Mirror(_CachedStorage):
         if study_id not in self._read:
             self._read_trials_from_remote_storage(study_id)
             self._read.add(study_id)
-        trials = self._studies[study_id].trials.values()  # by number: so they were read and made
-        found = [trial for trial in trials if states is None or trial.state in states]
+        trials = self._studies[study_id].trials  # by number: so they were read and made
+        if states is None:
+            found = list(trials.values())
+        elif any(state in states for state in TrialState if state.is_finished()):
+            found = [trial for trial in trials.values() if trial.state in states]
+        else:  # several times a trial, and most of ten thousand are finished
+            unfinished = (trials[number] for number in sorted(self._unfinished[study_id]))
+            found = [trial for trial in unfinished if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -148,6 +156,12 @@ class Mirror(_CachedStorage):
             self._hold(trial_id, row)
         self._note(trial_id, "system_attrs", key, value)
 
+    def _add_trials_to_cache(self, study_id: int, trials: list[FrozenTrial]) -> None:
+        super()._add_trials_to_cache(study_id, trials)
+        self._unfinished[study_id].update(
+            trial.number for trial in trials if not trial.state.is_finished()
+        )
+
     def _hold(self, trial_id: int, row: models.BaseModel) -> None:
         self._unwritten.setdefault(trial_id, []).append(row)
 
@@ -180,3 +194,5 @@ class Mirror(_CachedStorage):
             for name, value in facts.items():
                 setattr(changed, name, value)
             trials[place[1]] = changed
+            if changed.state.is_finished():
+                self._unfinished[place[0]].discard(place[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Sequence
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -40,12 +41,13 @@ class HalvingSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(_View(study), trial)
+        self._view = _View(study)  # ``sample_relative`` follows at once
+        return self._sampler.infer_relative_search_space(self._view, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(_View(study), trial, search_space)
+        return self._sampler.sample_relative(self._view, trial, search_space)
 
     def sample_independent(
         self,
@@ -58,10 +60,14 @@ class HalvingSampler(BaseSampler):
 
 
 class _View(optuna.Study):
-    """``study`` as ``HalvingSampler`` shows it; reads only."""
+    """``study`` as ``HalvingSampler`` shows it, for one draw; reads only, and the trials once."""
 
     def __init__(self, study: optuna.Study) -> None:
         self.__dict__.update(vars(study))
+
+    @cached_property
+    def _shown(self) -> list[FrozenTrial]:
+        return [_measured(trial) for trial in super()._get_trials(deepcopy=False)[-WINDOW:]]
 
     def _get_trials(
         self,
@@ -69,9 +75,7 @@ class _View(optuna.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        newest = super()._get_trials(deepcopy=False, use_cache=use_cache)[-WINDOW:]
-        shown = [_measured(trial) for trial in newest]
-        return [trial for trial in shown if states is None or trial.state in states]
+        return [trial for trial in self._shown if states is None or trial.state in states]
 
 
 def _measured(trial: FrozenTrial) -> FrozenTrial:
