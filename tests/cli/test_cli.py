@@ -246,8 +246,28 @@ def test_a_grid_is_given_on_the_command_line(lab, small_file, fake_training):
     words = ("--epochs", 1, "--dataset", small_file, "--study", "g", "--sampler", "grid")
     code, out, err = lab("sweep", "fnn", *words, "--grid", "units_1=32,64")
     assert code == 0
-    assert "3 of 50 trials finished" in out
-    assert "every point of the grid is done" in err
+    assert "3 of 3 trials finished" in out
+    assert "Promote it:    mnist-lab promote g" in out
+    assert err == ""
+
+
+def test_trainings_that_begin_in_one_second_are_two_studies(lab, small_file, fake_training):
+    for _ in range(2):
+        assert lab("train", "fnn", "--epochs", 1, "--dataset", small_file)[0] == 0
+    studies = json.loads(lab("studies", "--json")[1])
+    assert len({each["study"] for each in studies}) == 2
+
+
+def test_a_decimal_comma_is_not_taken_for_a_list(lab):
+    code, _, err = lab("train", "fnn", "--set", "dropout=0,2")
+    assert code == 64
+    assert "--set keeps dropout at one value, not 2" in err
+
+
+def test_a_negative_seed_is_refused(lab):
+    code, _, err = lab("sweep", "fnn", "--seed", "-1")
+    assert code == 78
+    assert "seed must not be negative" in err
 
 
 def test_a_space_in_a_file_is_swept(lab, small_file, fake_training, settings):
@@ -454,8 +474,8 @@ def test_the_test_images_of_an_unknown_study_cannot_be_opened(lab):
 
 def result(**changes):
     fields = {
-        "study": "s", "finished": 2, "best": None, "reasons": {}, "stopped": "", "signal": 0,
-        "lag": Lag(),
+        "study": "s", "total": 9, "finished": 2, "best": None, "reasons": {}, "stopped": "",
+        "signal": 0, "lag": Lag(),
     }  # fmt: skip
     return SweepResult(**{**fields, **changes})
 

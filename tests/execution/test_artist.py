@@ -85,8 +85,10 @@ def test_an_artist_that_was_killed_is_followed_by_another(artist, tmp_path, smal
     assert (tmp_path / "two/artifacts/figures/roc.png").exists()
 
 
-def test_an_artist_that_was_closed_draws_no_more(artist, tmp_path, small_dataset):
+def test_an_artist_that_was_closed_says_that_it_draws_no_more(artist, tmp_path, small_dataset):
     artist.close()
+    artist.draw(tmp_path)  # nothing is there to be drawn
     leave_predictions(tmp_path / "trial", small_dataset)
-    artist.draw(tmp_path / "trial")
+    with pytest.raises(ConnectionAbortedError):
+        artist.draw(tmp_path / "trial")
     assert (tmp_path / "trial/predictions.npz").exists()

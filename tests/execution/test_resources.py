@@ -113,3 +113,14 @@ def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
 
 def test_there_is_at_least_one_core():
     assert usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1)]
+)
+def test_a_quota_of_the_cores_time_counts_as_so_many_cores(monkeypatch, tmp_path, limit, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setattr("mnist_lab.execution.resources.CGROUP", tmp_path)
+    assert usable_cores() == 6
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert usable_cores() == cores

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import optuna
 import pytest
 from mlflow import MlflowClient
 
 from mnist_lab.data import sealed
+from mnist_lab.doctor import examine
 from mnist_lab.errors import MnistLabError, ServiceError, UsageError
 from mnist_lab.report import list_studies
 from mnist_lab.sweep import (
@@ -106,6 +108,39 @@ def test_more_seeds_are_added_to_those_there_are(searched, settings):
     _, confirmation = run(settings, seeds=4)
     assert confirmation.seeds == 4
     assert len(open_study(settings, "s+confirm").get_trials()) == 8
+
+
+def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, settings, monkeypatch):
+    monkeypatch.setenv("FAULTS", '[{"trial": 1, "what": "kill", "times": 2}]')  # and its retry
+    _, confirmation = run(settings, trainer="fakes:run_trial")
+    assert (len(confirmation.rows), confirmation.failed) == (1, 1)
+    _, confirmation = run(settings, trainer="fakes:run_trial")
+    assert (len(confirmation.rows), confirmation.failed) == (2, 0)
+    failed = [t for t in open_study(settings, "s+confirm").get_trials() if t.state.name == "FAIL"]
+    assert len(failed) == 1
+
+
+def test_the_newer_confirmation_is_the_one_that_mlflow_shows(searched, settings, client):
+    def shown():
+        experiment = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")[0]
+        (page,) = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'study'")
+        return page.data.metrics["confirmed_val_accuracy"]
+
+    means = []
+    for seeds in (2, 3, 4, 5):
+        _, confirmation = run(settings, top=1, seeds=seeds)
+        means.append(confirmation.choice.mean)
+        assert shown() == pytest.approx(means[-1])
+    assert means != sorted(means)  # MLflow would show the highest of those with one time
+
+
+def test_the_confirmation_of_a_study_that_is_gone_is_in_nobodys_way(searched, settings):
+    run(settings)
+    optuna.delete_study(study_name="s", storage=settings.storage)
+    assert list_studies(settings) == []
+    (row,) = sync(settings)
+    assert row.note == "the study that it confirms is gone"
+    assert [each for each in examine(settings) if each.subject == "storage"] == []
 
 
 def test_seeds_that_are_added_to_some_trials_hide_nothing_of_the_others(searched, settings):

@@ -98,7 +98,26 @@ def test_a_grid_is_the_baseline_and_its_points(run, settings):
     assert {(t.params["units_1"], t.params["dropout"]) for t in trials[1:]} == {
         (32, 0.0), (32, 0.5), (64, 0.0), (64, 0.5),
     }  # fmt: skip
-    assert result.stopped == "every point of the grid is done"
+    assert (result.finished, result.total, result.stopped) == (5, 5, "")
+
+
+def test_a_grid_with_other_values_adds_the_points_that_are_new(run, settings):
+    run(trials=50, sampler="grid", grid={"units_1": [64, 128]})
+    result = run(trials=50, sampler="grid", grid={"units_1": [32, 64, 128]})
+    units = [trial.params["units_1"] for trial in open_study(settings, "s").trials]
+    assert sorted(units[1:]) == [32, 64, 128]
+    assert (result.finished, result.total) == (4, 4)
+
+
+def test_a_grid_is_trained_as_far_as_trials_were_asked_for(run, settings):
+    grid = {"units_1": [32, 64, 128]}
+    assert run(trials=2, sampler="grid", grid=grid).finished == 2
+    assert run(trials=50, sampler="grid", grid=grid).finished == 4
+
+
+@pytest.mark.parametrize("name", ["optuna", "mlflow"])
+def test_no_name_of_a_study_is_that_of_another_lock(run, name):
+    assert run(trials=1, study=name).finished == 1
 
 
 def test_a_study_with_another_epoch_count_is_refused_before_anything_is_trained(run, settings):

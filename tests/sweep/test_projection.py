@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from threading import Event, Timer
 
 import pytest
 
@@ -90,6 +91,40 @@ def test_what_still_runs_at_the_end_is_closed_as_interrupted(make):
     projector.tell(trial_record(5))
     assert projector.close([], summary("interrupted")).items == 0
     assert tracker.states == {5: "interrupted"}
+
+
+def test_in_a_hurry_nothing_is_drawn_and_what_still_runs_is_closed_first(tmp_path, wait_until):
+    files, tracker, drawn = TrialFiles(tmp_path), Memory(), []
+    for trial in (0, 1):
+        files.folder(trial).mkdir()
+        files.predictions(trial).write_bytes(b"probabilities")
+    busy = Event()
+
+    def draw(folder):
+        drawn.append(folder)
+        busy.wait(10)
+
+    projector = Projector(Projection(study_record(), lambda: tracker, files, draw=draw))
+    projector.start()
+    projector.tell(trial_record(2))
+    for trial in (0, 1):
+        projector.tell(ended(trial))
+    wait_until(lambda: drawn)  # the first drawing has begun before somebody is in a hurry
+    Timer(0.3, busy.set).start()
+    assert projector.close([], summary("interrupted"), hurry=True).items == 0
+    assert drawn == [files.folder(0)]
+    assert [run for run, _ in tracker.closed] == ["run-0", "run-2", "run-1"]
+    assert tracker.states == {0: "complete", 2: "interrupted", 1: "complete"}
+    assert files.predictions(1).exists()
+    assert {each.trial for each in projector.collect() if each.closed} == {0}
+
+
+def test_a_record_in_the_hand_of_a_tracker_that_hangs_is_counted_as_lacking(tmp_path):
+    tracker = Memory(lambda name: time.sleep(20) if name == "close_trial" else None)
+    projector = Projector(Projection(study_record(), lambda: tracker, TrialFiles(tmp_path)))
+    projector.start()
+    projector.tell(ended(0))
+    assert projector.close([], summary(), hurry=True).items == 2  # the trial and the summary
 
 
 def test_a_tracker_that_never_answers_is_waited_for_less_than_two_seconds(tmp_path):

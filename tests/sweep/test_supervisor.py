@@ -103,6 +103,17 @@ def test_a_finished_sweep_trains_nothing_more(lab):
     assert result.best is not None
 
 
+@pytest.mark.parametrize("pruner", ["none", "halving"])
+def test_a_total_below_what_is_begun_leaves_the_rest_as_it_is(lab, pruner):
+    stop = StopRequest()
+    lab(FakeExecutor(on_epoch=lambda t, e: t == 4 and stop(2, None)), stop=stop, pruner=pruner)
+    executor = FakeExecutor()
+    result, study = lab(executor, trials=1, pruner=pruner)
+    assert executor.jobs == []
+    assert (result.finished, result.stopped) == (states(study).count("COMPLETE"), "")
+    assert "RUNNING" in states(study)
+
+
 def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, small_dataset):
     lab(trials=3)
     _, parts = lab(trials=12)
@@ -467,12 +478,6 @@ def test_no_trial_is_begun_after_the_timeout(lab):
     result, study = lab(timeout=-1.0)
     assert states(study) == ["WAITING"]
     assert "timeout" in result.stopped
-
-
-def test_a_grid_ends_when_its_points_are_done(lab):
-    result, study = lab(sampler="grid", trials=50)
-    assert states(study) == ["COMPLETE"]
-    assert result.stopped == "every point of the grid is done"
 
 
 def test_the_listener_sees_counts_best_and_time_left(lab):

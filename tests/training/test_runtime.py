@@ -85,7 +85,3 @@ def test_another_backend_is_left_alone(tensorflow, monkeypatch):
     monkeypatch.setitem(__import__("os").environ, "KERAS_BACKEND", "jax")
     configure(Runtime(threads=1, gpu="0"))
     assert config.told == []
-
-
-def test_a_device_is_named_as_the_command_line_names_it():
-    assert (Runtime(threads=1).device, Runtime(threads=1, gpu="2").device) == ("cpu", "gpu:2")

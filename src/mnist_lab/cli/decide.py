@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
-from mnist_lab.cli.run import exit_as, trains
+from mnist_lab.cli.run import exit_as, print_lag, trains
 
 if TYPE_CHECKING:
     from mnist_lab.registry import Promotion
@@ -84,7 +84,8 @@ def _confirm(
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
             raise
-    exit_as(result)
+    print_lag(result)
+    exit_as(result, mend="Mend the cause, and type the same command again.")
     if confirmation is None:
         raise MnistLabError(
             f"No trial of {study} could be trained again {design.seeds} times.",

@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):
-        return dict(value)
+        return {key: _plain(each) for key, each in value.items()}
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 64
 TOP_ROWS = 5
+MEND = "Failed trials count: mend the cause, then raise --trials or give another --study."
 
 Assignments = Annotated[
     list[str] | None,
@@ -162,7 +164,8 @@ def train(
 
     Example: mnist-lab train cnn --set filters_1=32 --epochs 5
     """
-    name = study or f"train-{space or 'space'}-{datetime.now():%Y%m%d-%H%M%S}"
+    stem = str(space_file or space).rpartition(":")[2]
+    name = study or f"train-{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     options = {
         "trials": 1,
         "study": name,
@@ -203,6 +206,13 @@ def _make_config(
     changes: dict[str, Any] = {}
     if assignments:
         pairs = [parse_assignment(declared, each) for each in assignments]
+        for name, values in pairs:
+            if len(values) != 1:
+                raise UsageError(
+                    f"--set keeps {name} at one value, not {len(values)}.",
+                    next_step="Decimals have a point. To try several: --sampler grid --grid "
+                    f"{name}={','.join(map(str, values))}",
+                )
         changes["set"] = {**config.set, **{name: values[0] for name, values in pairs}}
     if grid:
         changes["grid"] = {**config.grid, **dict(parse_assignment(declared, each) for each in grid)}
@@ -222,7 +232,7 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {_this_command(config.study)}"
             raise
-    _print_result(config, result, settings, as_json=as_json)
+    _print_result(result, settings, as_json=as_json)
     exit_as(result)
 
 
@@ -234,9 +244,7 @@ def _this_command(study: str | None) -> str:
     return shlex.join(words)
 
 
-def _print_result(
-    config: SweepConfig, result: SweepResult, settings: Settings, *, as_json: bool
-) -> None:
+def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> None:
     from mnist_lab.cli.look import print_leaderboard
     from mnist_lab.report import leaderboard
     from mnist_lab.sweep import open_study, report_pruning
@@ -247,19 +255,14 @@ def _print_result(
         best = result.best.number if result.best else None
         print_json({**vars(result), "best": best, "leaderboard": [vars(row) for row in rows]})
         return
-    title = f"{result.study}: {result.finished} of {config.trials} trials finished"
+    title = f"{result.study}: {result.finished} of {result.total} trials finished"
     print_leaderboard(rows, title=title)
     for reason, count in result.reasons.items():
         typer.echo(f"{count} failed: {reason}")
     pruning = report_pruning(study)
     if pruning is not None:
         typer.echo(f"\n{pruning}")
-    if result.lag.items:
-        typer.echo(
-            f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "
-            f"lost: the study has them. When it answers, type: mnist-lab sync {result.study}",
-            err=True,
-        )
+    print_lag(result)
     if not result.stopped and rows:
         typer.echo("")
         typer.echo("Look closer:   mnist-lab ui")
@@ -268,8 +271,19 @@ def _print_result(
         typer.echo(f"Promote it:    mnist-lab promote {result.study}")
 
 
-def exit_as(result: SweepResult) -> None:
-    """Leave with the code and the line that a sweep which did not come to its end asks for."""
+def print_lag(result: SweepResult) -> None:
+    """Say what MLflow has not taken, and how it will."""
+    if result.lag.items:
+        typer.echo(
+            f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "
+            f"lost: the study has them. When it answers, type: mnist-lab sync {result.study}",
+            err=True,
+        )
+
+
+def exit_as(result: SweepResult, *, mend: str = MEND) -> None:
+    """Leave with the code and the line that a sweep which did not come to its end asks for; ``mend``
+    says what to do when trials failed."""
     from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 
     kept = f"{result.finished} finished trials and the running ones' epochs are kept."
@@ -280,7 +294,6 @@ def exit_as(result: SweepResult) -> None:
         room = f"Mend the disk, then type: {_this_command(result.study)}"
         raise DiskFullError(f"Stopped: {result.stopped}.", safe=kept, next_step=room)
     if result.stopped.endswith("failed"):
-        mend = "Failed trials count: mend the cause, then raise --trials or give another --study."
         raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=mend)
     if result.stopped:
         typer.echo(f"Stopped: {result.stopped}. {kept} {again}", err=True)

@@ -15,6 +15,7 @@ from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger, open_study, sync
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.replicas import is_orphan
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold, is_held, is_ours
 from mnist_lab.sweep.sync import find_gap
@@ -28,6 +29,8 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
         record = ledger.read_study(study)
         if not is_ours(study) or record is None or is_held(settings.work, name):
             continue  # somebody else's, or its sweep looks after it
+        if is_orphan(study):
+            continue  # no page of MLflow is its own
         yield from _check_tracking(study, settings)
         files = TrialFiles(settings.work / name)
         if files.owner == record.id:

@@ -45,6 +45,9 @@ class Artist:
         """Have the figures of the trial in ``folder`` drawn; returns when they are.
 
         A drawing that fails costs its figures only: the reason is in the log.
+
+        Raises:
+            ConnectionAbortedError: the artist was closed before they were.
         """
         self._ask_for(_TRIAL, folder, (folder / PREDICTIONS).exists)
 
@@ -54,8 +57,10 @@ class Artist:
 
     def _ask_for(self, what: str, folder: Path, is_wanted: Callable[[], bool]) -> None:
         for _ in range(2):  # a process that died is followed by another, once
-            if self._closed or not is_wanted():
+            if not is_wanted():
                 return
+            if self._closed:
+                raise ConnectionAbortedError("The figures were given up.")
             try:
                 connection = self._connection or self._start()
                 connection.send((what, folder))

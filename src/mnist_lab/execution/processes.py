@@ -15,6 +15,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -25,6 +26,7 @@ import psutil
 
 from mnist_lab.training.runtime import Runtime, environment
 
+_warming = threading.Lock()
 _log = logging.getLogger(__name__)
 
 PRELOAD = ["mnist_lab.execution.preload"]
@@ -40,7 +42,7 @@ def warm_up() -> None:
     """Have the template import what it will need; returns at once, and does nothing the second time."""
     if may_fork():
         # Where no socket can be made (a TMPDIR of 80 letters), processes are started from nothing.
-        with suppress(OSError), _signals_held(), _environment_of_template():
+        with suppress(OSError), _warming, _signals_held(), _environment_of_template():
             multiprocessing.set_forkserver_preload(PRELOAD)
             multiprocessing.forkserver.ensure_running()
 
@@ -111,15 +113,19 @@ def _signals_held() -> Iterator[None]:
 @contextmanager
 def _environment_of_template() -> Iterator[None]:
     """What libraries read while they are loaded; each worker's own values are set in it."""
-    before = dict(os.environ)
-    os.environ.update(environment(Runtime(threads=1)))
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with NumPy
-    os.environ["PYTHONSAFEPATH"] = "1"  # or files of the current folder could pass for libraries
+    read = environment(Runtime(threads=1))
+    read["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with NumPy
+    read["PYTHONSAFEPATH"] = "1"  # or files of the current folder could pass for libraries
+    before = {name: os.environ.get(name) for name in read}
+    os.environ.update(read)
     try:
         yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    finally:  # another thread may be reading the others
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def end_process(process: BaseProcess, *, grace: float) -> None:

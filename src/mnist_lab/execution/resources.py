@@ -20,6 +20,9 @@ GPU_MEMORY_SHARE = 0.9
 # More workers than this at once leave TPE guessing without results, and take 1 to 3 GB each.
 MAX_CPU_WORKERS = 8
 
+# Where a container sees the limits of its own control group (version 2).
+CGROUP = Path("/sys/fs/cgroup")
+
 GIBIBYTE = 2**30
 # What all workers together may hold of the machine's memory; the rest is the supervisor's and yours.
 MEMORY_SHARE = 0.9
@@ -78,16 +81,26 @@ def plan_workers(
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which a container may have cut down."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may run on, which a container may have cut down: by naming cores, or by
+    a quota of their time (cgroup v2's ``cpu.max``, "200000 100000" for two)."""
+    named = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota, _, period = _read_limit("cpu.max").partition(" ")
+    return min(named, max(1, int(quota) // int(period))) if quota.isdigit() else named
 
 
 def usable_memory() -> int:
     """Bytes that this process may hold, which a container may have cut down."""
     total = int(psutil.virtual_memory().total)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else ""
-    return min(total, int(text)) if text.isdigit() else total
+    limit = _read_limit("memory.max")
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _read_limit(name: str) -> str:
+    """A limit of this process's control group, "max" for none; empty where there are no groups."""
+    file = CGROUP / name
+    return file.read_text().strip() if file.exists() else ""
 
 
 def memory_cap(workers: int, *, limit_mb: int | None = None, total: int | None = None) -> int:

@@ -97,7 +97,11 @@ def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> P
     uri = f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        file = Path(artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        file = Path(
+            artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri
+            )
+        )
     except (MlflowException, OSError) as error:
         raise DataError(
             f"The model file {uri} cannot be fetched ({first_line(error)}).",

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger
-from mnist_lab.sweep.replicas import searched_study
+from mnist_lab.sweep.replicas import SUFFIX
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import read_fingerprint
 
@@ -37,11 +37,11 @@ class StudyRow:
 def list_studies(settings: Settings) -> list[StudyRow]:
     """Every study that mnist-lab made in the storage, oldest first."""
     opened = connect(settings)
-    studies = [
+    searches = [
         optuna.load_study(study_name=name, storage=opened)
         for name in optuna.get_all_study_names(opened)
+        if not name.endswith(SUFFIX)
     ]
-    searches = [each for each in studies if searched_study(each) is each]
     rows = [_row(study) for study in searches if read_fingerprint(study) is not None]
     return sorted(rows, key=lambda row: row.started or datetime.max)
 

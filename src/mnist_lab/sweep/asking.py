@@ -42,9 +42,11 @@ class Asker:
 
         ``begun`` counts the trials that are finished or running; None when nothing is left to do.
         """
+        if begun >= self.config.trials:  # the total may be less than it was
+            return None
         if self.unfinished:
             return self._resume(self.unfinished.pop(0))
-        wanted = begun + len(self.halving.paused) < self.config.trials and not self.exhausted
+        wanted = begun + len(self.halving.paused) < self.config.trials
         promoted = self.halving.promote(all_asked=not wanted)
         if promoted is not None:
             return self._go_on(promoted)
@@ -97,11 +99,6 @@ class Asker:
             reported=frozenset(before.intermediate_values),
             pruned_at=ledger.read_pruned_at(before),
         )
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether a grid has no point left."""
-        return self.config.sampler == "grid" and not self._waiting()
 
     def _waiting(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))

@@ -69,7 +69,7 @@ class SweepConfig:
         for name in ("trials", "epochs", "max_failures", "workers_per_gpu"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("keep_models", "retries"):
+        for name in ("keep_models", "retries", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} must not be negative.")
         for name in ("trial_timeout", "worker_memory"):

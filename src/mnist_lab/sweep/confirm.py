@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import optuna
+from optuna.trial import TrialState
 
 from mnist_lab.data import Dataset
 from mnist_lab.errors import MnistLabError, UsageError
@@ -14,6 +15,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.failures import PASSING
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.launch import TrackerFactory, Undertaking, conduct, connect_mlflow
 from mnist_lab.sweep.mirror import Mirror
@@ -101,8 +103,12 @@ def _open(settings: Settings, name: str) -> tuple[optuna.Study, Fingerprint, Stu
 
 
 def _queue(study: optuna.Study, searched: optuna.Study, design: Design) -> None:
-    """Queue what is wanted and not there."""
-    there = {pair_of(trial) for trial in study.get_trials(deepcopy=False)}
+    """Queue what is wanted and not there, or has failed for a reason that may have passed."""
+    there = {
+        pair_of(trial)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state != TrialState.FAIL or ledger.read_reason(trial) not in PASSING
+    }
     for of, seed in design.replicas(searched):
         if (of, seed) not in there:
             params = ledger.read_trial(searched, of).params

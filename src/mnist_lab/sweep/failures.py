@@ -24,10 +24,13 @@ from mnist_lab.execution.messages import (
     DISK_ERROR,
     DISK_FULL,
     OUT_OF_MEMORY,
+    TIMEOUT,
     TrialFailed,
 )
 
 RETRIED = (CRASHED, OUT_OF_MEMORY)
+# Of the moment, not of the point: a replica that failed so is trained again by the next confirm.
+PASSING = (CRASHED, OUT_OF_MEMORY, TIMEOUT)
 STOPS_THE_SWEEP = (DISK_FULL, DISK_ERROR)
 # So often may a trial be begun without coming a single epoch further, when nobody asked it to stop:
 # it takes its supervisor, or the machine, down with it.

@@ -89,7 +89,7 @@ def launch(
         _queue(study, points, space)
         files = TrialFiles(settings.work / name)
         undertaking = Undertaking(
-            config=config,
+            config=_within_grid(config, study),
             study=study,
             space=space,
             dataset=dataset,
@@ -212,10 +212,20 @@ def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
 
 
 def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) -> None:
-    """Queue ``points`` as the study's first trials: once, even if it is cut off in between."""
-    for point in points[len(study.get_trials(deepcopy=False)) :]:
-        baseline = {"baseline": True} if point == space.baseline else None
-        study.enqueue_trial(dict(point), user_attrs=baseline)
+    """Queue those of ``points`` that the study does not have; it may be cut off in between."""
+    there = [ledger.read_queued(trial) for trial in study.get_trials(deepcopy=False)]
+    for point in points:
+        if point not in there:  # a grid may have the baseline, too
+            there.append(point)
+            baseline = {"baseline": True} if point == space.baseline else None
+            study.enqueue_trial(dict(point), user_attrs=baseline)
+
+
+def _within_grid(config: SweepConfig, study: optuna.Study) -> SweepConfig:
+    """A grid ends with its points, however many trials were asked for."""
+    if config.sampler != "grid":
+        return config
+    return replace(config, trials=min(config.trials, len(study.get_trials(deepcopy=False))))
 
 
 def _ensure_record(

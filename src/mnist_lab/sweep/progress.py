@@ -48,13 +48,14 @@ class Lag:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """How a sweep ended: ``stopped`` is empty when the total was reached, else why it was not.
+    """How a sweep ended: ``stopped`` is empty when the ``total`` was reached, else why it was not.
 
     ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
     asks for (130, 143), else 0. ``lag`` is what the tracker has not taken.
     """
 
     study: str
+    total: int
     finished: int
     best: FrozenTrial | None
     reasons: dict[str, int]

@@ -32,7 +32,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 # one to take what is left. What it does not take is in the study, for ``mnist-lab sync``.
 PATIENCE_WITH_BROKEN_SECONDS = 1.5
 PATIENCE_SECONDS = 60.0
-PATIENCE_WITH_SIGNAL_SECONDS = 5.0
+PATIENCE_WITH_SIGNAL_SECONDS = 3.0
 
 
 class Projection:
@@ -57,6 +57,7 @@ class Projection:
         self._draw = draw
         self._draw_dataset = draw_dataset
         self._is_running = running
+        self._hurried = False
         self._tracker: Tracker | None = None
         self._parent = ""
         self._runs: dict[int, str] = {}
@@ -88,6 +89,10 @@ class Projection:
             self._forget(record.trial)
             raise
 
+    def hurry(self) -> None:
+        """From now on nothing is drawn; what waits to be drawn stays for the next sweep or ``sync``."""
+        self._hurried = True
+
     def model(self, record: ModelRecord, run: TrialRecord) -> None:
         """Log a trial's model with its run, and drop the file."""
         tracker, parent = self.open()
@@ -110,9 +115,11 @@ class Projection:
         closed = False
         if record.outcome is not None:
             artifacts = self._files.artifacts(number)
-            self._draw(self._files.folder(number))
+            if not self._hurried:
+                self._draw(self._files.folder(number))
             tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
-            closed = record.outcome.state != "interrupted"
+            undrawn = self._hurried and self._files.predictions(number).exists()
+            closed = record.outcome.state != "interrupted" and not undrawn
             if closed:
                 self._files.drop_artifacts(number)
             self._forget(number)
@@ -183,9 +190,19 @@ class Projector:
         Gives up on a tracker that does not take them, and in the end on any; sooner in a ``hurry``.
         """
         patience = PATIENCE_WITH_SIGNAL_SECONDS if hurry else PATIENCE_SECONDS
-        for record in list(self._running.values()):
-            cut_off = TrialOutcome(state="interrupted", ended=time.time())
-            self.tell(replace(record, outcome=cut_off))
+        if hurry:
+            self._projection.hurry()
+        with self._lock:
+            interrupted = TrialOutcome(state="interrupted", ended=time.time())
+            cut_off = {
+                number: replace(record, outcome=interrupted)
+                for number, record in self._running.items()
+            }
+            # First: a trial that has ended waits in a run that says so, or in the study.
+            self._pending = {
+                **cut_off,
+                **{n: r for n, r in self._pending.items() if n not in cut_off},
+            }
         self._models, self._summary = list(models), summary
         self._closing = True
         self._wake.set()
@@ -238,18 +255,22 @@ class Projector:
             if self._abandoned:
                 return
             with self._lock:
-                number = next(iter(self._pending))
-                record = self._pending.pop(number)
+                number, record = next(iter(self._pending.items()))
+            written = False
             try:
                 self._tracked.put(self._projection.trial(record))
                 self._succeed()
+                written = True
             except Exception as error:
-                with self._lock:
-                    self._pending.setdefault(number, record)  # unless a newer one has come
                 if not self._closing:
                     raise
                 refused = error
                 self._note(error)
+            finally:
+                with self._lock:
+                    newest = self._pending.pop(number)
+                    if newest is not record or not written:
+                        self._pending[number] = newest  # behind the others
         if self._pending and refused is None:
             self._wake.set()  # told meanwhile
             return

@@ -149,6 +149,13 @@ def searched_study(study: optuna.Study) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=study._storage)
 
 
+def is_orphan(study: optuna.Study) -> bool:
+    """Whether ``study`` has the replicas of one that somebody has deleted."""
+    name = study.study_name
+    there = optuna.get_all_study_names(study._storage)
+    return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in there
+
+
 def find_replicas(study: optuna.Study) -> optuna.Study | None:
     """The study with the replicas of ``study``, if it was ever confirmed."""
     name = confirm_name(study.study_name)
@@ -177,9 +184,9 @@ def read_confirmation(study: optuna.Study, design: Design | None = None) -> Conf
         return None
     trials = replicas.get_trials(deepcopy=False)
     done = {pair_of(trial): trial for trial in trials if trial.state == TrialState.COMPLETE}
-    broken = {pair_of(trial) for trial in trials if trial.state == TrialState.FAIL}
+    failures = {pair_of(trial) for trial in trials if trial.state == TrialState.FAIL}
     wanted = design.replicas(study) if design is not None else [pair_of(trial) for trial in trials]
-    failed = {of for of, _ in broken & set(wanted)}
+    failed = {of for of, _ in (failures - done.keys()) & set(wanted)}
     usable = [pair for pair in wanted if pair[0] not in failed]
     if design is None:
         usable = _widest([pair for pair in usable if pair in done])

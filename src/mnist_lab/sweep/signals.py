@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Whoever sends SIGTERM (Docker, systemd, a cluster) sends SIGKILL ten seconds later or more.
-SIGTERM_GRACE_SECONDS = 6.0
+# Whoever sends SIGTERM (Docker, systemd, a cluster) sends SIGKILL ten seconds later or more. After this
+# grace come at most 3 s for the tracker and 2 s for workers that do not leave.
+SIGTERM_GRACE_SECONDS = 5.0
 
 
 class StopRequest:

@@ -200,10 +200,12 @@ def connect(settings: Settings) -> RDBStorage:
     storage = settings.storage
     try:
         if not storage.startswith("sqlite"):
-            return Storage(storage)
-        # Two processes that create one schema at once would fail each other.
+            # A server that was restarted closed its connections: each is tried before it is used.
+            return Storage(storage, engine_kwargs={"pool_pre_ping": True})
+        # Two processes that create one schema at once would fail each other. No study has a name
+        # that begins with a dot, and so none has this lock.
         settings.work.mkdir(parents=True, exist_ok=True)
-        with FileLock(settings.work / "optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
+        with FileLock(settings.work / ".optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
             options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
             return Storage(storage, engine_kwargs=options)
     except Exception as error:  # whatever the database's driver raises

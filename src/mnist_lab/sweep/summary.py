@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.replicas import Confirmation, read_confirmation, searched_study
+from mnist_lab.sweep.replicas import Confirmation, find_replicas, read_confirmation, searched_study
 from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
 TOP = 5
@@ -83,7 +83,9 @@ def summarise(study: optuna.Study) -> StudySummary:
     if ranked:
         metrics |= ledger.read_scalars(ranked[0])
         tags["best_trial"] = str(ranked[0].number)
-    confirmation = read_confirmation(study)
+    confirmation, replicas = read_confirmation(study), find_replicas(study)
+    if replicas is not None:  # or MLflow would take the higher of two confirmations for the newer
+        trials = [*trials, *replicas.get_trials(deepcopy=False)]
     if confirmation is not None:
         metrics["confirmed_val_accuracy"] = confirmation.choice.mean
         tags["confirmed_trial"] = str(confirmation.chosen)

@@ -173,7 +173,8 @@ class Supervisor:
             else:
                 self._submit(running)
         if not self._running and not self._why_stop():
-            for number in list(self.halving.paused):
+            left = max(0, self.config.trials - self._finished)
+            for number in list(self.halving.paused)[:left]:
                 self._prune(number)
         return bool(self._running)
 
@@ -337,17 +338,16 @@ class Supervisor:
 
     # Ending and looking
 
-    def _why_ended(self, asker: Asker) -> str:
+    def _why_ended(self) -> str:
         """Empty when the total was reached and something came of it."""
         if self._finished < self.config.trials:
-            done = "every point of the grid is done" if asker.exhausted else "interrupted"
-            return self._why_stop() or done
+            return self._why_stop() or "interrupted"
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
     def _close_projection(self, asker: Asker, *, hurry: bool = False) -> tuple[str, Lag]:
         """Say how it ended, in the ledger and to the tracker."""
-        stopped = self._why_ended(asker)
+        stopped = self._why_ended()
         for number in list(self._running):  # cut off
             self._leave(number)
         paused = (ledger.read_trial(self.study, number) for number in self.halving.paused)
@@ -368,6 +368,7 @@ class Supervisor:
         failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         return SweepResult(
             study=self.study.study_name,
+            total=self.config.trials,
             finished=self._finished,
             best=next(iter(self._ranked), None),
             reasons=dict(Counter(map(ledger.read_reason, failed))),

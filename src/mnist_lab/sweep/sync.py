@@ -15,7 +15,7 @@ from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.launch import TrackerFactory, connect_mlflow, make_artist
 from mnist_lab.sweep.projection import Projection
-from mnist_lab.sweep.replicas import searched_study
+from mnist_lab.sweep.replicas import is_orphan, searched_study
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold, is_ours, open_study, read_fingerprint
 from mnist_lab.sweep.summary import best_models, study_state, summarise
@@ -67,6 +67,8 @@ def _sync_study(
     made_with = read_fingerprint(study)
     if not is_ours(study) or record is None or made_with is None:
         return SyncRow(study=name, note="not made by this version of mnist-lab")
+    if is_orphan(study):
+        return SyncRow(study=name, note="the study that it confirms is gone")
     if _is_elsewhere(study, settings):
         return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:

@@ -13,8 +13,6 @@ from urllib.request import url2pathname
 
 from filelock import FileLock
 
-# Before MLflow is imported: it reads this once. Nothing leaves the machine by default.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own seven retries take four minutes, and repeat requests whose answer was lost: a run would
@@ -51,7 +49,7 @@ def open_client(settings: Settings) -> MlflowClient:
     try:
         if uri.startswith("sqlite:"):
             settings.work.mkdir(parents=True, exist_ok=True)
-            with FileLock(settings.work / "mlflow.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
+            with FileLock(settings.work / ".mlflow.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
                 return _connected(uri)
         return _connected(uri)
     except (MlflowException, SQLAlchemyError) as error:

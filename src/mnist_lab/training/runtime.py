@@ -27,10 +27,6 @@ class Runtime:
     gpu_memory_mb: int | None = None
     precision: str | None = None
 
-    @property
-    def device(self) -> str:
-        return "cpu" if self.gpu is None else f"gpu:{self.gpu}"
-
 
 def environment(runtime: Runtime) -> dict[str, str]:
     """The environment variables that make this process see its share only."""
