@@ -189,6 +189,7 @@ def test_a_sweep_as_json_is_all_that_standard_output_holds(lab, small_file, fake
     words = ("--trials", 2, "--epochs", 1, "--dataset", small_file, "--json", "--study", "j")
     shown = json.loads(lab("sweep", "fnn", *words)[1])
     assert (shown["study"], shown["finished"], len(shown["leaderboard"])) == ("j", 2, 2)
+    assert shown["lag"] == {"items": 0, "why": ""}
 
 
 def test_studies_and_leaderboards_are_shown_after_a_sweep(lab, small_file, fake_training):

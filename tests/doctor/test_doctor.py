@@ -255,7 +255,9 @@ def test_files_of_another_study_of_the_same_name_are_left_alone(swept):
     left = swept.work / "s" / "trial-0001"
     left.mkdir()
     (swept.work / "s" / "study-id").write_text("another")
-    assert problems(swept) == []
+    assert problems(swept) == ["has files of a study that is not in this storage"]
+    treat(examine(swept))
+    assert left.exists()
 
 
 def test_artifacts_in_a_folder_with_a_space_in_its_name_are_not_lost(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from mnist_lab.doctor import examine
 from mnist_lab.errors import ConfigurationError, MnistLabError
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
@@ -113,6 +114,19 @@ def test_a_grid_is_trained_as_far_as_trials_were_asked_for(run, settings):
     grid = {"units_1": [32, 64, 128]}
     assert run(trials=2, sampler="grid", grid=grid).finished == 2
     assert run(trials=50, sampler="grid", grid=grid).finished == 4
+
+
+def test_files_of_a_study_in_another_storage_are_put_aside_and_named(run, settings):
+    run(trials=1)
+    first = ledger.read_study(open_study(settings, "s")).id
+    checkpoint = settings.work / "s" / "trial-0009" / "checkpoints" / "a"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("an epoch")
+    (settings.root / "optuna.db").rename(settings.root / "elsewhere.db")
+    run(trials=1)
+    aside = settings.work / f"s.{first[:8]}"
+    assert (aside / checkpoint.relative_to(settings.work / "s")).read_text() == "an epoch"
+    assert str(aside) in [each.subject for each in examine(settings)]
 
 
 @pytest.mark.parametrize("name", ["optuna", "mlflow"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from mnist_lab.training.checkpoints import Damaged, read_checkpoint
 
 def check_studies(settings: Settings) -> Iterator[Finding]:
     """Studies that nobody sweeps now: what MLflow lacks of them, and what they left lying."""
+    owners = set()
     for name in sorted(optuna.get_all_study_names(connect(settings))):
         study = open_study(settings, name)
         record = ledger.read_study(study)
+        owners.add(record.id if record else "")
         if not is_ours(study) or record is None or is_held(settings.work, name):
             continue  # somebody else's, or its sweep looks after it
         if is_orphan(study):
@@ -35,6 +37,17 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
         files = TrialFiles(settings.work / name)
         if files.owner == record.id:
             yield from _check_files(study, files)
+    yield from _check_strangers(settings, owners)
+
+
+def _check_strangers(settings: Settings, owners: Container[str]) -> Iterator[Finding]:
+    for folder in sorted(path.parent for path in settings.work.glob("*/study-id")):
+        if TrialFiles(folder).owner not in owners:
+            yield Finding(
+                subject=str(folder),
+                problem="has files of a study that is not in this storage",
+                advice="Delete it, if the study is not in another (MNIST_LAB_STORAGE) either.",
+            )
 
 
 def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:

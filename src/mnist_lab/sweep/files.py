@@ -53,13 +53,12 @@ class TrialFiles:
         return self._owner.read_text() if self._owner.exists() else ""
 
     def adopt(self, study: str) -> None:
-        """Make the folder that of the study of this id; another's files, long deleted, go."""
-        if self.owner != study:
-            shutil.rmtree(self.dataset_figures, ignore_errors=True)
-            for number in self.numbers():
-                shutil.rmtree(self.folder(number))
-            self.work.mkdir(parents=True, exist_ok=True)
-            self._owner.write_text(study)
+        """Make the folder that of the study of this id. Another's is put aside under a longer name: its
+        study may have been deleted, or lie in another storage and go on from its checkpoints."""
+        if self.owner not in ("", study):
+            self.work.rename(self.work.with_name(f"{self.work.name}.{self.owner[:8]}"))
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._owner.write_text(study)
 
     @property
     def _owner(self) -> Path:
