@@ -506,6 +506,8 @@ def test_the_summary_has_counts_best_and_a_table(lab):
     assert summary.tags["best_trial"]
     assert "| trial | val_accuracy |" in summary.note
     assert "12 complete" in summary.note
+    first, share = next(iter(summary.importances.items()))
+    assert f"(PED-ANOVA): {first} {share:.0%}" in summary.note
     assert sum(summary.importances.values()) == pytest.approx(1.0)
 
 

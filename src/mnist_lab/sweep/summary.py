@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -89,13 +89,19 @@ def summarise(study: optuna.Study) -> StudySummary:
     if confirmation is not None:
         metrics["confirmed_val_accuracy"] = confirmation.choice.mean
         tags["confirmed_trial"] = str(confirmation.chosen)
+    shares = importances(study)
+    note = [
+        _note(study, counts, stopped),
+        _note_importances(shares),
+        _note_confirmation(confirmation),
+    ]
     return StudySummary(
         state=study_state(study),
         ended=max(map(ledger.ended, trials), default=time.time()),
         metrics=metrics,
         tags=tags,
-        note=_note(study, counts, stopped) + _note_confirmation(confirmation),
-        importances=importances(study),
+        note="\n\n".join(filter(None, note)),
+        importances=shares,
     )
 
 
@@ -163,12 +169,17 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(study))
 
 
+def _note_importances(shares: Mapping[str, float]) -> str:
+    if not shares:
+        return ""
+    first = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:TOP])
+    return f"What tells good trials from bad ones (PED-ANOVA): {first}."
+
+
 def _note_confirmation(confirmation: Confirmation | None) -> str:
     if confirmation is None:
         return ""
     lines = [
-        "",
-        "",
         f"Confirmed with {confirmation.seeds} fresh seeds each:",
         "",
         "| trial | mean | 95 % interval | in the search | parameters | |",
