@@ -62,7 +62,7 @@ def test_the_version_is_printed(lab):
 
 @pytest.mark.parametrize(
     "command",
-    ["sweep", "train", "spaces", "studies", "leaderboard", "confirm", "promote", "rollback",
+    ["sweep", "train", "spaces", "studies", "leaderboard", "compare", "confirm", "promote", "rollback",
      "models", "evaluate", "predict", "export", "serve", "reproduce", "sync", "doctor", "data",
      "ui"],
 )  # fmt: skip
@@ -183,6 +183,26 @@ def test_a_sweep_prints_its_leaderboard_and_the_next_commands(lab, small_file, f
     assert "mnist-lab promote tiny-fnn-v2-2ep" in out
     assert "[3/3]" in err
     assert "epoch 2/2" in err
+
+
+def test_trials_are_shown_side_by_side(lab, small_file, fake_training):
+    words = ("--trials", 2, "--epochs", 2, "--dataset", small_file, "--pruner", "none")
+    lab("sweep", "fnn", *words, "--study", "two")
+    code, out, _ = lab("compare", "two", "0", "1")
+    assert code == 0
+    assert "val_accuracy, epoch 2" in out
+    assert "trial 1" in out
+    shown = json.loads(lab("compare", "two", "0", "1", "--json")[1])
+    assert shown["facts"]["state"] == ["complete", "complete"]
+    row = next(line for line in out.splitlines() if line.startswith("units_1"))
+    assert row.split() == ["units_1", *map(str, shown["differ"]["units_1"])]
+
+
+@pytest.mark.parametrize("words", [("0",), ("0", "7")])
+def test_a_comparison_needs_two_trials_that_are_there(lab, small_file, fake_training, words):
+    options = ("--trials", 1, "--epochs", 1, "--dataset", small_file, "--study", "alone")
+    lab("sweep", "fnn", *options)
+    assert lab("compare", "alone", *words)[0] == 64
 
 
 def test_a_sweep_as_json_is_all_that_standard_output_holds(lab, small_file, fake_training):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from fakes import finished
+from fakes import epoch_metrics, finished
 from mnist_lab.errors import UnknownNameError
-from mnist_lab.report import latest_study, leaderboard, list_studies
+from mnist_lab.report import compare, latest_study, leaderboard, list_studies
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
 from mnist_lab.sweep import SweepConfig, ledger, open_study
@@ -41,6 +41,54 @@ def fill(settings, small_dataset):
         return study
 
     return fill
+
+
+@pytest.fixture
+def pair(settings, small_dataset):
+    """Two trials: one of three epochs that is complete, one that was pruned after the first."""
+
+    def pair(first, second):
+        made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+        pruner = optuna.pruners.NopPruner()
+        study = create_study(connect(settings), "pair", made_with, pruner=pruner)
+        for number, (units, values) in enumerate([(64, first), (128, second)]):
+            study.enqueue_trial({"units": units, "dropout": 0.5})
+            trial = study.ask()
+            trial.suggest_int("units", 1, 200)
+            trial.suggest_float("dropout", 0.0, 1.0)
+            ledger.write_start(trial, seed=0, attempt=1)
+            epochs = [epoch_metrics(epoch, value) for epoch, value in enumerate(values, start=1)]
+            for epoch in epochs:
+                trial.report(epoch.val_accuracy, epoch.epoch)
+            ledger.write_history(trial, epochs)
+            if number == 0:
+                ledger.write_result(trial, finished(0, len(values), values[-1]))
+                study.tell(trial, values[-1])
+            else:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return open_study(settings, "pair")
+
+    return pair
+
+
+def test_trials_are_compared_after_the_last_epoch_that_all_have_had(pair):
+    found = compare(pair([0.5, 0.8, 0.9], [0.6]), ["0", "1"])
+    assert (found.after, found.then) == (1, (0.5, 0.6))
+    assert found.facts["state"] == ("complete", "pruned")
+    assert found.facts["epochs"] == (3, 1)
+    assert found.facts["best_val_accuracy"] == (0.9, 0.6)
+    assert found.facts["parameters"][1] is None
+
+
+def test_parameters_that_differ_are_told_from_those_that_do_not(pair):
+    found = compare(pair([0.5], [0.6]), ["0", "1"])
+    assert found.differ == {"units": (64, 128)}
+    assert found.same == {"dropout": 0.5}
+
+
+@pytest.mark.parametrize(("second", "told_apart"), [(0.9012, False), (0.9018, True)])
+def test_accuracies_closer_than_the_noise_are_not_told_apart(pair, second, told_apart):
+    assert compare(pair([0.9], [second]), ["0", "1"]).told_apart is told_apart
 
 
 def test_the_leaderboard_has_complete_trials_best_first(fill, settings):

@@ -1,4 +1,4 @@
-"""``spaces``, ``studies`` and ``leaderboard``: the commands that only look."""
+"""``spaces``, ``studies``, ``leaderboard`` and ``compare``: the commands that only look."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from mnist_lab.report import LeaderboardRow
+    from mnist_lab.report import Comparison, LeaderboardRow
     from mnist_lab.spaces import SearchSpace
+    from mnist_lab.spaces.space import ParamValue
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -18,6 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(spaces)
     app.command()(studies)
     app.command()(leaderboard)
+    app.command()(compare)
 
 
 def spaces(
@@ -144,6 +146,55 @@ def leaderboard(
         print_json(rows)
         return
     print_leaderboard(rows, title=name)
+
+
+def compare(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")],
+    trials: Annotated[list[str], typer.Argument(metavar="TRIAL...", help="Two or more numbers.")],
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Show trials of a study side by side.
+
+    Of their parameters those that differ; and how they stood after the last epoch that all have had.
+
+    Example: mnist-lab compare mnist-cnn-v2-10ep 0 1
+    """
+    from mnist_lab import report
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import open_study
+
+    found = report.compare(open_study(Settings(), study), trials)
+    if as_json:
+        print_json(found)
+        return
+    _print_comparison(found)
+
+
+def _print_comparison(found: Comparison) -> None:
+    rows = [*found.facts.items(), *found.differ.items()]
+    if found.after:
+        rows.insert(2, (f"val_accuracy, epoch {found.after}", found.then))
+    columns = [("", lambda row: row[0])]
+    for place, number in enumerate(found.trials):
+        columns.append((f"trial {number}", lambda row, place=place: _cell(row[0], row[1][place])))
+    print_table(rows, columns, title=found.study)
+    typer.echo(f"\nThe same in all: {describe_params(dict(found.same), most=len(found.same))}")
+    typer.echo(
+        "The best two differ by more than single runs do by chance."
+        if found.told_apart
+        else "The best two cannot be told apart from single runs. Train them again: mnist-lab confirm "
+        f"{found.study}"
+    )
+
+
+def _cell(name: str, value: ParamValue | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and "accuracy" in name:
+        return percent(value)
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:

@@ -17,6 +17,8 @@ from mnist_lab.sweep.replicas import Confirmation, find_replicas, read_confirmat
 from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
 TOP = 5
+# Of two accuracies near 99.4 % on 10,000 images, each with a standard error of 0.077 points.
+SINGLE_RUN_NOISE = 0.0015
 # PED-ANOVA compares the best tenth with the rest; from fewer trials it says nothing.
 MIN_TRIALS_FOR_IMPORTANCE = 10
 
@@ -225,5 +227,6 @@ def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
     pruning = report_pruning(study)
     if pruning is not None:
         lines += ["", str(pruning)]
-    lines += ["", "Validation figures are of single runs: differences under 0.15 points are noise."]
+    points = f"{100 * SINGLE_RUN_NOISE:.2f} points"
+    lines += ["", f"Validation figures are of single runs: differences under {points} are noise."]
     return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""Some trials of a study side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from mnist_lab.errors import UsageError
+from mnist_lab.spaces.space import ParamValue
+from mnist_lab.sweep import ledger
+from mnist_lab.sweep.summary import SINGLE_RUN_NOISE
+
+Row = tuple[ParamValue | None, ...]  # one value a trial; None where it has none
+SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Trials by number, and what they have: ``facts`` and the parameters that ``differ``, by name.
+
+    ``same`` are the parameters that all of them share. ``after`` is the last epoch that all have been
+    trained to, and ``then`` their validation accuracies after it; 0 and none if one has no epoch.
+    ``told_apart`` says whether the best two accuracies differ by more than the noise of single runs.
+    """
+
+    study: str
+    trials: tuple[int, ...]
+    facts: Mapping[str, Row]
+    differ: Mapping[str, Row]
+    same: Mapping[str, ParamValue]
+    after: int
+    then: tuple[float, ...]
+    told_apart: bool
+
+
+def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
+    """Compare trials of ``study`` in any state.
+
+    Raises:
+        UsageError: there are less than two.
+        UnknownNameError: one of them is not there.
+    """
+    if len(numbers) < 2:
+        raise UsageError("Which trials? At least two.")
+    trials = [ledger.find_trial(study, number) for number in numbers]
+    scalars = [ledger.read_scalars(trial) for trial in trials]
+    histories = [ledger.read_history(trial) for trial in trials]
+    after = min(map(len, histories))
+    params = {
+        name: tuple(each.params.get(name) for each in trials)
+        for name in dict.fromkeys(name for trial in trials for name in trial.params)
+    }
+    best = sorted((each.get("best_val_accuracy", 0.0) for each in scalars), reverse=True)
+    return Comparison(
+        study=study.study_name,
+        trials=tuple(trial.number for trial in trials),
+        facts={
+            "state": tuple(map(_state, trials)),
+            "epochs": tuple(map(len, histories)),
+            **{name: tuple(each.get(name) for each in scalars) for name in SCALARS},
+        },
+        differ={name: row for name, row in params.items() if len(set(row)) > 1},
+        same={name: row[0] for name, row in params.items() if len(set(row)) == 1},
+        after=after,
+        then=tuple(each[after - 1].val_accuracy for each in histories) if after else (),
+        told_apart=best[0] - best[1] > SINGLE_RUN_NOISE,
+    )
+
+
+def _state(trial: FrozenTrial) -> str:
+    state = ledger.STATES.get(trial.state, "waiting")
+    return f"{state} ({ledger.read_reason(trial)})" if state == "failed" else state
