@@ -115,10 +115,10 @@ class Projection:
         closed = False
         if record.outcome is not None:
             artifacts = self._files.artifacts(number)
-            if not self._hurried:
+            undrawn = self._hurried and self._files.predictions(number).exists()
+            if not undrawn:
                 self._draw(self._files.folder(number))
             tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
-            undrawn = self._hurried and self._files.predictions(number).exists()
             closed = record.outcome.state != "interrupted" and not undrawn
             if closed:
                 self._files.drop_artifacts(number)
