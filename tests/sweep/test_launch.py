@@ -127,6 +127,9 @@ def test_files_of_a_study_in_another_storage_are_put_aside_and_named(run, settin
     aside = settings.work / f"s.{first[:8]}"
     assert (aside / checkpoint.relative_to(settings.work / "s")).read_text() == "an epoch"
     assert str(aside) in [each.subject for each in examine(settings)]
+    (settings.root / "elsewhere.db").replace(settings.root / "optuna.db")
+    run(trials=1)
+    assert checkpoint.read_text() == "an epoch"
 
 
 @pytest.mark.parametrize("name", ["optuna", "mlflow"])

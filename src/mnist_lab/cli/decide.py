@@ -127,7 +127,10 @@ def _print_confirmation(confirmation: Confirmation) -> None:
             "points against the mean of its replicas."
         )
     if confirmation.failed:
-        typer.echo(f"{confirmation.failed} trials are not ranked: a replica of theirs failed.")
+        typer.echo(
+            f"{confirmation.failed} trials are not ranked: a replica of theirs failed. If it crashed, it "
+            f"is trained again by: mnist-lab confirm {confirmation.study}"
+        )
 
 
 def promote(

@@ -54,11 +54,16 @@ class TrialFiles:
 
     def adopt(self, study: str) -> None:
         """Make the folder that of the study of this id. Another's is put aside under a longer name: its
-        study may have been deleted, or lie in another storage and go on from its checkpoints."""
+        study may have been deleted, or lie in another storage and come back for its checkpoints."""
         if self.owner not in ("", study):
-            self.work.rename(self.work.with_name(f"{self.work.name}.{self.owner[:8]}"))
+            self.work.rename(self._aside(self.owner))
+        if self._aside(study).exists() and not self.work.exists():
+            self._aside(study).rename(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
         self._owner.write_text(study)
+
+    def _aside(self, study: str) -> Path:
+        return self.work.with_name(f"{self.work.name}.{study[:8]}")
 
     @property
     def _owner(self) -> Path:
