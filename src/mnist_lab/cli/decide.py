@@ -128,7 +128,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
         )
     if confirmation.failed:
         typer.echo(
-            f"{confirmation.failed} trials are not ranked: a replica of theirs failed. If it crashed, it "
+            f"{confirmation.failed} trials are not ranked: a replica of theirs failed. One that crashed "
             f"is trained again by: mnist-lab confirm {confirmation.study}"
         )
 
