@@ -128,8 +128,8 @@ def _print_confirmation(confirmation: Confirmation) -> None:
         )
     if confirmation.failed:
         typer.echo(
-            f"{confirmation.failed} trials are not ranked: a replica of theirs failed. One that crashed "
-            f"is trained again by: mnist-lab confirm {confirmation.study}"
+            f"{confirmation.failed} trials are not ranked: a replica of theirs failed. What crashed is "
+            f"trained again by: mnist-lab confirm {confirmation.study}"
         )
 
 
