@@ -42,7 +42,7 @@ ARMS = {
     "R": ["arm_mnist_lab.py", "--random"],
     "D-untracked": ["arm_mnist_lab.py", "--untracked"],
 }
-DEFAULT_ARMS = "A,A-,B-hyperband,B-bayesian,C,D,D2,R"
+DEFAULT_ARMS = "A,A-,A-start,B-hyperband,B-bayesian,C,D,D2,R"
 QUICK_ARMS = "A,A-,B-hyperband,C,D"
 TRACKING_ARMS = ["D", "D-untracked"]
 # How they search makes no difference where the points are fixed.
@@ -185,8 +185,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--arms", help=f"of {', '.join(ARMS)}", **names)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the first round")
-    parser.add_argument("--target-fnn", type=float, default=0.982, help="validation accuracy")
-    parser.add_argument("--target-cnn", type=float, default=0.99, help="validation accuracy")
+    # 98.2 and 99.0 % are hardly in these spaces, whoever searches: see experiments/LOG.md.
+    parser.add_argument("--target-fnn", type=float, default=0.981, help="validation accuracy")
+    parser.add_argument("--target-cnn", type=float, default=0.988, help="validation accuracy")
     parser.add_argument("--limit", type=float, help="seconds of every run")
     parser.add_argument("--factor", type=float, default=4.0, help="of mnist-lab's seconds, a limit")
     parser.add_argument("--trials", type=int, default=50, help="of the target cell")

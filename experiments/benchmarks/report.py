@@ -25,6 +25,16 @@ from rich.table import Table
 
 Run = dict[str, Any]
 FOLDER = Path("build/bench")  # where git does not look
+NAMES = {
+    "A": "Optuna + Keras, autolog",
+    "A-": "Optuna + Keras, plain metrics",
+    "A-start": "the same, from the defaults",
+    "B-hyperband": "KerasTuner Hyperband",
+    "B-bayesian": "KerasTuner Bayesian",
+    "C": "Ray Tune (ASHA, Optuna)",
+    "D": "mnist-lab",
+    "R": "mnist-lab, random search",
+}
 ROUND = ("cell", "family", "round")
 MARKS = (60.0, 180.0, 300.0, 900.0)  # seconds of wall time after which searches are compared
 OVERHEAD = (
@@ -188,7 +198,8 @@ def draw(runs: list[Run], path: Path) -> None:
                 values.append(best)
             times.append(max(times[-1], run["wall_s"]))
             values.append(best)
-            label = run["arm"] if run["round"] == mine[0]["round"] else None
+            name = NAMES.get(run["arm"], run["arm"])
+            label = name if run["round"] == mine[0]["round"] else None
             colour = f"C{arms.index(run['arm'])}"
             axes.step(times, values, where="post", lw=1, color=colour, label=label)
             axes.plot(times[-1], best, "." if run["outcome"] == "reached" else "|", color=colour)
