@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -83,6 +85,18 @@ def test_an_artist_that_was_killed_is_followed_by_another(artist, tmp_path, smal
     leave_predictions(tmp_path / "two", small_dataset)
     artist.draw(tmp_path / "two")
     assert (tmp_path / "two/artifacts/figures/roc.png").exists()
+
+
+def test_closing_the_artist_ends_a_drawing_that_another_thread_waits_for(
+    artist, tmp_path, small_dataset
+):
+    leave_predictions(tmp_path / "trial", small_dataset)
+    with ThreadPoolExecutor() as others:
+        drawing = others.submit(artist.draw, tmp_path / "trial")
+        time.sleep(0.3)  # its process is only importing
+        artist.close()
+        with pytest.raises(ConnectionAbortedError):
+            drawing.result(timeout=10)
 
 
 def test_an_artist_that_was_closed_says_that_it_draws_no_more(artist, tmp_path, small_dataset):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from threading import Event, Timer
+from threading import Event
 
 import pytest
 
@@ -94,30 +94,31 @@ def test_what_still_runs_at_the_end_is_closed_as_interrupted(make):
 
 
 def test_in_a_hurry_nothing_is_drawn_and_what_still_runs_is_closed_first(tmp_path, wait_until):
-    files, tracker, drawn = TrialFiles(tmp_path), Memory(), []
+    files, tracker, begun, stopped = TrialFiles(tmp_path), Memory(), [], Event()
     for trial in (0, 1):
         files.folder(trial).mkdir()
-        files.predictions(trial).write_bytes(b"probabilities")
-    busy = Event()
+        (files.folder(trial) / "predictions.npz").write_bytes(b"probabilities")
 
     def draw(folder):
         if (folder / "predictions.npz").exists():
-            drawn.append(folder)
-            busy.wait(10)
+            begun.append(folder)
+            assert stopped.wait(10)
+            raise ConnectionAbortedError
 
-    projector = Projector(Projection(study_record(), lambda: tracker, files, draw=draw))
+    projection = Projection(
+        study_record(), lambda: tracker, files, draw=draw, stop_drawing=stopped.set
+    )
+    projector = Projector(projection)
     projector.start()
     projector.tell(trial_record(2))
     for trial in (0, 1):
         projector.tell(ended(trial))
-    wait_until(lambda: drawn)  # the first drawing has begun before somebody is in a hurry
-    Timer(0.3, busy.set).start()
+    wait_until(lambda: begun)  # the first drawing has begun before somebody is in a hurry
     assert projector.close([], summary("interrupted"), hurry=True).items == 0
-    assert drawn == [files.folder(0)]
     assert [run for run, _ in tracker.closed] == ["run-0", "run-2", "run-1"]
     assert tracker.states == {0: "complete", 2: "interrupted", 1: "complete"}
-    assert files.predictions(1).exists()
-    assert {each.trial for each in projector.collect() if each.closed} == {0}
+    assert all((files.folder(trial) / "predictions.npz").exists() for trial in (0, 1))
+    assert not any(each.closed for each in projector.collect())  # they are told again
 
 
 def test_a_record_in_the_hand_of_a_tracker_that_hangs_is_counted_as_lacking(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -174,10 +175,10 @@ def _print_comparison(found: Comparison) -> None:
     rows = [*found.facts.items(), *found.differ.items()]
     if found.after:
         rows.insert(2, (f"val_accuracy, epoch {found.after}", found.then))
-    columns = [("", lambda row: row[0])]
-    for place, number in enumerate(found.trials):
-        columns.append((f"trial {number}", lambda row, place=place: _cell(row[0], row[1][place])))
-    print_table(rows, columns, title=found.study)
+    cells = [(name, *(_cell(name, value) for value in values)) for name, values in rows]
+    names = ["", *(f"trial {number}" for number in found.trials)]
+    columns = [(name, itemgetter(place)) for place, name in enumerate(names)]
+    print_table(cells, columns, title=found.study)
     typer.echo(f"\nThe same in all: {describe_params(dict(found.same), most=len(found.same))}")
     typer.echo(
         "The best two differ by more than single runs do by chance."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Artist:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._closed = False
+        self._ending = threading.Lock()
 
     def draw(self, folder: Path) -> None:
         """Have the figures of the trial in ``folder`` drawn; returns when they are.
@@ -69,17 +71,19 @@ class Artist:
                 self._end()
 
     def close(self) -> None:
-        """End the process, for good. Safe to call twice."""
+        """End the process, for good. Safe to call twice, and while another thread waits for figures."""
         self._closed = True
         self._end()
 
     def _end(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        self._process = self._connection = None
+        with self._ending:
+            process, connection = self._process, self._connection
+            self._process = self._connection = None
+        if process is not None:
+            process.kill()
+            process.join()
+        if connection is not None:
+            connection.close()
 
     def _start(self) -> Connection:
         self._connection, theirs = Pipe()

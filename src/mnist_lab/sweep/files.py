@@ -28,10 +28,6 @@ class TrialFiles:
     def artifacts(self, trial: int) -> Path:
         return self.folder(trial) / ARTIFACTS
 
-    def predictions(self, trial: int) -> Path:
-        """What figures are drawn from, there until they are drawn."""
-        return self.folder(trial) / PREDICTIONS
-
     def model(self, trial: int) -> Path:
         return self.folder(trial) / MODEL_FILE
 
@@ -84,7 +80,7 @@ class TrialFiles:
     def drop_artifacts(self, trial: int) -> None:
         """The tracker has them, with figures or, if those could not be drawn, without."""
         shutil.rmtree(self.artifacts(trial), ignore_errors=True)
-        self.predictions(trial).unlink(missing_ok=True)
+        (self.folder(trial) / PREDICTIONS).unlink(missing_ok=True)
         self._drop_empty(trial)
 
     def drop_model(self, trial: int) -> None:

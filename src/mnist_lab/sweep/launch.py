@@ -185,6 +185,7 @@ def _start_projector(
         undertaking.files,
         draw=artist.draw,
         draw_dataset=artist.draw_dataset,
+        stop_drawing=artist.close,
     )
     projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
     projector.start()

@@ -46,16 +46,19 @@ class Projection:
         *,
         draw: Callable[[Path], None] = lambda _: None,
         draw_dataset: Callable[[Path], None] = lambda _: None,
+        stop_drawing: Callable[[], None] = lambda: None,
         running: bool = True,
     ) -> None:
         """``draw`` draws the figures of the trial in a folder, if it has left anything to draw;
-        ``draw_dataset`` those of the data set into a folder, if that is not there; ``running`` says
-        that the study is being swept, and its run is to say so."""
+        ``draw_dataset`` those of the data set into a folder, if that is not there; ``stop_drawing``
+        makes both raise ``ConnectionAbortedError``, now and from now on. ``running`` says that the
+        study is being swept, and its run is to say so."""
         self._study = study
         self._connect = connect
         self._files = files
         self._draw = draw
         self._draw_dataset = draw_dataset
+        self._stop_drawing = stop_drawing
         self._is_running = running
         self._hurried = False
         self._tracker: Tracker | None = None
@@ -74,7 +77,7 @@ class Projection:
         tracker = self.connect()
         if not self._parent:
             if not self._study.confirms:  # else it stands on the page of the study that it confirms
-                self._draw_dataset(self._files.dataset_figures)
+                self._is_drawn(self._draw_dataset, self._files.dataset_figures)
             self._parent = tracker.open_study(
                 self._study, self._files.dataset_figures, running=self._is_running
             )
@@ -90,8 +93,9 @@ class Projection:
             raise
 
     def hurry(self) -> None:
-        """From now on nothing is drawn; what waits to be drawn stays for the next sweep or ``sync``."""
+        """Draw nothing any more: what is not drawn waits for the next sweep or ``sync``."""
         self._hurried = True
+        self._stop_drawing()
 
     def model(self, record: ModelRecord, run: TrialRecord) -> None:
         """Log a trial's model with its run, and drop the file."""
@@ -115,15 +119,23 @@ class Projection:
         closed = False
         if record.outcome is not None:
             artifacts = self._files.artifacts(number)
-            undrawn = self._hurried and self._files.predictions(number).exists()
-            if not undrawn:
-                self._draw(self._files.folder(number))
+            drawn = self._is_drawn(self._draw, self._files.folder(number))
             tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
-            closed = record.outcome.state != "interrupted" and not undrawn
+            closed = drawn and record.outcome.state != "interrupted"
             if closed:
                 self._files.drop_artifacts(number)
             self._forget(number)
         return Tracked(trial=number, run=run, closed=closed)
+
+    def _is_drawn(self, draw: Callable[[Path], None], folder: Path) -> bool:
+        """Have ``folder`` drawn; False if that was given up in a hurry."""
+        try:
+            draw(folder)
+        except ConnectionAbortedError:
+            if not self._hurried:
+                raise
+            return False
+        return True
 
     def _find(self, record: TrialRecord, parent: str) -> str:
         assert self._tracker is not None
