@@ -78,6 +78,7 @@ def test_trials_are_compared_after_the_last_epoch_that_all_have_had(pair):
     assert found.facts["epochs"] == (3, 1)
     assert found.facts["best_val_accuracy"] == (0.9, 0.6)
     assert found.facts["parameters"][1] is None
+    assert found.told_apart is None  # longer is better by itself
 
 
 def test_parameters_that_differ_are_told_from_those_that_do_not(pair):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
-from mnist_lab.cli.run import exit_as, print_lag, trains
+from mnist_lab.cli.run import Device, Workers, exit_as, print_lag, trains
 
 if TYPE_CHECKING:
     from mnist_lab.registry import Promotion
@@ -31,13 +31,6 @@ def add_commands(app: typer.Typer) -> None:
 StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
 Top = Annotated[int, typer.Option(help="So many of the best trials are trained again.")]
 Seeds = Annotated[int, typer.Option(help="Each with so many fresh seeds, the same for all.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
-]
 
 
 def confirm(

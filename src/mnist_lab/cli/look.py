@@ -180,12 +180,13 @@ def _print_comparison(found: Comparison) -> None:
     columns = [(name, itemgetter(place)) for place, name in enumerate(names)]
     print_table(cells, columns, title=found.study)
     typer.echo(f"\nThe same in all: {describe_params(dict(found.same), most=len(found.same))}")
-    typer.echo(
-        "The best two differ by more than single runs do by chance."
-        if found.told_apart
-        else "The best two cannot be told apart from single runs. Train them again: mnist-lab confirm "
-        f"{found.study}"
-    )
+    if found.told_apart is None:
+        typer.echo("They have not been trained for as many epochs, so their best is no comparison.")
+    elif found.told_apart:
+        typer.echo("The best two differ by more than single runs do by chance.")
+    else:
+        again = f"To train the study's best again: mnist-lab confirm {found.study}"
+        typer.echo(f"The best two cannot be told apart from single runs. {again}")
 
 
 def _cell(name: str, value: ParamValue | None) -> str:

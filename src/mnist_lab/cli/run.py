@@ -36,6 +36,10 @@ Dataset = Annotated[
     str | None,
     typer.Option(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.  [default: mnist]"),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
 ]
@@ -79,10 +83,7 @@ def sweep(
         typer.Option(help="halving, none, median, asha or hyperband.  [default: halving]"),
     ] = None,
     epochs: Epochs = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
-    ] = None,
+    workers: Workers = None,
     device: Device = None,
     workers_per_gpu: Annotated[
         int | None, typer.Option(help="Workers that share one GPU.  [default: 1]")

@@ -23,7 +23,8 @@ class Comparison:
 
     ``same`` are the parameters that all of them share. ``after`` is the last epoch that all have been
     trained to, and ``then`` their validation accuracies after it; 0 and none if one has no epoch.
-    ``told_apart`` says whether the best two accuracies differ by more than the noise of single runs.
+    ``told_apart`` says whether the best two accuracies differ by more than the noise of single runs;
+    None if the trials have not been trained for as many epochs: longer is better by itself.
     """
 
     study: str
@@ -33,7 +34,7 @@ class Comparison:
     same: Mapping[str, ParamValue]
     after: int
     then: tuple[float, ...]
-    told_apart: bool
+    told_apart: bool | None
 
 
 def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
@@ -53,6 +54,7 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
         name: tuple(each.params.get(name) for each in trials)
         for name in dict.fromkeys(name for trial in trials for name in trial.params)
     }
+    alike = after > 0 and all(len(each) == after for each in histories)
     best = sorted((each.get("best_val_accuracy", 0.0) for each in scalars), reverse=True)
     return Comparison(
         study=study.study_name,
@@ -66,7 +68,7 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
         same={name: row[0] for name, row in params.items() if len(set(row)) == 1},
         after=after,
         then=tuple(each[after - 1].val_accuracy for each in histories) if after else (),
-        told_apart=best[0] - best[1] > SINGLE_RUN_NOISE,
+        told_apart=best[0] - best[1] > SINGLE_RUN_NOISE if alike else None,
     )
 
 
