@@ -12,45 +12,40 @@ import argparse
 import math
 
 import keras_tuner
+import numpy as np
 from common import fixed_points, load_one_hot, make_parser, open_mlflow, read_options
 from keras_tuner.engine.trial import TrialStatus
-from optuna.distributions import IntDistribution
 
 from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.spaces.keras_tuner import SpaceHyperModel
 
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 
 
-class Model(keras_tuner.HyperModel):
+class Model(SpaceHyperModel):
     """A space as KerasTuner knows it; every ``fit`` is a run."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        super().__init__()
+    def __init__(self, options: argparse.Namespace, images: np.ndarray) -> None:
+        super().__init__(options.space, IMAGE_SHAPE, CLASSES)
         self.options = options
+        self.images = images
         self.fits = 0
 
     def build(self, hp):
-        space = self.options.space
-        params = {name: _declare(hp, name, each) for name, each in space.distributions.items()}
-        return space.build(params, IMAGE_SHAPE, CLASSES)
+        from record import prepare
+
+        return prepare(super().build(hp), hp.values, self.images, self.options.epochs)
 
     def fit(self, hp, model, *args, callbacks, **kwargs):
         # The callbacks are KerasTuner's own: those given to ``search`` it would copy for every trial.
         import mlflow
-        from record import LogEpochs, RecordEpochs
+        from record import LogEpochs, RecordEpochs, fit
 
         number, self.fits = self.fits, self.fits + 1
         with mlflow.start_run(run_name=f"trial {number}"):
             mlflow.log_params(hp.values)
             ours = [RecordEpochs(self.options.home, number), LogEpochs()]
-            batch = hp.get("batch_size")
-            return model.fit(*args, batch_size=batch, callbacks=[*ours, *callbacks], **kwargs)
-
-
-def _declare(hp, name, distribution):
-    declare = hp.Int if isinstance(distribution, IntDistribution) else hp.Float
-    sampling = "log" if distribution.log else "linear"
-    return declare(name, distribution.low, distribution.high, sampling=sampling)
+            return fit(model, hp.values, *args, callbacks=[*ours, *callbacks], **kwargs)
 
 
 class FixedOracle(keras_tuner.Oracle):
@@ -64,10 +59,10 @@ class FixedOracle(keras_tuner.Oracle):
         return {"status": TrialStatus.RUNNING, "values": dict(self.points[int(trial_id)])}
 
 
-def make_tuner(options: argparse.Namespace) -> keras_tuner.Tuner:
+def make_tuner(options: argparse.Namespace, images: np.ndarray) -> keras_tuner.Tuner:
     place = {"directory": options.home, "project_name": "tuner"}
     common = {"objective": OBJECTIVE, "seed": options.seed + 1, **place}  # 0 would be drawn anew
-    model = Model(options)
+    model = Model(options, images)
     if options.fixed:
         return keras_tuner.Tuner(FixedOracle(fixed_points(options)), model, **place)
     if options.tuner == "bayesian":
@@ -90,7 +85,7 @@ def search(options: argparse.Namespace) -> None:
     keras.utils.set_random_seed(options.seed)
     x, y, x_val, y_val = load_one_hot(options.images)
     open_mlflow(options.home)
-    tuner = make_tuner(options)
+    tuner = make_tuner(options, x)
     # Hyperband overrides the epochs; the others need them.
     tuner.search(x, y, validation_data=(x_val, y_val), epochs=options.epochs, verbose=0)
     tuner.get_best_models(1)[0].save(options.home / "best.keras")

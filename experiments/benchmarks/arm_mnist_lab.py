@@ -18,6 +18,8 @@ from pathlib import Path
 
 from common import fixed_points, load_pixels, make_parser, note_epoch, read_options
 
+import spaces
+
 EPOCH = re.compile(r"trial (\d+) epoch (\d+)/\d+ val_accuracy ([\d.]+) \(([\d.]+) s\)")
 STUDY = "bench"
 
@@ -43,13 +45,17 @@ def write_dataset(options: argparse.Namespace) -> str:
 
 
 def space_reference(options: argparse.Namespace) -> str:
+    """A name, or where a space is declared."""
+    if options.family in spaces.PRODUCT:
+        return str(options.family)
     return f"{Path(__file__).with_name('spaces.py')}:{options.family}"
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Run ``mnist-lab sweep`` with ``--home`` as its folder; return its exit code."""
     words = [str(Path(sys.executable).with_name("mnist-lab")), "sweep"]
-    words += ["--space-file", space_reference(options), "--study", STUDY]
+    file = [] if options.family in spaces.PRODUCT else ["--space-file"]
+    words += [*file, space_reference(options), "--study", STUDY]
     words += ["--trials", str(options.trials), "--epochs", str(options.epochs)]
     words += ["--seed", str(options.seed), "--dataset", write_dataset(options)]
     if options.random:

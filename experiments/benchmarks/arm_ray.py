@@ -49,7 +49,7 @@ OBJECT_STORE_BYTES = 512 * 2**20  # the data are 45 MB
 def train(params: dict, *, data: tuple, options: argparse.Namespace) -> None:
     """One trial, in a worker process of its own."""
     import keras
-    from record import RecordEpochs
+    from record import RecordEpochs, fit, prepare
 
     class Report(keras.callbacks.Callback):
         """Reports every epoch; with the model, when it is the trial's best so far.
@@ -72,10 +72,12 @@ def train(params: dict, *, data: tuple, options: argparse.Namespace) -> None:
     x, y, x_val, y_val = data
     keras.utils.clear_session()  # a reused actor has built a model before
     keras.utils.set_random_seed(options.seed)
-    options.space.build(params, IMAGE_SHAPE, CLASSES).fit(
+    model = options.space.build(params, IMAGE_SHAPE, CLASSES)
+    fit(
+        prepare(model, params, x, options.epochs),
+        params,
         x,
         y,
-        batch_size=params["batch_size"],
         epochs=options.epochs,
         validation_data=(x_val, y_val),
         callbacks=[RecordEpochs(options.home, tune.get_context().get_trial_id()), Report()],

@@ -22,7 +22,7 @@ VALIDATION_RATIO = 5
 def make_parser(description: str) -> argparse.ArgumentParser:
     """The options that every arm has; those of one arm are added to it."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--family", choices=["fnn", "cnn"], default="fnn")
+    parser.add_argument("--family", choices=spaces.FAMILIES, default="fnn")
     parser.add_argument("--home", type=Path, required=True, help="all that the run writes")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=10)
@@ -37,7 +37,7 @@ def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options = parser.parse_args()
     options.home = options.home.resolve()
     options.home.mkdir(parents=True, exist_ok=True)
-    options.space = getattr(spaces, options.family)
+    options.space = spaces.find(options.family)
     return options
 
 

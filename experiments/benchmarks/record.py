@@ -1,12 +1,57 @@
-"""Keras callbacks of the arms that call ``model.fit`` themselves."""
+"""Models and Keras callbacks of the arms that call ``model.fit`` themselves."""
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 from common import note_epoch
+
+from mnist_lab.training.schedule import OneCycle
+from mnist_lab.training.train import shift_images
+
+
+def prepare(model: keras.Model, params: dict, images: np.ndarray, epochs: int) -> keras.Model:
+    """Do for a built ``model`` what its space leaves to the trainer, in its place: normalisation,
+    and a learning rate that goes through one cycle in ``epochs``."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.adapt(images)
+    if params.get("schedule") == "one_cycle":
+        steps = epochs * math.ceil(len(images) / params["batch_size"])
+        model.optimizer.learning_rate = OneCycle(params["learning_rate"], steps)
+    return model
+
+
+def fit(model: keras.Model, params: dict, x: np.ndarray, y: np.ndarray, **options):
+    """``model.fit`` in batches of ``batch_size``, with images that are shifted where that is asked."""
+    batch, shift = params["batch_size"], params.get("shift", 0)
+    if shift:
+        return model.fit(Shifted(x, y, batch=batch, shift=shift), **options)
+    return model.fit(x, y, batch_size=batch, **options)
+
+
+class Shifted(keras.utils.PyDataset):
+    """Batches in a new order each epoch, each image moved by up to ``shift`` pixels."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, *, batch: int, shift: int) -> None:
+        super().__init__()
+        self.x, self.y, self.batch, self.shift = x, y, batch, shift
+        self.random = np.random.default_rng(keras.random.draw_seed(None)[0])
+        self.on_epoch_end()
+
+    def __len__(self):
+        return math.ceil(len(self.x) / self.batch)
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch : (index + 1) * self.batch]
+        return shift_images(self.x[chosen], self.shift, self.random), self.y[chosen]
+
+    def on_epoch_end(self):
+        self.order = self.random.permutation(len(self.x))
 
 
 class RecordEpochs(keras.callbacks.Callback):

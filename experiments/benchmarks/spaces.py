@@ -1,4 +1,4 @@
-"""The two search spaces that every arm searches, and the points that every engine trains.
+"""The search spaces that every arm searches, and the points that every engine trains.
 
 mnist-lab sweep --space-file experiments/benchmarks/spaces.py:fnn --trials 4 --epochs 2
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from mnist_lab.spaces import SearchSpace, search_space
+from mnist_lab.spaces import SearchSpace, get_space, search_space
 
 TRAINING = {
     "learning_rate": FloatDistribution(1e-4, 3e-2, log=True),
@@ -78,6 +78,17 @@ def cnn(params, input_shape, classes):
         ],
         params,
     )
+
+
+PLAIN = {"fnn": fnn, "cnn": cnn}
+# What ``mnist-lab sweep`` searches unless it is told otherwise: deeper networks, and a recipe.
+PRODUCT = ("fnn-v2", "cnn-v2")
+FAMILIES = (*PLAIN, *PRODUCT)
+
+
+def find(family: str) -> SearchSpace:
+    """The space of one of ``FAMILIES``."""
+    return PLAIN[family] if family in PLAIN else get_space(family)
 
 
 def _pixels(input_shape):

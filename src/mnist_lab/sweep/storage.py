@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from mnist_lab.settings import Settings
 
 SCHEMA_TIMEOUT_SECONDS = 120
 SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
+SERVER_PATIENCE_SECONDS = 60  # a database server that is restarted is back within seconds
+SERVER_PAUSE_SECONDS = 0.5
 
 
 class Storage(RDBStorage):
@@ -125,6 +128,18 @@ class Storage(RDBStorage):
         return found
 
 
+def _connect_patiently(dialect: Any, _: Any, words: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A new connection for SQLAlchemy, waited for while the server does not answer."""
+    deadline = time.monotonic() + SERVER_PATIENCE_SECONDS
+    while True:
+        try:
+            return dialect.connect(*words, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SERVER_PAUSE_SECONDS)
+
+
 @cache
 def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
@@ -201,7 +216,9 @@ def connect(settings: Settings) -> RDBStorage:
     try:
         if not storage.startswith("sqlite"):
             # A server that was restarted closed its connections: each is tried before it is used.
-            return Storage(storage, engine_kwargs={"pool_pre_ping": True})
+            server = Storage(storage, engine_kwargs={"pool_pre_ping": True})
+            sqlalchemy.event.listen(server.engine, "do_connect", _connect_patiently)
+            return server
         # Two processes that create one schema at once would fail each other. No study has a name
         # that begins with a dot, and so none has this lock.
         settings.work.mkdir(parents=True, exist_ok=True)
