@@ -40,7 +40,7 @@ class Shifted(keras.utils.PyDataset):
     def __init__(self, x: np.ndarray, y: np.ndarray, *, batch: int, shift: int) -> None:
         super().__init__()
         self.x, self.y, self.batch, self.shift = x, y, batch, shift
-        self.random = np.random.default_rng(keras.random.draw_seed(None)[0])
+        self.random = np.random.default_rng(np.random.randint(2**31))  # as the trial is seeded
         self.on_epoch_end()
 
     def __len__(self):
