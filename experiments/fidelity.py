@@ -19,7 +19,7 @@ from statistics import mean, median
 
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import ledger, open_study
-from mnist_lab.sweep.fidelity import BASELINE, Halving, Verdict
+from mnist_lab.sweep.fidelity import Halving, Verdict
 from mnist_lab.training import EpochMetrics
 
 Curve = Sequence[EpochMetrics]
@@ -28,6 +28,7 @@ Trace = list[tuple[float, float]]  # when an epoch ended, in seconds, and the be
 # Seconds, of building and tracing: an epoch's own seconds have neither.
 BEGINNING = RESUMING = 0.3
 EPOCHS = 10  # of every curve
+BASELINE = 0  # the study's first trial
 
 
 class Replay:

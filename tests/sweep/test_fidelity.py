@@ -47,8 +47,8 @@ def test_the_first_trial_waits_at_its_rung():
     assert standings(t0=0.9).judge(0, 1) is Verdict.PAUSE
 
 
-def test_the_baseline_is_trained_to_its_end_at_once():
-    halving = make_halving("halving", trials=9, epochs=10, seed=0)
+def test_a_trial_that_is_trained_whole_is_not_paused():
+    halving = make_halving("halving", trials=9, epochs=10, seed=0, whole=[0])
     for trial, accuracy in enumerate((0.1, 0.9, 0.8, 0.7, 0.6)):
         halving.record(trial, history(accuracy))
     assert halving.judge(0, 1) is Verdict.GO_ON

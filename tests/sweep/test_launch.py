@@ -61,6 +61,32 @@ def test_mlflow_equals_the_study_after_a_sweep(run, client, settings):
         assert {p.step: p.value for p in history} == pytest.approx(trial.intermediate_values)
 
 
+SPACE_WITH_A_START = """
+from optuna.distributions import FloatDistribution
+from mnist_lab.spaces import search_space
+
+@search_space(
+    name="slow-starter",
+    version=1,
+    description="the baseline and the start are the worst that there is",
+    distributions={"learning_rate": FloatDistribution(1e-4, 1e-1, log=True)},
+    defaults={"learning_rate": 1e-4},
+    starts=({"learning_rate": 1e-1},),
+)
+def slow_starter(params, input_shape, classes):
+    raise NotImplementedError
+"""
+
+
+def test_the_baseline_and_the_starts_are_trained_to_their_end_and_others_are_not(run, settings):
+    (settings.root / "space.py").write_text(SPACE_WITH_A_START)
+    run(space=f"{settings.root / 'space.py'}:slow_starter", trials=12, epochs=3, pruner="halving")
+    trials = open_study(settings, "s").trials
+    epochs = [len(ledger.read_history(trial)) for trial in trials]
+    assert epochs[:2] == [3, 3]
+    assert 1 in epochs[2:]
+
+
 def test_the_supervisor_never_imports_keras(settings, small_file):
     program = (
         "import sys\n"

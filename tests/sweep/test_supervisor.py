@@ -59,7 +59,11 @@ def lab(tmp_path, small_dataset):
             files=files,
             stop=stop or StopRequest(),
             halving=make_halving(
-                config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
+                config.pruner,
+                trials=config.trials,
+                epochs=config.epochs,
+                seed=config.seed,
+                whole=[0],
             ),
             listener=listener or (lambda _: None),
         )

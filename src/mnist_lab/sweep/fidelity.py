@@ -4,8 +4,11 @@ Every trial trains to the first rung (an epoch). Of those that got there, the be
 next, and so on; the others are paused, with their checkpoints, and a paused trial goes on as soon as it
 is among the best third of its rung (ASHA's promotion, Li et al. 2020, arXiv 1810.05934). A trial that
 can not be among them any more, because enough better ones are there already, is pruned. A small share
-of the pruned is trained to the end all the same: so the price of pruning is known. The space's baseline
-is trained to its end at once: all others are compared with it, and there is a whole model early.
+of the pruned is trained to the end all the same: so the price of pruning is known.
+
+The space's baseline and its starts, which are known to be good, are trained to their end at once: all
+others are compared with them, and there is a whole model early. Screened, the start of ``fnn-v2`` was
+pruned after one epoch, in which its learning rate has hardly begun to rise; it ends at 98.8 %.
 
 All of this follows from the histories in the ledger, so a sweep that was cut off decides as before.
 """
@@ -26,8 +29,6 @@ from mnist_lab.training import EpochMetrics
 REDUCTION = 3
 # Of the trials to be pruned, those that are finished to see whether pruning was right.
 AUDITED_SHARE = 0.05
-# A study's first trial: its space's defaults, changed by what the user fixed.
-BASELINE = 0
 # Which trials are audited has its own random stream, beside those of sampling and training.
 _AUDIT_STREAM = 7
 

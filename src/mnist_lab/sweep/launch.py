@@ -149,7 +149,11 @@ def conduct(
             files=files,
             stop=stop,
             halving=make_halving(
-                config.pruner, trials=config.trials, epochs=config.epochs, seed=config.seed
+                config.pruner,
+                trials=config.trials,
+                epochs=config.epochs,
+                seed=config.seed,
+                whole=_find_known(study, config, undertaking.space),
             ),
             listener=listener,
         )
@@ -202,14 +206,27 @@ def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
 
 
 def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
-    """The baseline, changed by ``config.set``; then a grid's points, or the space's known starts."""
-    points: list[Params] = [space.point(config.set)]
+    """The known points; between a grid's points only the first of them."""
+    points = _known_points(config, space)
     if config.sampler == "grid":
-        return points + list(grid_points(space, config.grid, config.set))
+        return points[:1] + list(grid_points(space, config.grid, config.set))
+    return points[: config.trials]
+
+
+def _known_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
+    """The baseline, changed by ``config.set``; then the space's starts, changed as well."""
+    points: list[Params] = [space.point(config.set)]
     for start in space.starts:
         values = {**space.defaults, **start, **config.set}
         points.append(space.draw(lambda name, _, values=values: values[name]))  # type: ignore[misc]
-    return points[: config.trials]
+    return points
+
+
+def _find_known(study: optuna.Study, config: SweepConfig, space: SearchSpace) -> list[int]:
+    """The trials that were queued with a known point."""
+    known = _known_points(config, space)
+    trials = study.get_trials(deepcopy=False)
+    return [trial.number for trial in trials if ledger.read_queued(trial) in known]
 
 
 def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from zlib import crc32
@@ -32,7 +32,7 @@ from optuna.samplers import (
 from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.spaces.space import Params, ParamValue
-from mnist_lab.sweep.fidelity import BASELINE, Halving, rungs_of
+from mnist_lab.sweep.fidelity import Halving, rungs_of
 from mnist_lab.sweep.sampling import HalvingSampler
 
 # Given the study's seed, which a sequence keeps, and that of one draw.
@@ -146,10 +146,12 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
     return PRUNERS[name](epochs)
 
 
-def make_halving(pruner: str, *, trials: int, epochs: int, seed: int) -> Halving:
+def make_halving(
+    pruner: str, *, trials: int, epochs: int, seed: int, whole: Iterable[int] = ()
+) -> Halving:
     """The standings by which trials are paused; those of other pruners have no rungs."""
     rungs = rungs_of(epochs) if pruner == HALVING else ()
-    return Halving(trials=trials, rungs=rungs, seed=seed, whole=[BASELINE])
+    return Halving(trials=trials, rungs=rungs, seed=seed, whole=whole)
 
 
 def trial_seed(seed: int, trial: int) -> int:
