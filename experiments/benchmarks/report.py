@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,7 @@ FOLDER = Path("build/bench")  # where git does not look
 NAMES = {
     "A": "Optuna + Keras, autolog",
     "A-": "Optuna + Keras, plain metrics",
-    "A-start": "the same, from the defaults",
+    "A-start": "the same, from the space's starts",
     "B-hyperband": "KerasTuner Hyperband",
     "B-bayesian": "KerasTuner Bayesian",
     "C": "Ray Tune (ASHA, Optuna)",
@@ -209,6 +210,9 @@ def draw(runs: list[Run], path: Path) -> None:
             xlabel="seconds since exec", ylabel="best validation accuracy so far", title=family
         )
         axes.set(xscale="log", ylim=(least, None))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+        for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            formatter(StrMethodFormatter("{x:.0f}"))  # seconds, not powers of ten
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 

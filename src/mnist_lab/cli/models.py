@@ -39,6 +39,7 @@ def models(
     Example: mnist-lab models mnist-cnn
     """
     from mnist_lab.registry import list_versions
+    from mnist_lab.registry.models import is_version
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -46,7 +47,7 @@ def models(
     if name is None:
         rows = list_versions(client)
         print_json(rows) if as_json else _print_versions(rows)
-    elif "@" in name or "/" in name:
+    elif is_version(name):
         _show_card(client, name, as_json=as_json)
     else:
         _show_model(client, name, as_json=as_json)

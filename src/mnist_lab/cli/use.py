@@ -212,11 +212,12 @@ def reproduce(
 
 
 def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.Study, FrozenTrial]:
+    from mnist_lab.registry.models import is_version
     from mnist_lab.sweep import open_study
     from mnist_lab.sweep.ledger import find_trial, read_trial
     from mnist_lab.tracking.store import open_client
 
-    if "@" in target or "/" in target:
+    if is_version(target):
         model = _find_model(open_client(settings), target, settings)
         study = open_study(settings, model.study)
         return study, read_trial(study, model.trial)
@@ -225,11 +226,11 @@ def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.St
 
 
 def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialModel:
-    from mnist_lab.registry.models import find_trial_model, find_version
+    from mnist_lab.registry.models import find_trial_model, find_version, is_version
     from mnist_lab.sweep import ledger, open_study
     from mnist_lab.sweep.ledger import find_trial
 
-    if "@" in target or "/" in target:
+    if is_version(target):
         return find_trial_model(client, str(find_version(client, target).run_id))
     study, _, number = target.partition(":")
     opened = open_study(settings, study)

@@ -136,6 +136,11 @@ def verify_version(client: MlflowClient, version: ModelVersion) -> None:
         fetch_version(client, version, Path(folder))
 
 
+def is_version(reference: str) -> bool:
+    """Whether it is ``MODEL@ALIAS`` or ``MODEL/VERSION``, and no name of a study or a model."""
+    return "@" in reference or "/" in reference
+
+
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:
     """``mnist-cnn@champion`` or ``mnist-cnn/3``.
 
