@@ -93,6 +93,12 @@ def test_a_storage_that_cannot_be_opened_is_a_service_error(tmp_path):
         connect(settings)
 
 
+def test_a_storage_without_its_driver_names_the_extra(tmp_path):
+    settings = Settings(home=tmp_path, storage_override="postgresql+pg8000://127.0.0.1/db")
+    with pytest.raises(ServiceError, match=r"mnist-lab\[postgres\]"):
+        connect(settings)
+
+
 def test_the_default_name_changes_with_data_space_and_epochs(small_dataset):
     space = get_space("cnn")
     assert study_name(SweepConfig(space="cnn", epochs=3), space, small_dataset) == "tiny-cnn-v2-3ep"

@@ -234,7 +234,8 @@ def connect(settings: Settings) -> RDBStorage:
                 safe="Nothing was written.",
                 next_step="End it, then type the same command again.",
             ) from error
+        driver = "Install its driver; for postgresql+psycopg://: pip install 'mnist-lab[postgres]'"
         raise ServiceError(
-            f"The study storage cannot be opened: {masked(first_line(error))}",
-            next_step="Check MNIST_LAB_STORAGE.",
+            f"The study storage cannot be opened: {masked(first_line(error)).rstrip('.')}.",
+            next_step=driver if isinstance(error, ImportError) else "Check MNIST_LAB_STORAGE.",
         ) from error
