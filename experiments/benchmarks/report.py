@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -185,7 +185,7 @@ def one_line(run: Run) -> str:
 def draw(runs: list[Run], path: Path) -> None:
     """Best validation accuracy so far against wall time, a line for each search."""
     families = list(dict.fromkeys(run["family"] for run in runs))
-    figure = Figure(figsize=(7, 4 * len(families)), layout="constrained")
+    figure = Figure(figsize=(9, 4 * len(families)), layout="constrained")
     arms = list(dict.fromkeys(run["arm"] for run in runs))
     for family, axes in zip(
         families, figure.subplots(len(families), squeeze=False)[:, 0], strict=True
@@ -209,11 +209,13 @@ def draw(runs: list[Run], path: Path) -> None:
         axes.set(
             xlabel="seconds since exec", ylabel="best validation accuracy so far", title=family
         )
-        axes.set(xscale="log", ylim=(least, None))
+        most = max(epoch[3] for run in mine for epoch in run["epochs"])
+        axes.set(xscale="log", ylim=(least, most + 0.002))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-        for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            formatter(StrMethodFormatter("{x:.0f}"))  # seconds, not powers of ten
-        axes.legend(fontsize="small")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))  # not powers of ten
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the lines
     figure.savefig(path, dpi=110)
 
 

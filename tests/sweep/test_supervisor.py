@@ -16,6 +16,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
 from mnist_lab.sweep import Supervisor, SweepConfig, ledger, report_pruning
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.mirror import Mirror
 from mnist_lab.sweep.projection import Projection, Projector
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.storage import connect
@@ -38,7 +39,7 @@ def lab(tmp_path, small_dataset):
         fields = {"space": "fnn", "trials": 6, "epochs": 3, "pruner": "none", **changes}
         config = SweepConfig(**fields)
         study = create_study(
-            connect(settings),
+            Mirror(connect(settings)),
             "s",
             fingerprint(config, space, small_dataset),
             pruner=make_pruner(config.pruner, epochs=config.epochs),
