@@ -183,3 +183,10 @@ def test_adam_with_amsgrad_is_left_to_keras():
     model.compile(optimizer=keras.optimizers.Adam(amsgrad=True), loss="mse")
     quicken(model)
     assert "update_step" not in vars(model.optimizer)
+
+
+def test_what_keras_would_compile_with_xla_on_a_gpu_is_not(small_dataset):
+    model = build("fnn", units_1=32, units_2=32)
+    model.jit_compile = True  # as Keras decides where it sees a GPU
+    make_engine(model, arrays(small_dataset.validation), batch_size=BATCH)
+    assert not model.jit_compile

@@ -85,3 +85,10 @@ def test_another_backend_is_left_alone(tensorflow, monkeypatch):
     monkeypatch.setitem(__import__("os").environ, "KERAS_BACKEND", "jax")
     configure(Runtime(threads=1, gpu="0"))
     assert config.told == []
+
+
+def test_jax_takes_of_a_gpu_what_it_needs_unless_told_otherwise(monkeypatch):
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    assert environment(Runtime(threads=1, gpu="0"))[name] == "false"
+    monkeypatch.setenv(name, "true")
+    assert environment(Runtime(threads=1, gpu="0"))[name] == "true"

@@ -37,6 +37,8 @@ def environment(runtime: Runtime) -> dict[str, str]:
         "OMP_NUM_THREADS": str(runtime.threads),
         VARIABLE: runtime.precision or os.environ.get(VARIABLE, AUTO),
         "KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        # JAX takes three quarters of a GPU at once, or, like TensorFlow here, what it needs.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false"),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         "MPLBACKEND": "Agg",
     }
