@@ -11,8 +11,8 @@ the notebook's models (``experiments/LOG.md``): FNN 2.7 to 0.9 s an epoch, CNN 2
 - Dropout draws 8 bits a number instead of 32, and multiplies instead of selecting.
 - Adam in one kernel instead of twelve passes over each variable.
 - Products in bfloat16, where ``precision.py`` says so, by TensorFlow's own pass over the graph.
-- No XLA, which Keras takes on a GPU: on an H200 it saves 0.1 to 1.2 s an epoch and compiles for 4 to
-  12 s, for every shape anew; most trials have ended before that is repaid.
+- No XLA, which Keras takes on a GPU: on an H200 it saves 0.2 to 1.2 s an epoch and compiles for 4 to
+  13 s, for every shape anew; most trials have ended before that is repaid.
 
 Each but bfloat16 is the same function as what it replaces, up to rounding; a test compares them with
 Keras's own.
