@@ -16,9 +16,8 @@ from statistics import median
 
 import keras
 
-from mnist_lab.data import CLASSES, Dataset, load_dataset
-from mnist_lab.data.dataset import IMAGE_SHAPE
-from mnist_lab.execution.resources import plan_workers
+from mnist_lab.data import CLASSES, IMAGE_SHAPE, Dataset, load_dataset
+from mnist_lab.execution import plan_workers
 from mnist_lab.spaces import get_space
 from mnist_lab.training import configure
 from mnist_lab.training.engine import FitEngine, make_engine

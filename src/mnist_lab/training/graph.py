@@ -38,7 +38,11 @@ MOST_PATCHED = 49
 
 
 class GraphEngine:
-    """Calls ``model.train_step`` and ``model.test_step`` as ``fit`` does, batch by batch."""
+    """Calls ``model.train_step`` and ``model.test_step`` as ``fit`` does, batch by batch.
+
+    Without XLA, whatever the model was compiled with: Keras keeps no record of whether its author asked
+    for it, or Keras itself because it saw a GPU.
+    """
 
     def __init__(
         self, model: keras.Model, validation: tuple[Images, OneHot], *, batch_size: int
