@@ -15,6 +15,8 @@ for name in (
 ):
     os.environ.pop(name, None)
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,12 @@ def small_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_dataset(small_file):
     return load_dataset(str(small_file))
+
+
+@pytest.fixture(scope="session")
+def strangers():
+    """The path of a space file with models that other people would write."""
+    return Path(__file__).parent / "strangers.py"
 
 
 @pytest.fixture(scope="session")

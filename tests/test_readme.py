@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from mnist_lab.cli.app import app
+from mnist_lab.execution.check import check_space
 from mnist_lab.spaces import get_space
-from mnist_lab.spaces.check import check_corners
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -58,7 +58,7 @@ def test_the_space_that_the_readme_adds_builds_in_every_corner(tmp_path):
     (tmp_path / "tiny.py").write_text(source)
     space = get_space(f"{tmp_path}/tiny.py:tiny")
     assert space.id == "tiny-v1"
-    assert check_corners(space)["corners"] == 9
+    assert check_space(space).builds == 9
 
 
 def test_what_make_sweep_runs_is_what_the_readme_says():

@@ -7,17 +7,23 @@ defaults, and MLflow's own ``MLFLOW_TRACKING_URI`` is honoured.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# SQLAlchemy's address of a SQLite file: ``sqlite:///``, the path, and options.
+SQLITE_URI = re.compile(r"(?P<scheme>sqlite(?:\+\w+)?:///)(?P<path>[^?]*)(?P<options>(?:\?.*)?)")
+
+_WORDS = ("databricks", "databricks-uc", "uc")  # tracking URIs that look like paths
+
 
 class Settings(BaseSettings):
-    """Resolved once per command; every path in it is absolute.
+    """Resolved once per command; every path and address in it is absolute.
 
-    A relative SQLite URI would make a second, empty database for whoever starts the next command
-    from a subfolder, hence the absolute forms below.
+    A relative one is meant from ``home``, not from the current folder: it would name a second, empty
+    database for whoever starts the next command from a subfolder.
     """
 
     model_config = SettingsConfigDict(env_prefix="MNIST_LAB_", frozen=True, populate_by_name=True)
@@ -43,7 +49,10 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """The MLflow tracking URI; ``sqlite:///<home>/mlflow.db`` unless told otherwise."""
-        return self.tracking_uri_override or f"sqlite:///{self.root / 'mlflow.db'}"
+        uri = self.tracking_uri_override or "sqlite:///mlflow.db"
+        if "://" in uri or uri.split(":")[0] in _WORDS:
+            return self._anchor(uri)
+        return (self.root / Path(uri.removeprefix("file:")).expanduser()).as_uri()
 
     @property
     def tracks_locally(self) -> bool:
@@ -52,13 +61,13 @@ class Settings(BaseSettings):
 
     @property
     def artifact_root(self) -> Path:
-        """Where MLflow puts artifacts when the store is the SQLite file in ``home``."""
+        """Where MLflow puts artifacts when the store is a database."""
         return self.root / "mlruns"
 
     @property
     def storage(self) -> str:
         """The Optuna storage URL; ``sqlite:///<home>/optuna.db`` unless told otherwise."""
-        return self.storage_override or f"sqlite:///{self.root / 'optuna.db'}"
+        return self._anchor(self.storage_override or "sqlite:///optuna.db")
 
     @property
     def work(self) -> Path:
@@ -68,4 +77,16 @@ class Settings(BaseSettings):
     @property
     def data_folder(self) -> Path:
         """Where downloaded data sets are kept."""
-        return (self.data_override or self.root / "data").expanduser().resolve()
+        return (self.root / (self.data_override or Path("data")).expanduser()).resolve()
+
+    @property
+    def exports(self) -> Path:
+        """Where models in other formats are written unless told otherwise."""
+        return self.root / "exports"
+
+    def _anchor(self, uri: str) -> str:
+        """Make the address of a SQLite file absolute, read from ``home`` on."""
+        found = SQLITE_URI.fullmatch(uri)
+        if found is None or found["path"] in ("", ":memory:") or found["path"].startswith("file:"):
+            return uri
+        return f"{found['scheme']}{self.root / Path(found['path']).expanduser()}{found['options']}"

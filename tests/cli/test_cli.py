@@ -25,9 +25,12 @@ from mnist_lab.sweep.progress import Lag
 
 
 @pytest.fixture
-def lab(settings, monkeypatch, capsys):
-    """Type a command in this process: returns its exit code, output and error output."""
+def lab(settings, monkeypatch, capsys, tmp_path):
+    """Type a command in this process, in another folder than the home: its exit code and outputs."""
     monkeypatch.setenv("KERAS_BACKEND", "none")  # workers get the fake trainer, and no TensorFlow
+    monkeypatch.setenv("MNIST_LAB_HOME", str(settings.root))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
 
     def type_in(*words):
         monkeypatch.setattr(sys, "argv", ["mnist-lab", *map(str, words)])
@@ -226,8 +229,8 @@ def test_a_sweep_without_a_whole_trial_says_so_instead_of_an_empty_table(capsys)
     assert out == "s: 0 of 6 trials finished\nNo trial has been trained to its end yet.\n"
 
 
-def test_an_experiment_file_is_swept_and_options_win(lab, small_file, fake_training, settings):
-    file = settings.root / "exp.toml"
+def test_an_experiment_file_is_swept_and_options_win(lab, small_file, fake_training):
+    file = Path("exp.toml")
     file.write_text(
         f'space = "fnn"\ntrials = 9\nepochs = 1\nstudy = "from-file"\ndataset = "{small_file}"\n'
     )
@@ -236,8 +239,8 @@ def test_an_experiment_file_is_swept_and_options_win(lab, small_file, fake_train
     assert "from-file: 2 of 2 trials finished" in out
 
 
-def test_an_unknown_key_in_an_experiment_is_a_configuration_error(lab, settings):
-    (settings.root / "exp.toml").write_text('space = "fnn"\nepoch = 1\n')
+def test_an_unknown_key_in_an_experiment_is_a_configuration_error(lab):
+    Path("exp.toml").write_text('space = "fnn"\nepoch = 1\n')
     code, _, err = lab("sweep", "exp.toml")
     assert code == 78
     assert "exp.toml, line 2: unknown key 'epoch'. Did you mean 'epochs'?" in err
@@ -291,8 +294,8 @@ def test_a_negative_seed_is_refused(lab):
     assert "seed must not be negative" in err
 
 
-def test_a_space_in_a_file_is_swept(lab, small_file, fake_training, settings):
-    (settings.root / "mine.py").write_text(
+def test_a_space_in_a_file_is_swept(lab, small_file, fake_training):
+    Path("mine.py").write_text(
         "from optuna.distributions import IntDistribution\n"
         "from mnist_lab.spaces import search_space\n"
         "@search_space(name='mine', version=1, description='', defaults={'units': 16},\n"
@@ -367,6 +370,21 @@ def test_a_promotion_says_what_was_and_what_is(lab, registered):
     assert "mnist-lab rollback mnist-cnn" in out
 
 
+def test_without_test_images_nothing_is_trained_to_be_promoted(
+    lab, tmp_path, small_file, fake_training
+):
+    with np.load(small_file) as whole:
+        np.savez(tmp_path / "blind.npz", x_train=whole["x_train"], y_train=whole["y_train"])
+    words = ("--trials", 1, "--epochs", 1, "--dataset", tmp_path / "blind.npz", "--study", "s")
+    lab("sweep", "fnn", *words)
+    for more in ((), ("--dry-run",)):
+        code, _, err = lab("promote", "s", *more)
+        assert code == 66
+        assert "blind.npz has no test images" in err
+        assert "Add the arrays x_test and y_test" in err
+    assert [each["study"] for each in json.loads(lab("studies", "--json")[1])] == ["s"]
+
+
 def test_a_promotion_as_json(lab, registered):
     registered(before=None)
     shown = json.loads(lab("promote", "s", "--json")[1])
@@ -430,14 +448,17 @@ def test_an_export_says_what_it_wrote_and_how_near_it_is(lab, monkeypatch):
     from mnist_lab.registry import export
 
     done = export.Export(
-        model="mnist-cnn/2", format="h5", files=(Path("exports/x.h5"),), difference=1e-7
-    )
+        model="mnist-cnn/2", format="h5", files=(Path("exports/x.h5"),), difference=1e-7,
+        needs=("keras>=3.15.1", "tensorflow>=2.21.0"),
+    )  # fmt: skip
     monkeypatch.setattr(export, "export", lambda *_: done)
     out = lab("export", "mnist-cnn@champion", "--format", "h5")[1]
     assert "mnist-cnn/2 as h5: exports/x.h5" in out
     assert "1e-07 at most" in out
+    assert "To read it: keras>=3.15.1, tensorflow>=2.21.0; Keras does not read what a newer" in out
     shown = json.loads(lab("export", "mnist-cnn@champion", "--json")[1])
     assert shown["files"] == ["exports/x.h5"]
+    assert shown["needs"] == ["keras>=3.15.1", "tensorflow>=2.21.0"]
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("bit-exact", 0), ("diverged", 1)])

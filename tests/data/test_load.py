@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_lab.data import load_dataset
+from mnist_lab.data import has_test_images, load_dataset
 from mnist_lab.data.load import BUNDLED_DIGESTS, locate
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import DataError
@@ -156,6 +156,100 @@ def test_a_lone_npy_file_is_refused(tmp_path):
     np.save(tmp_path / "lone.npy", np.zeros(3))
     with pytest.raises(DataError, match="is not a usable data set"):
         load_dataset(str(tmp_path / "lone.npy"))
+
+
+OTHERS = {
+    "digits.csv": (b"label,pixel\n5,0\n", "a CSV file"),
+    "digits.txt": (b"five", "a text file"),
+    "digit.jpg": (b"\xff\xd8\xff\xe0 and so on", "a JPEG picture"),
+    "digit.png": (b"\x89PNG\r\n", "a PNG picture"),
+    "train-images-idx3-ubyte": (struct.pack(">4I", 0x0803, 0, 28, 28), "a single IDX file"),
+    "data.pkl": (b"\x80\x04K\x01.", "a pickle"),
+    "weights.h5": (b"\x89HDF\r\n", "an HDF5 file"),
+    "some.bin": (b"\x01\x00\x02", "a file of no known kind"),
+    "nothing.npz": (b"", "an empty file"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_kind_is_refused_by_what_it_is(tmp_path, name):
+    content, kind = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(tmp_path / name))
+    said = str(caught.value)
+    assert f"found {kind}" in said
+    assert "expected an .npz file or a folder of IDX files" in said
+    assert "numpy.savez" in said
+    assert "allow_pickle" not in said
+
+
+def test_objects_inside_an_npz_are_refused_in_plain_words(tmp_path):
+    path = write_npz(tmp_path / "evil.npz", x_train=np.array([{"a": 1}] * 60, dtype=object))
+    with pytest.raises(DataError, match="an array of Python objects") as caught:
+        load_dataset(path)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_a_folder_above_that_of_the_idx_files_names_it(tmp_path):
+    write_idx(tmp_path / "raw", zipped=True)
+    with pytest.raises(DataError, match=f"Give the folder {tmp_path}/raw"):
+        load_dataset(str(tmp_path))
+
+
+def test_a_folder_of_the_name_of_an_idx_file_is_not_taken_for_it(tmp_path):
+    folder = write_idx(tmp_path / "idx", zipped=False)
+    (folder / "train-images-idx0-ubyte").mkdir()
+    assert len(load_dataset(str(folder)).train) == 50
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_a_known_data_set_has_test_images_and_is_not_downloaded_to_say_so(tmp_path, name):
+    assert has_test_images(name, data_folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_npz_has_test_images_if_it_has_both_arrays(tmp_path):
+    assert has_test_images(write_npz(tmp_path / "all.npz"))
+    for missing in ("x_test", "y_test"):
+        rest = {key: value for key, value in arrays().items() if key != missing}
+        np.savez(tmp_path / "some.npz", **rest)
+        assert not has_test_images(str(tmp_path / "some.npz"))
+
+
+def test_looking_for_test_images_does_not_read_them(tmp_path):
+    path = write_npz(tmp_path / "odd.npz", x_test=np.array([{"a": 1}], dtype=object))
+    assert has_test_images(path)
+
+
+def test_a_folder_has_test_images_if_it_has_both_files(tmp_path):
+    folder = write_idx(tmp_path / "idx", zipped=True)
+    assert has_test_images(str(folder))
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    assert not has_test_images(str(folder))
+
+
+def test_what_is_no_data_set_has_no_answer(tmp_path):
+    (tmp_path / "digits.csv").write_text("5,0")
+    for path in (tmp_path / "digits.csv", tmp_path / "nothing"):
+        with pytest.raises(DataError):
+            has_test_images(str(path))
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("it's 5:00@home", "it-s-5-00-home"), ("___", "data"), ("ziffern_ä", "ziffern_ä")],
+)
+def test_a_data_set_is_named_in_characters_that_mlflow_takes(tmp_path, stem, name):
+    assert load_dataset(write_npz(tmp_path / f"{stem}.npz")).name == name
+
+
+def test_a_download_is_kept_in_the_home_folder_unless_told_otherwise(tmp_path, monkeypatch):
+    (tmp_path / "home" / "data").mkdir(parents=True)
+    write_npz(tmp_path / "home" / "data" / "fashion_mnist.npz")
+    monkeypatch.setenv("MNIST_LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert len(load_dataset("fashion_mnist").train) == 50
 
 
 def test_a_truncated_npz_is_refused(tmp_path):

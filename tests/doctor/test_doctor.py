@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -9,7 +10,9 @@ import sys
 from contextlib import closing
 from types import SimpleNamespace
 
+import mlflow.cli
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
@@ -17,7 +20,7 @@ from fakes import study_record, trial_record
 from mnist_lab.doctor import Finding, examine, machine, treat
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.sweep import SweepConfig, launch, ledger, open_study, sync
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
 from mnist_lab.training import Checkpoint, Checkpoints
@@ -137,10 +140,12 @@ def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
     run = ledger.find_run(open_study(swept, "s"), 1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
     client.create_registered_model("m")
-    tags = {"mnist_lab.study": "s"}
+    digest = client.get_logged_model(model).tags["mnist_lab.sha256"]
+    tags = {"mnist_lab.study": "s", "mnist_lab.sha256": digest}
     client.create_model_version("m", f"models:/{model}", run_id=run, model_id=model, tags=tags)
     client.set_registered_model_alias("m", "champion", "1")
-    assert "is champion without having been scored on the test images" in problems(swept)
+    # What the fake trainer left is no .keras archive.
+    assert "is refused" in problems(swept)[0]
     location = client.get_logged_model(model).artifact_location.removeprefix("file://")
     with open(f"{location}/data/model.keras", "ab") as opened:
         opened.write(b"!")
@@ -160,6 +165,61 @@ def test_a_moved_folder_is_found_and_mended(swept, tmp_path, wait_until):
     assert [file.path for file in client.list_artifacts(run)] == ["figures"]
     copies = list(moved.root.glob("mlflow.db.before-*"))
     assert len(copies) == 1
+
+
+def test_after_a_move_a_version_is_found_where_it_lies_now(swept, client, tmp_path):
+    run = ledger.find_run(open_study(swept, "s"), 1)
+    model = client.get_run(run).data.tags["mnist_lab.model"]
+    location = client.get_logged_model(model).artifact_location
+    client.create_registered_model("m")
+    client.create_model_version("m", f"models:/{model}", run_id=run)
+    client.create_model_version("m", location, run_id=run)  # by a path
+    moved = Settings(home=tmp_path / "elsewhere")
+    shutil.move(swept.root, moved.root)
+    treat(examine(moved))
+    again = open_client(moved)
+    uris = [again.get_model_version_download_uri("m", number) for number in ("1", "2")]
+    assert all(uri.startswith(moved.artifact_root.as_uri()) for uri in uris)
+    assert again.get_model_version("m", "2").source == uris[1]
+
+
+def test_a_deleted_experiment_is_named_with_a_command_that_restores_it(
+    swept, client, tmp_path, monkeypatch
+):
+    client.delete_experiment(client.get_experiment_by_name("mnist-lab/tiny-fnn").experiment_id)
+    (finding,) = examine(swept)
+    assert "was deleted in MLflow" in finding.problem
+    variable, *words = shlex.split(finding.advice.removeprefix("Type: "))
+    assert words[:3] == ["mlflow", "experiments", "restore"]
+    monkeypatch.setenv(*variable.split("=", 1))
+    done = CliRunner().invoke(mlflow.cli.cli, words[1:])
+    assert done.exit_code == 0, done.output
+    assert examine(swept) == []
+
+
+def test_a_deleted_experiment_is_named_by_sync_and_other_studies_are_written(
+    swept, client, small_file
+):
+    config = SweepConfig(
+        space="cnn", trials=1, epochs=1, dataset=str(small_file), study="other", workers=1
+    )
+    launch(config, swept, trainer="fakes:run_trial")
+    client.delete_run(ledger.find_run(open_study(swept, "other"), 0))
+    client.delete_experiment(client.get_experiment_by_name("mnist-lab/tiny-fnn").experiment_id)
+    other, lost = sync(swept)
+    assert (other.written, other.failed) == (1, False)
+    assert lost.failed
+    assert "mlflow experiments restore --experiment-id" in lost.note
+
+
+def test_a_deleted_experiment_is_named_at_the_end_of_a_sweep(swept, client, small_file):
+    client.delete_experiment(client.get_experiment_by_name("mnist-lab/tiny-fnn").experiment_id)
+    config = SweepConfig(
+        space="fnn", trials=4, epochs=2, pruner="none", dataset=str(small_file), study="s", workers=1
+    )  # fmt: skip
+    result = launch(config, swept, trainer="fakes:run_trial")
+    assert result.finished == 4
+    assert "mlflow experiments restore --experiment-id" in result.lag.why
 
 
 def set_schema(settings, revision):

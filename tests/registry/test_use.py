@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version as installed
 from urllib.request import Request, urlopen
 
 import keras
@@ -256,14 +257,93 @@ def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
 
 
 def test_an_export_that_predicts_otherwise_is_refused(champion, client, tmp_path, monkeypatch):
-    file, folder = tmp_path / "x", tmp_path / "y"
-    file.touch()
-    folder.mkdir()
-    monkeypatch.setattr(exporting, "FORMATS", {"odd": lambda *_: ([file, folder], np.zeros(10))})
+    monkeypatch.setattr(exporting, "FORMATS", {"odd": odd_writer(np.zeros(10))})
     with pytest.raises(DataError, match="does not predict the same"):
-        export(client, NAME, "odd", tmp_path)
-    assert not file.exists()
-    assert not folder.exists()
+        export(client, NAME, "odd", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def odd_writer(result):
+    """Write a file and a folder; return, or raise, ``result``."""
+
+    def write(network, path, probes):
+        path.touch()
+        (path.parent / "folder").mkdir()
+        if isinstance(result, BaseException):
+            raise result
+        return [path, path.parent / "folder"], result
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "code"),
+    [
+        (ValueError("two\nlines"), DataError, 66),
+        (MemoryError(), DataError, 66),
+        (OSError(28, "No space left on device"), ConfigurationError, 78),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_whatever_fails_an_export_is_one_line_and_leaves_nothing(
+    champion, client, tmp_path, monkeypatch, error, expected, code
+):
+    monkeypatch.setattr(exporting, "FORMATS", {"odd": odd_writer(error)})
+    with pytest.raises(expected) as caught:
+        export(client, NAME, "odd", tmp_path / "a" / "out")
+    assert caught.value.exit_code == code
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_export_that_fails_leaves_the_one_before_as_it_was(
+    champion, client, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    (file,) = export(client, NAME, "keras", out).files
+    before = file.read_bytes()
+    monkeypatch.setattr(exporting, "FORMATS", {"keras": odd_writer(ValueError())})
+    with pytest.raises(DataError):
+        export(client, NAME, "keras", out)
+    assert [each.read_bytes() for each in out.iterdir()] == [before]
+
+
+def test_a_folder_that_cannot_be_made_is_named(champion, client, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"file cannot be written"):
+        export(client, NAME, "keras", tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path, kind):
+    out = tmp_path / "out"
+    first, second = (export(client, NAME, kind, out).files for _ in "12")
+    assert first == second == tuple(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        *((kind, ["keras", "tensorflow"]) for kind in ("keras", "h5", "json+weights")),
+        ("saved_model", ["tensorflow"]),
+        ("onnx", ["onnxruntime"]),
+    ],
+)
+def test_an_export_says_which_packages_read_it(champion, client, tmp_path, kind, expected):
+    needs = export(client, NAME, kind, tmp_path).needs
+    assert needs == tuple(f"{name}>={installed(name)}" for name in expected)
+
+
+@pytest.mark.parametrize("space", ["fnn", "cnn"])
+def test_the_usual_winners_normalisation_is_exported_to_h5(space, tmp_path):
+    built = get_space(space)
+    network = built.build(built.point({"normalisation": "standardize"}), (28, 28), 10)
+    probes = np.random.default_rng(0).integers(0, 256, (50, 28, 28)).astype(np.uint8)
+    next(layer for layer in network.layers if layer.name == "standardize").adapt(probes)
+    (file,), _ = FORMATS["h5"](network, tmp_path / "m", probes)
+    loaded = keras.saving.load_model(file, compile=False)
+    expected = network.predict(probes, verbose=0)
+    np.testing.assert_allclose(loaded.predict(probes, verbose=0), expected, atol=1e-5)
 
 
 def test_an_unknown_format_names_the_known_ones(client, tmp_path):
@@ -359,7 +439,7 @@ def test_a_trial_is_trained_again_in_the_precision_it_had(
 ):
     seen = []
 
-    def train(spec, job):
+    def train(spec, *_):
         seen.append(spec.runtime.precision)
         raise MnistLabError("as far as this test goes")
 

@@ -10,8 +10,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from mnist_lab.errors import ConfigurationError
+from mnist_lab.execution.check import check_space
 from mnist_lab.spaces import get_space, list_spaces, search_space
-from mnist_lab.spaces.check import check_corners, corners
+from mnist_lab.spaces.corners import corners
 from mnist_lab.spaces.layers import normalised_input
 
 SPACES = [get_space(name) for name in ("fnn-v1", "fnn-v2", "cnn-v1", "cnn-v2")]
@@ -78,9 +79,9 @@ def test_random_points_build_and_survive_json(space, points):
 
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
 def test_every_corner_builds(space):
-    report = check_corners(space)
-    assert report["corners"] > 2 * len(space.distributions)
-    assert report["least"] <= report["baseline"] <= report["most"]
+    report = check_space(space)
+    assert report.builds > 2 * len(space.distributions)
+    assert report.least <= report.baseline <= report.most
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.id)
@@ -164,6 +165,6 @@ def test_a_model_that_builds_but_is_compiled_wrongly_does_not_pass_the_check(
         return model
 
     space = search_space(name="x", version=1, description="", distributions={}, defaults={})(build)
-    monkeypatch.setattr("mnist_lab.spaces.check.load_space", lambda _: space)
+    monkeypatch.setattr("mnist_lab.execution.check.load_space", lambda _: space)
     with pytest.raises(ConfigurationError, match=message):
-        check_corners(space)
+        check_space(space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import keras
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mnist_lab.errors import ConfigurationError
+from mnist_lab.errors import ConfigurationError, InvalidParamsError
 from mnist_lab.spaces import Condition, get_space, search_space
-from mnist_lab.spaces.keras_tuner import from_hypermodel, to_hypermodel
+from mnist_lab.spaces.keras_tuner import to_hypermodel
+from mnist_lab.spaces.registry import as_space, load_space
+from mnist_lab.spaces.survey import survey
 from mnist_lab.sweep import SweepConfig, launch
 
 
@@ -46,7 +49,7 @@ class Handwritten(keras_tuner.HyperModel):
 
 @pytest.fixture(scope="module")
 def handwritten():
-    return from_hypermodel(Handwritten, name="handwritten")
+    return as_space(Handwritten, name="handwritten")
 
 
 def data(n=40):
@@ -106,8 +109,22 @@ def test_our_batch_size_reaches_fit():
     assert seen["batch_size"] == 100
 
 
+def asked_by(space, answers=(), shape=(28, 28)):
+    """What a build asks for, when it is answered so (else with the default)."""
+    asked = {}
+
+    def ask(question):
+        asked[question.name] = question
+        return dict(answers).get(question.name, question.default)
+
+    space.open(ask).build(shape, 10)
+    return asked
+
+
 def test_every_hp_call_becomes_a_distribution(handwritten):
-    assert handwritten.distributions == {
+    asked = asked_by(handwritten, {"kind": "conv", "deep": True})
+    asked |= asked_by(handwritten)
+    assert {name: each.distribution for name, each in asked.items()} == {
         "kind": CategoricalDistribution(("mlp", "conv")),
         "filters": IntDistribution(4, 16, step=4),
         "deep": CategoricalDistribution((False, True)),
@@ -119,98 +136,85 @@ def test_every_hp_call_becomes_a_distribution(handwritten):
     }
 
 
-def test_nested_scopes_become_conditions(handwritten):
-    conv = Condition(parent="kind", values=("conv",))
-    assert handwritten.conditions["more"] == (conv, Condition(parent="deep", values=(True,)))
-    assert handwritten.conditions["filters"] == (conv,)
-    assert "dropout" not in handwritten.conditions
+def test_what_is_out_of_use_is_not_asked_for(handwritten):
+    assert set(asked_by(handwritten)) == {"kind", "units", "dropout", "classes", "rate"}
+
+
+def test_nested_scopes_come_with_the_question(handwritten):
+    asked = asked_by(handwritten, {"kind": "conv", "deep": True})
+    conv = ("kind", ("conv",))
+    assert asked["more"].scope == (conv, ("deep", (True,)))
+    assert asked["filters"].scope == (conv,)
+    assert asked["dropout"].scope == ()
 
 
 def test_the_defaults_are_kerastuners(handwritten):
-    assert handwritten.baseline == {
+    assert {name: each.default for name, each in asked_by(handwritten).items()} == {
         "kind": "mlp", "units": 8, "dropout": 0.0, "classes": 10, "rate": 1e-4,
     }  # fmt: skip
 
 
-def test_a_handwritten_model_takes_raw_pixels_and_gives_probabilities(handwritten):
-    params = handwritten.point({"kind": "conv", "deep": True, "filters": 8})
-    model = handwritten.build(params, (28, 28), 10)
-    assert [layer.filters for layer in model.layers[3].layers if hasattr(layer, "filters")] == [
-        8,
-        2,
-    ]
-    probabilities = model.predict(data()[0], verbose=0)
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(40), abs=1e-5)
-
-
-def test_a_handwritten_model_trains_on_one_hot_labels(handwritten):
-    model = handwritten.build(handwritten.baseline, (28, 28), 10)
-    history = model.fit(*data(), epochs=1, verbose=0).history
-    assert {"loss", "accuracy"} <= set(history)
-
-
-class TwoBranches(keras_tuner.HyperModel):
-    """One name in two scopes, which KerasTuner tells apart by their conditions."""
-
+class Between(keras_tuner.HyperModel):
     def build(self, hp):
-        kind = hp.Choice("kind", ["small", "large"])
-        with hp.conditional_scope("kind", ["small"]):
-            small = hp.Int("units", 2, 4)
-        with hp.conditional_scope("kind", ["large"]):
-            large = hp.Int("units", 64, 128)
-        units = small if kind == "small" else large
-        model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten()])
-        model.add(keras.layers.Dense(units))
-        model.add(keras.layers.Dense(10, activation="softmax"))
-        model.compile("adam", "sparse_categorical_crossentropy")
-        return model
+        hp.Int("units", 16, 100, step=16, default=30)
+        hp.Int("to", 10, 95, step=20)
+        hp.Float("rate", 0.0, 0.55, step=0.1, default=0.33)
+        return Handwritten().build(hp)
 
 
-def test_one_name_in_two_scopes_becomes_two_parameters():
-    space = from_hypermodel(TwoBranches(), name="branches")
-    assert list(space.distributions) == ["kind", "units.kind.small", "units.kind.large"]
-    model = space.build(space.point({"kind": "large", "units.kind.large": 100}), (28, 28), 10)
-    assert model.layers[3].layers[1].units == 100
+def test_a_default_between_two_steps_becomes_the_nearest_of_them():
+    asked = asked_by(as_space(Between, name="between"))
+    assert (asked["units"].default, asked["rate"].default) == (32, 0.3)
+    assert asked["to"].distribution == IntDistribution(10, 90, step=20)
 
 
-def test_mlflow_takes_the_names_of_such_parameters(client):
-    space = from_hypermodel(TwoBranches(), name="branches")
-    run = client.create_run(client.create_experiment("names")).info.run_id
-    for name in space.distributions:
-        client.log_param(run, name, 1)
-    assert set(client.get_run(run).data.params) == set(space.distributions)
+def test_a_model_is_built_again_from_a_record(handwritten):
+    record = {"kind": "conv", "filters": 8, "deep": True, "more": 3, "dropout": 0.1, "classes": 10}
+    model = handwritten.build({**record, "rate": 1e-3}, (28, 28), 10)
+    assert [layer.filters for layer in model.layers if hasattr(layer, "filters")] == [8, 3]
 
 
-class ScopeBeforeItsDefault(keras_tuner.HyperModel):
-    """The scope that the first build leaves out stands before the one it enters."""
-
-    def build(self, hp):
-        kind = hp.Choice("kind", ["cnn", "mlp"], default="mlp")
-        with hp.conditional_scope("kind", ["cnn"]):
-            if kind == "cnn":
-                hp.Int("filters", 1, 4)
-        with hp.conditional_scope("kind", ["mlp"]):
-            drop = hp.Boolean("drop")
-            with hp.conditional_scope("drop", [True]):
-                if drop:
-                    hp.Float("rate", 0.1, 0.5)
-        model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
-        model.compile("adam", "sparse_categorical_crossentropy")
-        return model
+def test_a_record_that_lacks_a_parameter_is_refused_by_name(handwritten):
+    with pytest.raises(InvalidParamsError, match="asks for units"):
+        handwritten.build({"kind": "mlp"}, (28, 28), 10)
 
 
-def test_the_space_that_is_found_is_the_one_that_kerastuner_finds(tmp_path):
+def test_the_space_that_is_asked_for_is_the_one_that_kerastuner_finds(strangers, tmp_path):
+    space = load_space(f"{strangers}:Loops")
+    theirs = set()
     tuner = keras_tuner.RandomSearch(
-        ScopeBeforeItsDefault(), objective="val_accuracy", max_trials=1, directory=tmp_path
+        sys.modules["mnist_lab_space_strangers"].Loops(),
+        "val_accuracy",
+        max_trials=30,
+        directory=tmp_path,
+        seed=1,
     )
-    theirs = {hp.name for hp in tuner.oracle.get_space().space}
-    assert set(from_hypermodel(ScopeBeforeItsDefault, name="s").distributions) == theirs
-    assert "rate" in theirs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how it asks for its thread's name
+        for trial in range(30):
+            hp = tuner.oracle.create_trial(str(trial)).hyperparameters
+            tuner.hypermodel.build(hp)
+            tuner.oracle.update_space(hp)
+            theirs |= {each.name for each in tuner.oracle.get_space().space}
+    ours = {each["name"] for each in survey(space, builds=30)["parameters"]}
+    assert ours == theirs == {"num_layers", "units_0", "units_1", "units_2", "lr"}
 
 
-def test_a_model_written_without_an_input_layer_is_understood():
-    space = from_hypermodel(ScopeBeforeItsDefault, name="s")
-    assert space.build(space.baseline, (28, 28), 10).output_shape == (None, 10)
+def test_kerastuner_searches_a_space_that_asks(strangers, tmp_path):
+    tuner = keras_tuner.RandomSearch(
+        to_hypermodel(load_space(f"{strangers}:build")),
+        objective="val_accuracy",
+        max_trials=2,
+        directory=tmp_path,
+        seed=1,
+    )
+    images, labels = data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner.search(
+            images, labels.argmax(1), validation_data=(images, labels.argmax(1)), verbose=0
+        )
+    assert "n_layers" in tuner.oracle.get_best_trials(1)[0].hyperparameters.values
 
 
 def make_chain(**changes):
@@ -249,30 +253,6 @@ def test_a_choice_of_none_is_refused_by_name():
     space, _ = make_chain(distributions=none, defaults={"a": 1}, conditions={})
     with pytest.raises(ConfigurationError, match="a can be None"):
         to_hypermodel(space).build(keras_tuner.HyperParameters())
-
-
-class WithFit(Handwritten):
-    def fit(self, hp, model, *args, **kwargs):
-        return model.fit(*args, batch_size=hp.Int("batch", 8, 64), **kwargs)
-
-
-def test_a_hypermodel_that_overrides_fit_is_refused():
-    with pytest.raises(ConfigurationError, match=r"overrides HyperModel\.fit"):
-        from_hypermodel(WithFit, name="fit")
-
-
-class ThreeClasses(keras_tuner.HyperModel):
-    def build(self, hp):
-        layers = [keras.Input((28, 28)), keras.layers.Flatten()]
-        model = keras.Sequential([*layers, keras.layers.Dense(3, activation="softmax")])
-        model.compile(hp.Choice("optimizer", ["adam", "sgd"]), "sparse_categorical_crossentropy")
-        return model
-
-
-def test_a_hypermodel_of_another_number_of_classes_is_refused():
-    space = from_hypermodel(ThreeClasses, name="three")
-    with pytest.raises(ConfigurationError, match=r"not \(N, 10\)"):
-        space.build(space.baseline, (28, 28), 10)
 
 
 HYPERMODEL_FILE = """

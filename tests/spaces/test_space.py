@@ -138,3 +138,28 @@ def test_a_malformed_assignment_is_refused(text):
 def test_an_assignment_to_an_unknown_parameter_is_refused():
     with pytest.raises(UnknownNameError):
         parse_assignment(make_space(), "nope=1")
+
+
+DEFAULTS = {"layers": 1, "units_2": 8, "units_3": 16, "rate": 0.5, "kind": "a"}
+
+
+def on(parent, *values):
+    return (Condition(parent=parent, values=values),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"defaults": {**DEFAULTS, "layers": 9}}, "default layers=9 is outside"),
+        ({"defaults": {**DEFAULTS, "kind": "z"}}, "default kind='z' is outside"),
+        ({"defaults": {**DEFAULTS, "units_3": 12}}, r"units_3=12 is outside 8 to 64 \(step 8\)"),
+        ({"conditions": {"rat": on("layers", 2)}}, "'rat', which is no parameter.*'rate'"),
+        ({"conditions": {"rate": on("layrs", 2)}}, "rate depends on 'layrs'.*'layers'"),
+        ({"conditions": {"layers": on("kind", "a")}}, "must be declared before it"),
+        ({"conditions": {"kind": on("layers", 7)}}, "layers=7, which is outside"),
+        ({"starts": ({"layers_": 2},)}, "a start names 'layers_'.*'layers'"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused_when_it_is_made(changes, message):
+    with pytest.raises(InvalidParamsError, match=message):
+        make_space(**changes)

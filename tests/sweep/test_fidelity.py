@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from fakes import epoch_metrics
 from mnist_lab.sweep.fidelity import Halving, Verdict, rungs_of
-from mnist_lab.sweep.sampling import HalvingSampler
+from mnist_lab.sweep.sampling import TrialSampler
+from mnist_lab.sweep.seen import SeenPoints
 from mnist_lab.sweep.strategies import make_halving
 
 
@@ -156,9 +157,13 @@ class Seen(optuna.samplers.RandomSampler):
         return super().sample_independent(study, trial, param_name, param_distribution)
 
 
+def as_the_sweep_has_it(sampler):
+    return TrialSampler(lambda _: sampler, SeenPoints(), seed=0, halving=True)
+
+
 def test_a_sampler_sees_a_measured_trial_as_pruned_and_the_study_does_not():
     seen = Seen()
-    study = optuna.create_study(sampler=HalvingSampler(seen))
+    study = optuna.create_study(sampler=as_the_sweep_has_it(seen))
     paused, fresh = study.ask(), study.ask()
     paused.suggest_float("x", 0, 1)
     paused.report(0.5, 1)
@@ -175,6 +180,8 @@ def test_tpe_learns_from_paused_trials():
         x = trial.suggest_float("x", 0, 1)
         trial.report(1 - abs(x - 0.8), 1)
         assert study.trials[number].state == TrialState.RUNNING
-    study.sampler = HalvingSampler(optuna.samplers.TPESampler(seed=1))
-    drawn = [study.ask().suggest_float("x", 0, 1) for _ in range(10)]
+    drawn = []
+    for seed in range(10):
+        study.sampler = as_the_sweep_has_it(optuna.samplers.TPESampler(seed=seed))
+        drawn.append(study.ask().suggest_float("x", 0, 1))
     assert sum(abs(x - 0.8) < 0.2 for x in drawn) >= 7

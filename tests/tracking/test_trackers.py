@@ -17,7 +17,7 @@ from fakes import (
     trial_record,
     write_files,
 )
-from mnist_lab.tracking import NullTracker
+from mnist_lab.tracking import ExperimentDeletedError, NullTracker
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
 
@@ -254,3 +254,29 @@ def test_the_parent_ends_with_counts_best_note_and_importances(client, tracker, 
     assert run.data.tags["mlflow.note.content"] == "**s**"
     path = client.download_artifacts(parent, "importances.json", str(tmp_path))
     assert json.loads(Path(path).read_text()) == {"dropout": 0.75, "units_1": 0.25}
+
+
+DELETED = r"'mnist-lab/tiny-fnn' was deleted; type: mlflow experiments restore --experiment-id \d+"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tracker: tracker.open_study(STUDY),
+        lambda tracker: tracker.find_study(STUDY),
+    ],
+    ids=["open", "find"],
+)
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(
+    client, tracker, parent, ask
+):
+    client.delete_experiment(client.get_run(parent).info.experiment_id)
+    with pytest.raises(ExperimentDeletedError, match=DELETED):
+        ask(tracker)
+
+
+def test_a_restored_experiment_has_its_runs_again(client, tracker, parent):
+    experiment = client.get_run(parent).info.experiment_id
+    client.delete_experiment(experiment)
+    client.restore_experiment(experiment)
+    assert tracker.open_study(STUDY) == parent

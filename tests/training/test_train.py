@@ -255,7 +255,7 @@ def test_the_best_weights_survive_an_interruption_when_they_are_not_the_newest(
     # Of two epochs the first is made the better one; the third, after the interruption, is worst.
     merits = {1: 0.9, 2: 0.5, 3: 0.1}
     monkeypatch.setattr(
-        sys.modules["mnist_lab.training.train"], "_merit", lambda epoch: (merits[epoch.epoch], 0.0)
+        sys.modules["mnist_lab.training.epochs"], "_merit", lambda epoch: (merits[epoch.epoch], 0.0)
     )
     model, weights = build(), []
 

@@ -150,7 +150,8 @@ def promote(
 
     The study is confirmed first. Its choice is registered as challenger and held against the champion
     on the same sealed test images. If it is certainly better and keeps every limit, it becomes
-    champion, and the champion previous. Exit code 1 when nothing was promoted.
+    champion, and the champion previous. Exit code 1 when nothing was promoted. A data set without
+    test images is refused before anything is trained.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
@@ -158,12 +159,17 @@ def promote(
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import Design, is_confirmed, open_study
+    from mnist_lab.sweep.study import read_fingerprint
     from mnist_lab.tracking.store import open_client
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
     policy = registry.GatePolicy() if gate is None else registry.read_policy(gate)
     fresh = is_confirmed(open_study(settings, name), design)
+    if not fresh:  # before hours of training
+        made_with = read_fingerprint(open_study(settings, name))
+        if made_with is not None:  # else confirm says what the study is
+            registry.require_test_images(made_with.dataset_source, settings)
     if dry_run:
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
@@ -178,7 +184,7 @@ def promote(
     if as_json:
         print_json(asdict(promotion))
     else:
-        _print_promotion(promotion)
+        _print_promotion(promotion, settings)
     if not promotion.promoted:
         raise typer.Exit(EXIT_NOT_PROMOTED)
 
@@ -240,7 +246,7 @@ def rollback(
     typer.echo(f"{model}@champion is version {back} again; version {away} is {model}@previous.")
 
 
-def _print_promotion(promotion: Promotion) -> None:
+def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     from mnist_lab.registry.decision import describe_comparison
 
     which = f"trial {promotion.trial} of {promotion.study}"
@@ -273,4 +279,9 @@ def _print_promotion(promotion: Promotion) -> None:
     typer.echo(f"{promotion.name}@champion is now version {promotion.version}{forced}.")
     if decision.champion is not None:
         typer.echo(f"Take it back:  mnist-lab rollback {promotion.name}")
-    typer.echo(f'Use it:        mlflow.keras.load_model("models:/{promotion.name}@champion")')
+    # Plain MLflow takes the store of the folder that it is used in.
+    elsewhere = settings.root != Path.cwd() or settings.tracking_uri_override is not None
+    store = f" with MLFLOW_TRACKING_URI={settings.tracking_uri}" if elsewhere else ""
+    typer.echo(
+        f'Use it:        mlflow.keras.load_model("models:/{promotion.name}@champion"){store}'
+    )

@@ -140,7 +140,7 @@ def doctor(
 
 
 def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT) -> None:
-    """Open MLflow's pages on this folder's runs.
+    """Open MLflow's pages on the home folder's runs.
 
     On this machine only. Runs that a killed sweep left open are closed first.
 
@@ -158,8 +158,11 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
     if settings.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server is already there: {settings.tracking_uri}")
         return
-    typer.echo(f"MLflow shows this folder's runs at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    typer.echo(
+        f"MLflow shows the runs of {settings.root} at http://127.0.0.1:{port} (Ctrl-C ends it)"
+    )
     sys.stdout.flush()
+    os.chdir(settings.root)  # where the server may write what its clients send
     os.execve(  # noqa: S606 - this process becomes the server, so that Ctrl-C is its own
         sys.executable, server_command(settings, port), server_environment()
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from mnist_lab.execution.check import SpaceCheck
     from mnist_lab.report import Comparison, LeaderboardRow
     from mnist_lab.spaces import SearchSpace
     from mnist_lab.spaces.space import ParamValue
@@ -41,6 +43,8 @@ def spaces(
     Example: mnist-lab spaces cnn --check
     """
     from mnist_lab.spaces import get_space, list_spaces
+    from mnist_lab.spaces.registry import run_description
+    from mnist_lab.spaces.survey import BUILDS
 
     wanted = space_file or name
     if wanted is None:
@@ -57,26 +61,60 @@ def spaces(
         typer.echo(f"\nShow one: mnist-lab spaces {rows[-1].name}")
         return
     space = get_space(wanted)
-    counts = _check(space) if check else None
+    survey = run_description(wanted, builds=BUILDS)["survey"] if space.asks else None
+    checked = _check(space) if check else None
     if as_json:
-        print_json({**space.to_dict(), "baseline": space.baseline, "corners": counts})
+        found = {"baseline": space.baseline, "corners": checked, "survey": survey}
+        print_json({**space.to_dict(), **found})
         return
-    _print_space(space)
-    if counts is not None:
-        typer.echo(
-            "Every corner builds, the baseline trains. Keras parameters: "
-            f"baseline {counts['baseline']:,}, corners {counts['least']:,} to {counts['most']:,} "
-            f"({counts['corners']} of them)."
-        )
+    if survey is None:
+        _print_space(space)
+    else:
+        _print_survey(space, survey)
+    if checked is not None:
+        sizes = f"Keras parameters: baseline {checked.baseline:,}"
+        if not space.asks:
+            least, most = f"{checked.least:,}", f"{checked.most:,}"
+            sizes = (
+                f"Every corner builds, the baseline trains. {sizes}, corners {least} to {most} "
+                f"({checked.builds} of them)"
+            )
+        typer.echo(f"{sizes}.")
+        for key, fact in checked.form.items():
+            typer.echo(f"  {key}: {fact}")
 
 
-def _check(space: SearchSpace) -> dict[str, int]:
+def _check(space: SearchSpace) -> SpaceCheck:
+    from mnist_lab.execution.check import check_space
     from mnist_lab.execution.resources import usable_cores
-    from mnist_lab.spaces.check import check_corners
     from mnist_lab.training import Runtime, configure
 
     configure(Runtime(threads=usable_cores()))
-    return check_corners(space)
+    return check_space(space)
+
+
+def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
+    """What many builds of a space that asks have asked for."""
+    from optuna.distributions import json_to_distribution
+
+    from mnist_lab.spaces.space import describe_range
+
+    columns = (
+        ("parameter", lambda row: row["name"]),
+        (
+            "range",
+            lambda row: describe_range(json_to_distribution(json.dumps(row["distribution"]))),
+        ),
+        ("baseline", lambda row: str(row["default"])),
+        ("asked when", lambda row: row["condition"]),
+    )
+    print_table(survey["parameters"], columns, title=f"{space.id}: {space.description}")
+    typer.echo(
+        f"\nThis is what {survey['builds']} builds asked for; the code may ask for more. It is "
+        "searched as it is asked for."
+    )
+    for message, count in survey["failures"].items():
+        typer.echo(f"{count} more builds failed: {message}", err=True)
 
 
 def _print_space(space: SearchSpace) -> None:
@@ -139,10 +177,15 @@ def leaderboard(
     from mnist_lab import report
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import open_study
+    from mnist_lab.sweep.ledger import count_foreign
 
     settings = Settings()
     name = study or report.latest_study(settings)
-    rows = report.leaderboard(open_study(settings, name), top=top)
+    opened = open_study(settings, name)
+    rows = report.leaderboard(opened, top=top)
+    foreign = count_foreign(opened)
+    if foreign:
+        typer.echo(f"Left out, because mnist-lab did not write them: {foreign} trials.", err=True)
     if as_json:
         print_json(rows)
         return

@@ -14,11 +14,13 @@ from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 from mnist_lab.cli.run import trains
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import optuna
     from mlflow import MlflowClient
     from optuna.trial import FrozenTrial
 
-    from mnist_lab.registry.models import TrialModel
+    from mnist_lab.registry.models import ModelFile
     from mnist_lab.settings import Settings
 
 EXIT_DIVERGED = 1
@@ -47,7 +49,7 @@ def evaluate(
 ) -> None:
     """Score a model on the sealed test images.
 
-    Every opening is counted on its run.
+    Every opening is counted, on its run and on its versions.
 
     Example: mnist-lab evaluate mnist-cnn@champion
     """
@@ -125,12 +127,16 @@ def export(
     kind: Annotated[
         str, typer.Option("--format", help="keras, h5, json+weights, saved_model or onnx.")
     ] = "keras",
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("exports"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write into.  [default: exports/ in the home folder]"),
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Write a registered model in another format, and check it.
 
-    It is read back, and what it predicts is compared with the model's own predictions.
+    It is read back, and what it predicts is compared with the model's own predictions. What is needed
+    to read it is printed.
 
     Example: mnist-lab export mnist-cnn@champion --format onnx
     """
@@ -138,12 +144,23 @@ def export(
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
-    done = write(open_client(Settings()), model, kind, out)
+    settings = Settings()
+    done = write(open_client(settings), model, kind, out or settings.exports)
     if as_json:
         print_json({**asdict(done), "files": [str(file) for file in done.files]})
         return
     typer.echo(f"{done.model} as {kind}: {', '.join(map(str, done.files))}")
     typer.echo(f"Read back; probabilities differ by {done.difference:.1g} at most.")
+    typer.echo(f"To read it: {', '.join(done.needs)}{_describe_needs(done.needs)}.")
+
+
+def _describe_needs(needs: Sequence[str]) -> str:
+    names = {need.partition(">=")[0] for need in needs}
+    if "keras" in names:
+        return "; Keras does not read what a newer Keras wrote"
+    if "tensorflow" in names:
+        return "; no Keras"
+    return ", or another ONNX runtime; no Keras and no TensorFlow"
 
 
 def serve(
@@ -154,7 +171,7 @@ def serve(
 
     Example: mnist-lab serve mnist-cnn@champion --port 5001
     """
-    from mnist_lab.registry.serving import prepare, server_command
+    from mnist_lab.registry.serving import prepare, prepare_path, server_command
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -168,6 +185,7 @@ def serve(
     )
     sys.stdout.flush()
     command = server_command(folder, port)
+    prepare_path()
     os.execv(command[0], command)  # noqa: S606 - this process becomes the server
 
 
@@ -225,13 +243,18 @@ def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.St
     return study, find_trial(study, trial)
 
 
-def _find_model(client: MlflowClient, target: str, settings: Settings) -> TrialModel:
-    from mnist_lab.registry.models import find_trial_model, find_version, is_version
+def _find_model(client: MlflowClient, target: str, settings: Settings) -> ModelFile:
+    from mnist_lab.registry.models import (
+        find_trial_model,
+        find_version,
+        find_version_model,
+        is_version,
+    )
     from mnist_lab.sweep import ledger, open_study
     from mnist_lab.sweep.ledger import find_trial
 
     if is_version(target):
-        return find_trial_model(client, str(find_version(client, target).run_id))
+        return find_version_model(client, find_version(client, target))
     study, _, number = target.partition(":")
     opened = open_study(settings, study)
     return find_trial_model(client, ledger.find_run(opened, find_trial(opened, number).number))

@@ -10,11 +10,13 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE, VALIDATION_SHARE
@@ -24,6 +26,20 @@ Part = Literal["train", "test"]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
+_EXPECTED = "an .npz file or a folder of IDX files"
+WAYS = "Give an .npz with x_train y_train x_test y_test (numpy.savez), or a folder of IDX files."
+# The first bytes of files that are given for a data set, and are none.
+_OTHER_FILES: Mapping[bytes, str] = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"GIF8": "a GIF picture",
+    b"\x93NUMPY": "a single NumPy array",
+    b"\x00\x00\x08": "a single IDX file",
+    b"\x1f\x8b": "a single gzip file",
+    b"\x89HDF": "an HDF5 file",
+    b"PAR1": "a Parquet file",
+    b"\x80": "a pickle, which can run code",
+}
 
 
 def read_part(path: Path, part: Part) -> Arrays:
@@ -61,21 +77,56 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     )
 
 
+def has_part(path: Path, part: Part) -> bool:
+    """Look for the images and labels of one part, without reading them.
+
+    Raises:
+        DataError: the file is absent, or no data set.
+    """
+    if path.is_dir():
+        return all(_find_idx(path, f"{_IDX_PREFIX[part]}-{kind}") for kind in ("images", "labels"))
+    with _open_npz(path) as archive:
+        return {f"x_{part}", f"y_{part}"} <= set(archive.files)
+
+
 def _read_npz(path: Path, part: Part) -> Arrays:
     keys = (f"x_{part}", f"y_{part}")
+    with _open_npz(path) as archive:
+        if not set(keys) <= set(archive.files):
+            raise _bad(path, f"the keys {sorted(archive.files)}", f"{keys[0]}, {keys[1]}")
+        return archive[keys[0]], archive[keys[1]]
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[NpzFile]:
+    """Open an ``.npz`` file; raise ``DataError`` for whatever is wrong with it."""
     try:
         # Opened here, because np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive]
-            if missing:
-                raise _bad(
-                    path, f"it has the keys {sorted(archive.files)}", f"{keys[0]}, {keys[1]}"
-                )
-            return archive[keys[0]], archive[keys[1]]
+        with path.open("rb") as file:
+            head = file.read(4096)
+            if not head.startswith(b"PK"):
+                raise _bad(path, _describe(path, head), _EXPECTED, next_step=WAYS)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                yield archive
     except FileNotFoundError:
-        raise _bad(path, "no such file", "an .npz file or a folder of IDX files") from None
+        raise _bad(path, "no such file", _EXPECTED) from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _bad(path, f"unreadable ({error})", "a whole .npz file") from error
+        objects = "allow_pickle" in str(error)
+        reason = "an array of Python objects, which can run code" if objects else error
+        raise _bad(path, f"unreadable ({reason})", "a whole .npz file") from error
+
+
+def _describe(path: Path, head: bytes) -> str:
+    """Name what a file is that is no ``.npz``, by its first bytes."""
+    for start, kind in _OTHER_FILES.items():
+        if head.startswith(start):
+            return kind
+    if not head:
+        return "an empty file"
+    if b"\0" in head:
+        return "a file of no known kind"
+    return "a CSV file" if path.suffix.lower() in (".csv", ".tsv") else "a text file"
 
 
 def _read_idx(folder: Path, part: Part) -> Arrays:
@@ -87,10 +138,23 @@ def _read_idx(folder: Path, part: Part) -> Arrays:
 
 
 def _find(folder: Path, stem: str) -> Path:
-    found = sorted(folder.glob(f"{stem}*ubyte")) + sorted(folder.glob(f"{stem}*ubyte.gz"))
+    found = _find_idx(folder, stem)
     if not found:
-        raise _bad(folder, "no such file", f"{stem}-idx?-ubyte or {stem}-idx?-ubyte.gz")
+        elsewhere = sorted(
+            {each.parent for each in folder.rglob(f"{stem}*ubyte*") if each.is_file()}
+        )
+        raise _bad(
+            folder,
+            "a folder without it" if elsewhere else "no such file in the folder",
+            f"{stem}-idx?-ubyte or {stem}-idx?-ubyte.gz",
+            next_step=f"Give the folder {elsewhere[0]}." if elsewhere else WAYS,
+        )
     return found[0]
+
+
+def _find_idx(folder: Path, stem: str) -> list[Path]:
+    found = sorted(folder.glob(f"{stem}*ubyte")) + sorted(folder.glob(f"{stem}*ubyte.gz"))
+    return [each for each in found if each.is_file()]
 
 
 def _read_idx_file(path: Path, *, dims: int) -> NDArray[np.uint8]:
@@ -132,9 +196,11 @@ def _checked(
     return images, labels.astype(np.uint8)
 
 
-def _bad(path: Path, found: str, expected: str) -> DataError:
+def _bad(
+    path: Path, found: str, expected: str, *, next_step: str = "See: mnist-lab data --help"
+) -> DataError:
     return DataError(
         f"{path} is not a usable data set: found {found}, expected {expected}.",
         safe="Nothing was trained.",
-        next_step="See: mnist-lab data --help",
+        next_step=next_step,
     )

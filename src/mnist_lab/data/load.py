@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 
 from mnist_lab.data.dataset import Dataset, divide
-from mnist_lab.data.files import read_part
+from mnist_lab.data.files import WAYS, has_part, read_part
 from mnist_lab.errors import DataError
+from mnist_lab.settings import Settings
 
 BUNDLED = "mnist"
 DOWNLOADABLE = ("fashion_mnist",)
@@ -27,7 +29,7 @@ def load_dataset(name_or_path: str = BUNDLED, *, data_folder: Path | None = None
     Args:
         name_or_path: ``mnist`` (bundled), ``fashion_mnist`` (through ``keras.datasets``, kept in
             ``data_folder``), an ``.npz`` file, or a folder of IDX files.
-        data_folder: where downloads are kept; ``./data`` by default.
+        data_folder: where downloads are kept; that of ``Settings`` by default.
 
     Raises:
         DataError: it is not there, is damaged, or is not 28x28 grey images in 10 classes.
@@ -44,11 +46,27 @@ def load_dataset(name_or_path: str = BUNDLED, *, data_folder: Path | None = None
             )
     named = name_or_path in (BUNDLED, *DOWNLOADABLE)
     return Dataset(
-        name=name_or_path if named else path.stem.replace(".", "-"),
+        name=name_or_path if named else _name_of(path),
         source=name_or_path if named else str(path),
         train=train,
         validation=validation,
     )
+
+
+def has_test_images(name_or_path: str = BUNDLED, *, data_folder: Path | None = None) -> bool:
+    """Say whether a data set brings test images, without reading or downloading it.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    if name_or_path in (BUNDLED, *DOWNLOADABLE):
+        return True
+    return has_part(locate(name_or_path, data_folder=data_folder), "test")
+
+
+def _name_of(path: Path) -> str:
+    """Name a data set after its file, in characters that studies and MLflow's models may have."""
+    return re.sub(r"[^\w-]+", "-", path.stem).strip("-_") or "data"
 
 
 def locate(name_or_path: str, *, data_folder: Path | None = None) -> Path:
@@ -56,7 +74,7 @@ def locate(name_or_path: str, *, data_folder: Path | None = None) -> Path:
     if name_or_path == BUNDLED:
         return Path(str(files("mnist_lab.data") / "mnist.npz"))
     if name_or_path in DOWNLOADABLE:
-        kept = (data_folder or Path("data")).resolve() / f"{name_or_path}.npz"
+        kept = (data_folder or Settings().data_folder).resolve() / f"{name_or_path}.npz"
         return kept if kept.exists() else _download(name_or_path, kept)
     path = Path(name_or_path).expanduser().resolve()
     if not path.exists():
@@ -64,7 +82,7 @@ def locate(name_or_path: str, *, data_folder: Path | None = None) -> Path:
             f"There is no data set {name_or_path!r}: not a known name "
             f"({', '.join((BUNDLED, *DOWNLOADABLE))}) and no such file or folder.",
             safe="Nothing was trained.",
-            next_step="Give an .npz with x_train y_train x_test y_test, or a folder of IDX files.",
+            next_step=WAYS,
         )
     return path
 

@@ -51,6 +51,5 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     except MnistLabError as error:
         yield Finding(subject="storage", problem=error.problem, advice=error.next_step)
     except Exception as error:  # whatever a database or a server answers
-        yield Finding(
-            subject="storage", problem=first_line(error), advice="Add --debug to mnist-lab sync."
-        )
+        whole = "For the whole error, type: mnist-lab sync --debug"
+        yield Finding(subject="storage", problem=first_line(error), advice=whole)

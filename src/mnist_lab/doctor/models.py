@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.errors import MnistLabError, first_line
+from mnist_lab.registry.aliases import find_holder
 from mnist_lab.registry.models import (
     CHAMPION,
+    PREVIOUS,
     VersionRow,
-    fetch_keras_file,
-    find_trial_model,
     list_versions,
+    verify_version,
 )
 
 
@@ -24,16 +23,12 @@ def check_models(client: MlflowClient) -> Iterator[Finding]:
     """Registered versions whose file is missing or changed, and champions that were never scored."""
     for version in list_versions(client):
         if not version.study:
-            continue  # somebody else's
+            continue  # not made by mnist-lab
         name = f"{version.name}/{version.version}"
-        problem = _file_problem(client, version)
+        problem = _file_problem(client, version.name, version.version)
         if problem:
-            yield Finding(
-                subject=name,
-                problem=problem,
-                advice="Bring the file back from a copy, or promote another version.",
-            )
-        if CHAMPION in version.aliases and version.test_accuracy is None:
+            yield Finding(subject=name, problem=problem, advice=_advise(client, version))
+        elif CHAMPION in version.aliases and version.test_accuracy is None:
             yield Finding(
                 subject=name,
                 problem="is champion without having been scored on the test images",
@@ -41,10 +36,20 @@ def check_models(client: MlflowClient) -> Iterator[Finding]:
             )
 
 
-def _file_problem(client: MlflowClient, version: VersionRow) -> str:
+def _advise(client: MlflowClient, version: VersionRow) -> str:
+    """What helps with a version whose file is gone or changed; only the champion's is needed."""
+    back = "Bring the file back from a copy"
+    if CHAMPION not in version.aliases:
+        return f"{back}, or delete the version on the pages of mnist-lab ui."
+    previous = find_holder(client, version.name, PREVIOUS)
+    if previous is None or _file_problem(client, previous.name, int(previous.version)):
+        return f"{back}, or make another study's model champion: mnist-lab promote STUDY --force"
+    return f"{back}, or type: mnist-lab rollback {version.name}"
+
+
+def _file_problem(client: MlflowClient, name: str, number: int) -> str:
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            fetch_keras_file(client, find_trial_model(client, version.run), Path(folder))
+        verify_version(client, client.get_model_version(name, str(number)))
     except MnistLabError as error:
         return error.problem
     except (MlflowException, OSError) as error:

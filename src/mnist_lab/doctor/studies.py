@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Container, Iterator
@@ -19,6 +20,7 @@ from mnist_lab.sweep.replicas import is_orphan
 from mnist_lab.sweep.storage import connect
 from mnist_lab.sweep.study import hold, is_held, is_ours
 from mnist_lab.sweep.sync import find_gap
+from mnist_lab.tracking import ExperimentDeletedError
 from mnist_lab.training.checkpoints import Damaged, read_checkpoint
 
 
@@ -51,7 +53,15 @@ def _check_strangers(settings: Settings, owners: Container[str]) -> Iterator[Fin
 
 
 def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
-    gap = find_gap(study, settings)
+    try:
+        gap = find_gap(study, settings)
+    except ExperimentDeletedError as error:
+        yield Finding(
+            subject=f"study {study.study_name}",
+            problem=f"its experiment {error.name!r} was deleted in MLflow, and its runs with it",
+            advice=f"Type: MLFLOW_TRACKING_URI={shlex.quote(error.uri)} {error.restore}",
+        )
+        return
     if not gap.whole:
         counts = sorted(Counter(gap.trials.values()).items())
         parts = [f"{count} trials {what}" for what, count in counts]

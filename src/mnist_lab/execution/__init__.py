@@ -3,9 +3,13 @@
 from mnist_lab.execution.executor import Executor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
+    Answer,
     Decision,
     EpochFinished,
     Event,
+    ParameterAsked,
+    Reply,
+    TrialBuilt,
     TrialFailed,
     TrialFinished,
     TrialJob,
@@ -15,11 +19,15 @@ from mnist_lab.execution.messages import (
 from mnist_lab.execution.resources import plan_workers
 
 __all__ = [
+    "Answer",
     "Decision",
     "EpochFinished",
     "Event",
     "Executor",
     "LocalExecutor",
+    "ParameterAsked",
+    "Reply",
+    "TrialBuilt",
     "TrialFailed",
     "TrialFinished",
     "TrialJob",

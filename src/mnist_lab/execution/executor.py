@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mnist_lab.execution.messages import Decision, Event, TrialFailed, TrialJob
+from mnist_lab.execution.messages import Event, Reply, TrialFailed, TrialJob
 
 
 class Executor(Protocol):
@@ -22,8 +22,8 @@ class Executor(Protocol):
     def next_event(self, timeout: float) -> Event | None:
         """The next thing that a worker says, or None after ``timeout`` seconds."""
 
-    def decide(self, trial: int, decision: Decision) -> None:
-        """Answer the trial's last ``EpochFinished``."""
+    def decide(self, trial: int, reply: Reply) -> None:
+        """Answer the trial's last ``EpochFinished`` or ``ParameterAsked``."""
 
     def kill(self, why: TrialFailed) -> None:
         """End the trial's worker at once; ``why`` is the trial's next event."""

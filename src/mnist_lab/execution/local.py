@@ -19,9 +19,11 @@ from mnist_lab.errors import ServiceError
 from mnist_lab.execution.messages import (
     CRASHED,
     OUT_OF_MEMORY,
-    Decision,
     EpochFinished,
     Event,
+    ParameterAsked,
+    Reply,
+    TrialBuilt,
     TrialFailed,
     TrialJob,
     TrialStarted,
@@ -53,7 +55,7 @@ class _Worker:
     connection: Connection
     job: TrialJob | None = None
     began: bool = False
-    awaits_decision: bool = False
+    awaits_reply: bool = False
     log_start: int = 0
     bytes_after_first: int = 0
     end: TrialFailed | None = None  # why it is being killed
@@ -109,11 +111,11 @@ class LocalExecutor:
                 self._read(worker)
         return self._events.popleft()
 
-    def decide(self, trial: int, decision: Decision) -> None:
+    def decide(self, trial: int, reply: Reply) -> None:
         for worker in self._workers:
-            if worker.job is not None and worker.job.trial == trial and worker.awaits_decision:
-                worker.awaits_decision = False
-                self._send(worker, decision)
+            if worker.job is not None and worker.job.trial == trial and worker.awaits_reply:
+                worker.awaits_reply = False
+                self._send(worker, reply)
 
     def kill(self, why: TrialFailed) -> None:
         for worker in self._workers:
@@ -140,7 +142,7 @@ class LocalExecutor:
                 worker.job = self._unbegun.popleft()
                 self._send(worker, worker.job)
 
-    def _send(self, worker: _Worker, message: TrialJob | Decision) -> None:
+    def _send(self, worker: _Worker, message: TrialJob | Reply) -> None:
         # A worker that has just died is seen, and spoken of, by next_event.
         with suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(message)
@@ -174,9 +176,9 @@ class LocalExecutor:
         if isinstance(event, TrialStarted):
             worker.began = True
             self._failed_starts[worker.spec.index] = 0
-        elif isinstance(event, EpochFinished):
-            worker.awaits_decision = True
-        else:
+        elif isinstance(event, EpochFinished | ParameterAsked):
+            worker.awaits_reply = True
+        elif not isinstance(event, TrialBuilt):
             worker.job = None
             worker.began = False
             # A kill that came after the last word was too late, but the worker is dying of it.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
-from mnist_lab.spaces.space import Params
+from mnist_lab.spaces.asking import Question
+from mnist_lab.spaces.space import Params, ParamValue
 from mnist_lab.training import EpochMetrics
 
 # Reasons of failure, as they stand in the ledger and in MLflow's tag ``mnist_lab.reason``; what is
@@ -28,7 +31,10 @@ class TrialJob:
 
     ``study_id`` is the study's own: another of the same name is another study. ``space`` is a
     reference that ``load_space`` understands; ``folder`` is where the worker leaves
-    the trial's files (``artifacts/``, ``model.keras``) and its ``checkpoints/``.
+    the trial's files (``artifacts/``, ``model.keras``) and its ``checkpoints/``. ``params`` are empty
+    for a space that asks: the worker asks for each. ``space_sources`` is the digest of the space's
+    file and its neighbours, empty for a space without one. A job of no ``epochs`` builds the model,
+    looks at it with one batch, and trains nothing.
     """
 
     trial: int
@@ -41,21 +47,32 @@ class TrialJob:
     seed: int
     folder: str
     checkpoints: bool = True
+    space_sources: str = ""
 
     @property
     def identity(self) -> str:
         """A digest of study, trial, parameters and seed: whose checkpoints these are."""
         facts = asdict(self)
-        for name in ("space", "folder", "checkpoints"):
+        for name in ("space", "folder", "checkpoints", "space_sources"):
             del facts[name]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 class Decision(Enum):
-    """The answer to ``EpochFinished``; a training that is paused is left to its checkpoint."""
+    """The answer to ``EpochFinished``; a training that is paused is left to its checkpoint.
+
+    ``PAUSE`` is also the answer to ``ParameterAsked`` when the trial is to be left.
+    """
 
     GO_ON = "go on"
     PAUSE = "pause"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer to ``ParameterAsked``."""
+
+    value: ParamValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +81,25 @@ class TrialStarted:
 
     trial: int
     worker: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterAsked:
+    """The model's code asks for a parameter; the worker waits for ``Executor.decide``."""
+
+    trial: int
+    question: Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialBuilt:
+    """The model is built, and was looked at with one batch: all its parameters have been asked for.
+
+    ``form`` is a ``ModelForm`` as data: how it takes images and labels, and what it gives.
+    """
+
+    trial: int
+    form: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,4 +141,13 @@ class TrialFailed:
     detail: str
 
 
-Event = TrialStarted | EpochFinished | TrialFinished | TrialPaused | TrialFailed
+Reply = Decision | Answer
+Event = (
+    TrialStarted
+    | ParameterAsked
+    | TrialBuilt
+    | EpochFinished
+    | TrialFinished
+    | TrialPaused
+    | TrialFailed
+)

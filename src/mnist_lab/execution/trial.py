@@ -8,15 +8,16 @@ import os
 import platform
 import shutil
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnist_lab import __version__
 from mnist_lab.data import IMAGE_SHAPE, Dataset
-from mnist_lab.errors import MnistLabError, is_disk_full
+from mnist_lab.errors import ConfigurationError, first_line, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.drawing import save_predictions
 from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
@@ -27,20 +28,37 @@ from mnist_lab.execution.messages import (
     ERROR,
     INVALID,
     OUT_OF_MEMORY,
+    TrialBuilt,
     TrialFailed,
     TrialFinished,
     TrialJob,
 )
-from mnist_lab.spaces.registry import load_space
-from mnist_lab.training import Checkpoints, Diverged, History, Report, TrainingPlan, train
+from mnist_lab.spaces.asking import Answers, AskingSpace, Author, answer_default
+from mnist_lab.spaces.registry import is_shipped, load_space
+from mnist_lab.training import (
+    Checkpoints,
+    Diverged,
+    History,
+    ModelForm,
+    Report,
+    TrainingPlan,
+    around,
+    find_form,
+    train,
+)
 from mnist_lab.training.engine import VALIDATION_BATCH
+from mnist_lab.training.form import PLAIN
+from mnist_lab.training.saving import save_model
 
 if TYPE_CHECKING:
     import keras
 
+    from mnist_lab.execution.worker import Supervised
     from mnist_lab.spaces import SearchSpace
+    from mnist_lab.spaces.space import Params
 
-DEFAULT_BATCH_SIZE = 128  # for spaces that have no parameter of that name
+DEFAULT_BATCH_SIZE = 128  # for declared spaces that have no parameter of that name
+KERAS_BATCH_SIZE = 32  # what ``fit`` takes unless its author says otherwise
 DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
 DISK_ERRORS = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
@@ -49,15 +67,18 @@ class InvalidModel(Exception):
     """The space's build function could not make a model of these parameters."""
 
 
-def run_trial(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished | TrialFailed:
+def run_trial(
+    job: TrialJob, dataset: Dataset, supervisor: Supervised
+) -> TrialFinished | TrialFailed:
     """Run ``job`` on ``dataset``, from its last checkpoint if there is one.
 
-    Whatever goes wrong fails the trial, and the worker lives on.
+    ``supervisor`` is called after every epoch. Whatever goes wrong fails the trial, and the worker
+    lives on.
     """
     import keras
 
     try:
-        return _run(job, dataset, report)
+        return _run(job, dataset, supervisor)
     except Diverged as error:
         return TrialFailed(trial=job.trial, reason=DIVERGED, detail=str(error))
     except InvalidModel as error:
@@ -85,36 +106,39 @@ def _reason(error: Exception) -> str:
     return OUT_OF_MEMORY if type(error).__name__ == "ResourceExhaustedError" else ERROR
 
 
-def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
+def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinished:
     import keras
 
     space = load_space(job.space)
-    plan = TrainingPlan(
-        epochs=job.epochs,
-        batch_size=int(job.params.get("batch_size") or DEFAULT_BATCH_SIZE),
-        seed=job.seed,
-        one_cycle=job.params.get("schedule") == "one_cycle",
-        shift=int(job.params.get("shift") or 0),
-    )
-    keras.utils.set_random_seed(job.seed)
-    model = _build(space, job, dataset)
-    folder = Path(job.folder)
-    history = train(
-        model,
-        training=dataset.train,
-        validation=dataset.validation,
-        plan=plan,
-        report=report,
-        checkpoints=Checkpoints(folder / CHECKPOINTS, job.identity) if job.checkpoints else None,
-    )
-    probabilities = model.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
+    _require_same(space, job)
+    answers = Answers(ask=getattr(supervisor, "ask", answer_default), values=dict(job.params))
+    author = space.open(answers) if isinstance(space, AskingSpace) else None
+
+    def build() -> keras.Model:
+        keras.utils.clear_session(free_memory=False)  # layers are numbered from the first again
+        keras.utils.set_random_seed(job.seed)
+        return _build(space, author, job, dataset)
+
+    form = PLAIN
+    if not is_shipped(job.space):
+        form = _find_form(build, dataset, author, raw=author is None)
+        supervisor.send(TrialBuilt(trial=job.trial, form=form.to_dict()))
+        if not job.epochs:
+            return TrialFinished(trial=job.trial, best_epoch=0)
+    history, model, whole = _train(job, dataset, supervisor, build, author, form, answers.values)
+    probabilities = whole.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
     evaluation = evaluate(probabilities, dataset.validation.labels)
 
+    folder = Path(job.folder)
     save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
     environment = _environment(history.precision)
-    _write_records(folder / ARTIFACTS, job, space, dataset, model, evaluation, environment)
-    # Without the optimizer, whose state is two thirds of the file and no use in predicting.
-    keras.Model(model.inputs, model.outputs, name=model.name).save(folder / MODEL_FILE)
+    record = {
+        **_record(job, space, dataset, environment),
+        "params": answers.values,
+        "form": form.to_dict(),
+    }
+    _write_records(folder / ARTIFACTS, record, model, evaluation)
+    save_model(whole, folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
         best_epoch=history.best.epoch,
@@ -123,16 +147,95 @@ def _run(job: TrialJob, dataset: Dataset, report: Report) -> TrialFinished:
     )
 
 
-def _build(space: SearchSpace, job: TrialJob, dataset: Dataset) -> keras.Model:
-    if space.digest != job.space_digest:
+def _train(
+    job: TrialJob,
+    dataset: Dataset,
+    report: Report,
+    build: Callable[[], keras.Model],
+    author: Author | None,
+    form: ModelForm,
+    params: Params,
+) -> tuple[History, keras.Model, keras.Model]:
+    """Train; return the history, the model, and it with pixels in and probabilities out."""
+    # What an author's parameters are called by chance is no wish of the trainer's, but for this one.
+    size = params.get("batch_size") or (KERAS_BATCH_SIZE if author else DEFAULT_BATCH_SIZE)
+    declared = {} if author else params
+    plan = TrainingPlan(
+        epochs=job.epochs,
+        batch_size=int(size),
+        seed=job.seed,
+        one_cycle=declared.get("schedule") == "one_cycle",
+        shift=int(declared.get("shift") or 0),
+    )
+    checkpoints = (
+        Checkpoints(Path(job.folder) / CHECKPOINTS, job.identity) if job.checkpoints else None
+    )
+
+    def make() -> tuple[keras.Model, keras.Model]:
+        model = build()
+        if not form.is_plain:  # written without an Input, it has no weights yet
+            model(form.feed(dataset.train.images[:1]))
+        return model, around(model, form, IMAGE_SHAPE)
+
+    splits = {"training": dataset.train, "validation": dataset.validation}
+    if author is not None and author.fit is not None:
+        from mnist_lab.training.written import train_as_written
+
+        return train_as_written(
+            author.fit,
+            make,
+            **splits,
+            classes=dataset.classes,
+            plan=plan,
+            form=form,
+            report=report,
+            checkpoints=checkpoints,
+        )
+    model, whole = make()
+    history = train(
+        model,
+        **splits,
+        classes=dataset.classes,
+        plan=plan,
+        form=form,
+        report=report,
+        checkpoints=checkpoints,
+    )
+    return history, model, whole
+
+
+def _require_same(space: SearchSpace, job: TrialJob) -> None:
+    changed = job.space_sources and space.sources != job.space_sources
+    if changed or space.digest != job.space_digest:
         raise InvalidModel(f"{job.space} has changed since the sweep began")
+
+
+def _find_form(
+    build: Callable[[], keras.Model], dataset: Dataset, author: Author | None, *, raw: bool
+) -> ModelForm:
+    try:
+        fit = author.fit if author is not None else None
+        return find_form(build, dataset.train, dataset.classes, raw=raw, fit=fit)
+    except ConfigurationError as error:
+        raise InvalidModel(str(error)) from error
+
+
+def _build(
+    space: SearchSpace, author: Author | None, job: TrialJob, dataset: Dataset
+) -> keras.Model:
     broken = space.broken_constraint(job.params)  # a file's constraints are code: known here only
     if broken:
         raise InvalidModel(f"not allowed: {broken}")
     try:
+        if author is not None:
+            return author.build(IMAGE_SHAPE, dataset.classes)
         return space.build(job.params, IMAGE_SHAPE, dataset.classes)
-    except (ValueError, TypeError, KeyError, MnistLabError) as error:
-        raise InvalidModel(f"{type(error).__name__}: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # whatever the author's code raises at this point
+        if type(error).__name__ == "ResourceExhaustedError":
+            raise
+        raise InvalidModel(first_line(error)) from error
 
 
 def _scalars(history: History, evaluation: Evaluation, model: keras.Model) -> dict[str, float]:
@@ -143,20 +246,10 @@ def _scalars(history: History, evaluation: Evaluation, model: keras.Model) -> di
     }
 
 
-def _write_records(
-    folder: Path,
-    job: TrialJob,
-    space: SearchSpace,
-    dataset: Dataset,
-    model: keras.Model,
-    evaluation: Evaluation,
-    environment: dict[str, str],
-) -> None:
-    for name, document in evaluation.to_json().items():
-        _write(folder / "evaluation" / f"{name}.json", json.dumps(document, indent=1))
-    lines: list[str] = []
-    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=88)
-    _write(folder / "model" / "summary.txt", "\n".join(lines) + "\n")
+def _record(
+    job: TrialJob, space: SearchSpace, dataset: Dataset, environment: dict[str, str]
+) -> dict[str, Any]:
+    """What the trial was made of, as JSON-able data."""
     record = asdict(job)
     del record["folder"], record["checkpoints"]
     record["space_declaration"] = space.to_dict()
@@ -166,7 +259,18 @@ def _write_records(
         "validation": dataset.validation.digest,
     }
     record["environment"] = environment
-    _write(folder / "config.json", json.dumps(record, indent=1))
+    return record
+
+
+def _write_records(
+    folder: Path, record: dict[str, Any], model: keras.Model, evaluation: Evaluation
+) -> None:
+    for name, document in evaluation.to_json().items():
+        _write(folder / "evaluation" / f"{name}.json", json.dumps(document, indent=1))
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, **_: lines.append(line), line_length=88)
+    _write(folder / "model" / "summary.txt", "\n".join(lines) + "\n")
+    _write(folder / "config.json", json.dumps(record, indent=1, default=str))
 
 
 def _environment(precision: str) -> dict[str, str]:

@@ -15,17 +15,21 @@ from pathlib import Path
 
 from mnist_lab.data import Dataset, map_dataset
 from mnist_lab.execution.messages import (
+    Answer,
     Decision,
     EpochFinished,
+    Event,
+    ParameterAsked,
+    Reply,
     TrialFailed,
     TrialFinished,
     TrialJob,
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.training import EpochMetrics, Report, Runtime, configure
-
-RunTrial = Callable[[TrialJob, Dataset, Report], TrialFinished | TrialFailed]
+from mnist_lab.spaces.asking import Question
+from mnist_lab.spaces.space import ParamValue
+from mnist_lab.training import EpochMetrics, Runtime, configure
 
 
 class Paused(BaseException):
@@ -63,20 +67,45 @@ def work(spec: WorkerSpec, connection: Connection) -> None:
             job: TrialJob = connection.recv()
             connection.send(TrialStarted(trial=job.trial, worker=spec.index))
             try:
-                connection.send(run_trial(job, dataset, _tell_supervisor(job, connection)))
+                connection.send(run_trial(job, dataset, Supervised(job.trial, connection)))
             except Paused:
                 connection.send(TrialPaused(trial=job.trial))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
 
-def _tell_supervisor(job: TrialJob, connection: Connection) -> Report:
-    def report(epochs: Sequence[EpochMetrics]) -> None:
-        connection.send(EpochFinished(trial=job.trial, epochs=tuple(epochs)))
-        if connection.recv() is Decision.PAUSE:
-            raise Paused
+class Supervised:
+    """The supervisor, as a trial sees it: told of each epoch, and asked for parameters.
 
-    return report
+    Both wait for its reply, and raise ``Paused`` when the trial is to be left.
+    """
+
+    def __init__(self, trial: int, connection: Connection) -> None:
+        self._trial = trial
+        self._connection = connection
+
+    def __call__(self, epochs: Sequence[EpochMetrics]) -> None:
+        self._exchange(EpochFinished(trial=self._trial, epochs=tuple(epochs)))
+
+    def ask(self, question: Question) -> ParamValue:
+        """The value of a parameter."""
+        reply = self._exchange(ParameterAsked(trial=self._trial, question=question))
+        assert isinstance(reply, Answer)
+        return reply.value
+
+    def send(self, event: Event) -> None:
+        """Tell it what needs no reply."""
+        self._connection.send(event)
+
+    def _exchange(self, event: Event) -> Reply:
+        self._connection.send(event)
+        reply: Reply = self._connection.recv()
+        if reply is Decision.PAUSE:
+            raise Paused
+        return reply
+
+
+RunTrial = Callable[[TrialJob, Dataset, Supervised], TrialFinished | TrialFailed]
 
 
 def end_with_parent() -> None:

@@ -6,7 +6,12 @@ from mnist_lab.registry.decision import Decision
 from mnist_lab.registry.gate import GatePolicy, read_policy
 from mnist_lab.registry.models import VersionRow, list_versions
 from mnist_lab.registry.promote import Promotion, promote
-from mnist_lab.registry.testing import TestResult, evaluate_model, evaluate_on
+from mnist_lab.registry.testing import (
+    TestResult,
+    evaluate_model,
+    evaluate_on,
+    require_test_images,
+)
 
 __all__ = [
     "AliasEvent",
@@ -22,5 +27,6 @@ __all__ = [
     "read_card",
     "read_history",
     "read_policy",
+    "require_test_images",
     "rollback",
 ]

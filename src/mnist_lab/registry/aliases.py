@@ -20,7 +20,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mnist_lab.errors import BusyError, MnistLabError
-from mnist_lab.registry.models import CHAMPION, PREVIOUS, read_tags, verify_version
+from mnist_lab.registry.models import (
+    CHAMPION,
+    MISSING,
+    PREVIOUS,
+    read_tags,
+    verify_version,
+)
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.tags import TAG
 
@@ -65,7 +71,7 @@ def find_holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | N
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code in MISSING:
             return None
         raise
 

@@ -1,7 +1,8 @@
 """The model card: every fact about a version that somebody will ask for, in one page.
 
 The facts are gathered once, when the gate has decided, and kept as ``card/card.json`` with the run
-of the version; the page is drawn from them alone, the same to the byte whenever it is drawn again.
+of the version; the page is drawn from them alone, the same to the byte whenever it is drawn again. A
+version whose run is gone has the page in its description.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.registry.decision import Decision, describe_comparison
-from mnist_lab.registry.models import TrialModel
+from mnist_lab.registry.models import ModelFile, is_writable
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import Confirmation, ledger, open_study
 from mnist_lab.sweep.replicas import confirm_name
@@ -35,18 +36,19 @@ LICENCES = {"mnist": "data CC BY-SA 3.0 (LeCun, Cortes, Burges)"}
 
 
 def write_card(client: MlflowClient, version: ModelVersion, facts: dict[str, Any]) -> None:
-    """Keep the ``facts`` of ``version`` with its run, and show the page on the version."""
+    """Show the page on ``version``, and keep the ``facts`` with its run, if that is still there."""
     page = render(facts)
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / FACTS).write_text(json.dumps(facts, indent=1))
-        (Path(scratch) / PAGE).write_text(page)
-        client.log_artifacts(str(version.run_id), scratch, FOLDER)
+    if is_writable(client, str(version.run_id)):
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / FACTS).write_text(json.dumps(facts, indent=1))
+            (Path(scratch) / PAGE).write_text(page)
+            client.log_artifacts(str(version.run_id), scratch, FOLDER)
     shown = page if len(page) <= LONGEST_DESCRIPTION else page[: LONGEST_DESCRIPTION - 20] + "\n…"
     client.update_model_version(version.name, str(version.version), shown)
 
 
 def read_card(client: MlflowClient, version: ModelVersion) -> str:
-    """The card of a version, drawn from the facts that were kept.
+    """The card of a version, drawn from the facts that were kept, or else as the version shows it.
 
     Raises:
         UnknownNameError: it has none, because no gate has decided about it.
@@ -56,6 +58,8 @@ def read_card(client: MlflowClient, version: ModelVersion) -> str:
             path = client.download_artifacts(str(version.run_id), f"{FOLDER}/{FACTS}", scratch)
             return render(json.loads(Path(path).read_text()))
         except (MlflowException, OSError):
+            if str(version.description).startswith(f"# {version.name}, version "):
+                return str(version.description)
             name = f"{version.name}/{version.version}"
             raise UnknownNameError(
                 "model card of", name, (), next_step="A card is made when it is promoted."
@@ -76,7 +80,7 @@ def render(facts: dict[str, Any]) -> str:
 
 def gather(
     version: ModelVersion,
-    model: TrialModel,
+    model: ModelFile,
     decision: Decision,
     evaluation: Evaluation,
     confirmation: Confirmation,

@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_lab.registry.gate import Comparison, GatePolicy, Judgement
+from mnist_lab.registry.models import is_writable
 from mnist_lab.tracking.tags import TAG
 
 _DECISION = f"{TAG}decision"
@@ -21,7 +22,8 @@ _DECISION = f"{TAG}decision"
 class Decision:
     """Why a version is champion, or is not. ``champion`` is the version it was held against.
 
-    Accuracies are of the sealed images; ``openings`` counts how often this model has seen them.
+    Accuracies are of the sealed images, the champion's None if its file could not be read; ``openings``
+    counts how often this model has seen them.
     """
 
     when: str
@@ -48,11 +50,13 @@ def read_decision(version: ModelVersion) -> Decision | None:
 
 
 def write_decision(client: MlflowClient, version: ModelVersion, decision: Decision) -> None:
-    """On the version, as tags, and with its run, as JSON and markdown."""
+    """On the version, as tags, and with its run, if it is still there, as JSON and markdown."""
     document = json.dumps(asdict(decision))
     number = str(version.version)
     for key, value in ((_DECISION, document), (f"{TAG}verdict", decision.judgement.verdict)):
         client.set_model_version_tag(version.name, number, key, value)
+    if not is_writable(client, str(version.run_id)):
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
@@ -68,8 +72,10 @@ def describe_decision(name: str, decision: Decision) -> str:
         + (" (promoted by force)" if decision.forced else ""),
         "",
         f"{decision.when}: {judgement.reason}. Test accuracy {decision.accuracy:.2%}"
-        + (f", the champion's (version {against}) {decision.champion_accuracy:.2%}." if against
-           else "; there was no champion."),
+        + ("; there was no champion." if against is None
+           else f"; that of the champion (version {against}) was not measured."
+           if decision.champion_accuracy is None
+           else f", the champion's (version {against}) {decision.champion_accuracy:.2%}."),
         "",
     ]  # fmt: skip
     found = judgement.comparison

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient, artifacts
+from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mnist_lab.errors import DataError, UnknownNameError, UsageError, first_line
 from mnist_lab.execution.resources import usable_cores
 from mnist_lab.registry.safe import check_file, load_model
+from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.tracking.package import KERAS_FILE
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.tags import TAG
@@ -25,17 +27,23 @@ if TYPE_CHECKING:
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says so
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialModel:
-    """A trial's logged model. ``sha256`` is of its ``.keras`` file, as it was when it was logged."""
+class ModelFile:
+    """A ``.keras`` file in MLflow: its ``uri``, and the ``sha256`` that it had when it was logged.
 
-    model: str
-    run: str
+    ``trial`` of ``study`` trained it, and ``run`` logged it as the logged model of id ``model``. Run
+    and logged model may be gone: who has a version needs neither.
+    """
+
+    uri: str
+    sha256: str
     study: str
     trial: int
-    sha256: str
+    run: str
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ class VersionRow:
     run: str
 
 
-def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
+def find_trial_model(client: MlflowClient, run: str) -> ModelFile:
     """The model that the trial of ``run`` logged.
 
     Raises:
@@ -71,13 +79,14 @@ def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
                 (),
                 next_step="Only the best trials of a study keep one (keep_models when it is swept).",
             )
-        tags = client.get_logged_model(model).tags
-        return TrialModel(
-            model=model,
+        logged = client.get_logged_model(model)
+        return ModelFile(
+            uri=_keras_file_in(logged.artifact_location),
+            sha256=logged.tags[f"{TAG}sha256"],
+            study=logged.tags[f"{TAG}study"],
+            trial=int(logged.tags[f"{TAG}trial"]),
             run=run,
-            study=tags[f"{TAG}study"],
-            trial=int(tags[f"{TAG}trial"]),
-            sha256=tags[f"{TAG}sha256"],
+            model=model,
         )
     except (MlflowException, KeyError) as error:
         raise DataError(
@@ -87,24 +96,51 @@ def find_trial_model(client: MlflowClient, run: str) -> TrialModel:
         ) from error
 
 
-def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> Path:
+def find_version_model(client: MlflowClient, version: ModelVersion) -> ModelFile:
+    """The model of a version, by what is written on the version alone.
+
+    Raises:
+        DataError: mnist-lab did not register it.
+    """
+    tags, name = version.tags, f"{version.name}/{version.version}"
+    if f"{TAG}sha256" not in tags:
+        raise DataError(
+            f"{name} was not registered by mnist-lab promote: nothing says what its file should be.",
+            safe="It was not loaded.",
+            next_step="See: mnist-lab models",
+        )
+    study, replica = tags.get(f"{TAG}study", ""), tags.get(f"{TAG}replica")
+    location = client.get_model_version_download_uri(version.name, str(version.version))
+    return ModelFile(
+        uri=_keras_file_in(location),
+        sha256=tags[f"{TAG}sha256"],
+        study=study if replica is None else confirm_name(study),
+        trial=int(replica or tags.get(f"{TAG}trial", 0)),
+        run=version.run_id or "",
+        model=str(version.source).rpartition("models:/")[2],
+    )
+
+
+def _keras_file_in(location: str) -> str:
+    return f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
+
+
+def fetch(client: MlflowClient, model: ModelFile, folder: Path) -> Path:
     """Bring the model's ``.keras`` file here and check everything that ``safe`` checks.
 
     Raises:
         DataError: the file is gone, is not the one that was logged, or not harmless.
     """
-    location = client.get_logged_model(model.model).artifact_location
-    uri = f"{location.rstrip('/')}/{KERAS_FILE.as_posix()}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         file = Path(
             artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=str(folder), tracking_uri=client.tracking_uri
+                artifact_uri=model.uri, dst_path=str(folder), tracking_uri=client.tracking_uri
             )
         )
     except (MlflowException, OSError) as error:
         raise DataError(
-            f"The model file {uri} cannot be fetched ({first_line(error)}).",
+            f"The model file {model.uri} cannot be fetched ({first_line(error)}).",
             safe="No alias was moved.",
             next_step="Bring it back from a copy, or use another version: mnist-lab models",
         ) from error
@@ -112,28 +148,31 @@ def fetch_keras_file(client: MlflowClient, model: TrialModel, folder: Path) -> P
     return file
 
 
-def fetch_version(client: MlflowClient, version: ModelVersion, folder: Path) -> Path:
-    """As ``fetch_keras_file``, by the digest on the version itself.
-
-    Raises:
-        DataError: also for a version that mnist-lab did not register.
-    """
-    digest = version.tags.get(f"{TAG}sha256")
-    if digest is None:
-        raise DataError(
-            f"{version.name}/{version.version} was not registered by mnist-lab promote: nothing says "
-            "what its file should be.",
-            safe="It was not loaded.",
-            next_step="See: mnist-lab models",
-        )
-    model = find_trial_model(client, str(version.run_id))
-    return fetch_keras_file(client, replace(model, sha256=digest), folder)
-
-
 def verify_version(client: MlflowClient, version: ModelVersion) -> None:
     """Raise ``DataError`` unless the file behind a version is what was registered, and harmless."""
     with tempfile.TemporaryDirectory() as folder:
-        fetch_version(client, version, Path(folder))
+        fetch(client, find_version_model(client, version), Path(folder))
+
+
+def load(client: MlflowClient, model: ModelFile) -> keras.Model:
+    """Fetch a model's file, and load it safely.
+
+    Raises:
+        DataError: as ``fetch``.
+    """
+    configure(Runtime(threads=usable_cores()))
+    with tempfile.TemporaryDirectory() as folder:
+        return load_model(fetch(client, model, Path(folder)), model.sha256)
+
+
+def is_writable(client: MlflowClient, run: str) -> bool:
+    """Whether a run can be written to: it is there, and neither it nor its experiment was deleted."""
+    try:
+        return bool(client.get_run(run).info.lifecycle_stage == LifecycleStage.ACTIVE)
+    except MlflowException as error:
+        if error.error_code in MISSING:
+            return False
+        raise
 
 
 def is_version(reference: str) -> bool:
@@ -148,8 +187,8 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
         UsageError: it is neither.
         UnknownNameError: no such model, alias or version.
     """
-    name, at, alias = reference.partition("@")
-    name, slash, number = (name, "", "") if at else reference.partition("/")
+    name, at, alias = reference.rpartition("@")
+    name, slash, number = (name, "", "") if at else reference.rpartition("/")
     if not (at or slash):
         raise UsageError(
             f"{reference!r} names no model version: write MODEL@ALIAS or MODEL/VERSION."
@@ -175,15 +214,18 @@ def load_version(client: MlflowClient, reference: str) -> tuple[ModelVersion, ke
         DataError: its file is not what was registered.
     """
     version = find_version(client, reference)
-    with tempfile.TemporaryDirectory() as folder:
-        file = fetch_version(client, version, Path(folder))
-        configure(Runtime(threads=usable_cores()))
-        return version, load_model(file, version.tags[f"{TAG}sha256"])
+    return version, load(client, find_version_model(client, version))
 
 
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
-    """The versions that were made of the model of ``run``."""
-    return all_pages(client.search_model_versions, f"run_id = '{run}'")
+    """The versions that were made of the model of ``run``, which may be gone."""
+    return all_pages(client.search_model_versions, f"run_id = '{run}'") if run else []
+
+
+def versions_named(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version of a registered model."""
+    quote = '"' if "'" in name else "'"
+    return all_pages(client.search_model_versions, f"name = {quote}{name}{quote}")
 
 
 def count_openings(client: MlflowClient, name: str) -> int:
@@ -196,7 +238,7 @@ def read_tags(client: MlflowClient, name: str) -> dict[str, str]:
     try:
         return dict(client.get_registered_model(name).tags)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code in MISSING:
             return {}
         raise
 
@@ -208,7 +250,7 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[Version
         if name is not None and model.name != name:
             continue
         aliases = client.get_registered_model(model.name).aliases
-        found = all_pages(client.search_model_versions, f"name = '{model.name}'")
+        found = versions_named(client, model.name)
         rows += [_row(version, aliases) for version in sorted(found, key=lambda v: -int(v.version))]
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from mnist_lab.errors import MnistLabError, UnknownNameError
+from mnist_lab.errors import DataError, MnistLabError, UnknownNameError
 from mnist_lab.registry.aliases import find_holder, hold_model, move, settle
 from mnist_lab.registry.card import gather, write_card
 from mnist_lab.registry.decision import Decision, read_decision, write_decision
@@ -18,15 +19,19 @@ from mnist_lab.registry.models import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
-    TrialModel,
+    ModelFile,
     find_trial_model,
+    find_version_model,
+    load,
     verify_version,
+    versions_named,
 )
-from mnist_lab.registry.testing import hold_contest
+from mnist_lab.registry.testing import hold_contest, require_test_images
 from mnist_lab.settings import Settings
 from mnist_lab.sweep import Confirmation, Design, ledger, open_study, read_confirmation
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint
+from mnist_lab.tracking import StudyRecord
 from mnist_lab.tracking.tags import TAG
 
 
@@ -53,7 +58,8 @@ class Candidate:
 
     made_with: Fingerprint
     confirmation: Confirmation
-    model: TrialModel
+    study_id: str
+    model: ModelFile
 
     @property
     def name(self) -> str:
@@ -61,8 +67,8 @@ class Candidate:
 
 
 def model_name(made_with: Fingerprint) -> str:
-    """The registered model that a study's choice becomes a version of."""
-    return f"{made_with.dataset}-{made_with.family}"
+    """The registered model that a study's choice becomes a version of; as MLflow takes its name."""
+    return re.sub(r"[/:@'\"`]", "-", f"{made_with.dataset}-{made_with.family}")
 
 
 def promote(
@@ -78,11 +84,12 @@ def promote(
 
     It is registered, with the alias ``challenger``, and held against the champion on the sealed images.
     If the gate says ``promote``, it becomes ``champion`` and the champion ``previous``; else it stays
-    ``challenger``. ``force`` moves the aliases whatever the gate says, and is written down.
+    ``challenger``. ``force`` moves the aliases whatever the gate says, also past a champion whose file
+    cannot be read, and is written down. Nothing is registered before its file was fetched and loaded.
 
     Raises:
         MnistLabError: the study was not confirmed, or the champion is of other data.
-        DataError: a model file is not what was logged; no alias is moved.
+        DataError: a model file is not what was logged, or there are no test images; no alias is moved.
         BusyError: another promotion is under way.
     """
     candidate = _find_candidate(client, open_study(settings, study_name), design, settings)
@@ -91,10 +98,13 @@ def promote(
         settle(client, name)
         champion = find_holder(client, name, CHAMPION)
         _require_same_data(champion, candidate.made_with, force=force)
-        version = _register(client, candidate)
-        already = champion is not None and champion.version == version.version
+        found = _find_registered(client, candidate)
+        already = bool(found and champion and found.version == champion.version)
+        if not already:  # looked at before it is registered
+            require_test_images(candidate.made_with.dataset_source, settings)
+            load(client, candidate.model)
+        version = found or _register(client, candidate)
         if not already:
-            verify_version(client, version)
             number = int(version.version)
             move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
             decision = _decide(client, version, champion, candidate, settings, policy, force=force)
@@ -117,7 +127,8 @@ def _find_candidate(
     client: MlflowClient, study: optuna.Study, design: Design, settings: Settings
 ) -> Candidate:
     made_with, confirmation = read_fingerprint(study), read_confirmation(study, design)
-    if made_with is None or confirmation is None:
+    record = ledger.read_study(study)
+    if made_with is None or confirmation is None or record is None:
         words = f"{study.study_name} --top {design.top} --seeds {design.seeds}"
         raise MnistLabError(
             f"Study {study.study_name!r} is not confirmed.",
@@ -127,9 +138,25 @@ def _find_candidate(
     replicas = open_study(settings, confirm_name(study.study_name))
     for trial in ledger.rank(replicas):
         if ledger.read_replica_of(trial) == confirmation.chosen:
-            model = find_trial_model(client, ledger.find_run(replicas, trial.number))
-            return Candidate(made_with=made_with, confirmation=confirmation, model=model)
+            return Candidate(
+                made_with=made_with,
+                confirmation=confirmation,
+                study_id=record.id,
+                model=_find_model(client, model_name(made_with), record, replicas, trial.number),
+            )
     raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
+
+
+def _find_model(
+    client: MlflowClient, name: str, record: StudyRecord, replicas: optuna.Study, replica: int
+) -> ModelFile:
+    """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
+    tracked = ledger.read_tracked(replicas).get(replica)
+    for version in versions_named(client, name):
+        of = version.tags.get(f"{TAG}study_id"), version.tags.get(f"{TAG}replica")
+        if of == (record.id, str(replica)) or (tracked and version.run_id == tracked.run):
+            return find_version_model(client, version)
+    return find_trial_model(client, ledger.find_run(replicas, replica))
 
 
 def _decide(
@@ -146,8 +173,8 @@ def _decide(
     open the sealed images again."""
     before = int(champion.version) if champion else None
     decision, scores = read_decision(version), None
-    if decision is None or (decision.champion, decision.policy) != (before, policy):
-        rival = find_trial_model(client, str(champion.run_id)) if champion else None
+    if decision is None or not _stands(decision, before, policy):
+        rival = _find_rival(client, champion, candidate.confirmation.study, force=force)
         contest = hold_contest(client, candidate.model, rival, candidate.made_with, settings)
         right = contest.champion.predicted == contest.labels if contest.champion else None
         scores = contest.test.evaluation
@@ -162,7 +189,11 @@ def _decide(
             policy=policy,
             judgement=judge(contest.challenger, contest.champion, contest.labels, policy),
         )
-    forced = force and decision.judgement.verdict != "promote"
+        if champion is not None and rival is None:
+            why = "the champion's file cannot be read, so the two were not compared"
+            decision = replace(decision, judgement=replace(decision.judgement, reason=why))
+    compared = before is None or decision.champion_accuracy is not None
+    forced = force and (decision.judgement.verdict != "promote" or not compared)
     decision = replace(decision, forced=forced)
     if scores is not None:  # before the decision, which would not be made again
         model, confirmation = candidate.model, candidate.confirmation
@@ -171,6 +202,31 @@ def _decide(
         )
     write_decision(client, version, decision)
     return decision
+
+
+def _stands(decision: Decision, champion: int | None, policy: GatePolicy) -> bool:
+    """Whether a decision was made of the same two, both measured, by the same policy."""
+    compared = champion is None or decision.champion_accuracy is not None
+    return compared and (decision.champion, decision.policy) == (champion, policy)
+
+
+def _find_rival(
+    client: MlflowClient, champion: ModelVersion | None, study: str, *, force: bool
+) -> ModelFile | None:
+    """The champion's model; by force None for one whose file cannot be read."""
+    if champion is None:
+        return None
+    try:
+        verify_version(client, champion)
+    except DataError as error:
+        if force:
+            return None
+        error.next_step = (
+            "Bring the champion's file back from a copy, or promote without comparing: "
+            f"mnist-lab promote {study} --force"
+        )
+        raise
+    return find_version_model(client, champion)
 
 
 def _crown(client: MlflowClient, name: str, decision: Decision) -> None:
@@ -193,14 +249,20 @@ def _require_same_data(
         )
 
 
+def _find_registered(client: MlflowClient, candidate: Candidate) -> ModelVersion | None:
+    """The version of this model that there is already: promoted before, or cut off after making it."""
+    for version in versions_named(client, candidate.name):
+        found = version.tags.get(f"{TAG}sha256"), version.run_id
+        if found == (candidate.model.sha256, candidate.model.run):
+            return version
+    return None
+
+
 def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
-    """A version of this model; the one there is when a promotion was cut off after making it."""
+    """Make a version of this model."""
     name, model, made_with = candidate.name, candidate.model, candidate.made_with
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, tags={f"{TAG}family": made_with.family})
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get(f"{TAG}sha256") == model.sha256 and version.run_id == model.run:
-            return version
     confirmation, choice = candidate.confirmation, candidate.confirmation.choice
     return client.create_model_version(
         name,
@@ -209,6 +271,7 @@ def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
         model_id=model.model,
         tags={
             f"{TAG}study": confirmation.study,
+            f"{TAG}study_id": candidate.study_id,
             f"{TAG}trial": str(choice.trial),
             f"{TAG}replica": str(model.trial),
             f"{TAG}run": model.run,

@@ -15,9 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_lab.data import shared
 from mnist_lab.errors import MnistLabError
 from mnist_lab.execution import (
+    Answer,
     Decision,
     EpochFinished,
     LocalExecutor,
+    ParameterAsked,
     TrialFailed,
     TrialFinished,
     TrialJob,
@@ -25,6 +27,8 @@ from mnist_lab.execution import (
 from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
+from mnist_lab.spaces.asking import recorded
+from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.study import Fingerprint, read_fingerprint, same_data, same_space
 from mnist_lab.training import EpochMetrics, Runtime
@@ -76,7 +80,7 @@ def reproduce(
             f"Trial {trial.number} of {study.study_name} is not complete.",
             next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
         )
-    same_space(made_with)
+    space = same_space(made_with)
     dataset = same_data(made_with, settings)
     then = ledger.read_environment(trial)
     runtime = Runtime(
@@ -91,17 +95,22 @@ def reproduce(
             log=Path(folder) / "worker.log",
             trainer=trainer,
         )
-        epochs, finished = _train(spec, _job(study, trial, made_with, folder))
+        epochs, finished = _train(
+            spec, _job(study, trial, made_with, folder, asks=space.asks), trial.params
+        )
     return _compare(study, trial, epochs, finished.environment)
 
 
-def _job(study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder: str) -> TrialJob:
+def _job(
+    study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder: str, *, asks: bool
+) -> TrialJob:
     return TrialJob(
         trial=trial.number,
         study=study.study_name,
         space=made_with.reference,
         space_digest=made_with.space_digest,
-        params=trial.params,
+        space_sources=made_with.sources,
+        params={} if asks else trial.params,
         epochs=made_with.epochs,
         seed=ledger.read_seed(trial),
         folder=folder,
@@ -109,8 +118,11 @@ def _job(study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder
     )
 
 
-def _train(spec: WorkerSpec, job: TrialJob) -> tuple[Sequence[EpochMetrics], TrialFinished]:
+def _train(
+    spec: WorkerSpec, job: TrialJob, params: Params
+) -> tuple[Sequence[EpochMetrics], TrialFinished]:
     epochs: Sequence[EpochMetrics] = ()
+    answer = recorded(params)
     with closing(LocalExecutor([spec], memory_cap=memory_cap(1))) as executor:
         executor.start()
         executor.submit(job)
@@ -118,6 +130,8 @@ def _train(spec: WorkerSpec, job: TrialJob) -> tuple[Sequence[EpochMetrics], Tri
             match executor.next_event(TICK_SECONDS):
                 case EpochFinished(epochs=epochs):
                     executor.decide(job.trial, Decision.GO_ON)
+                case ParameterAsked(question=question):
+                    executor.decide(job.trial, Answer(value=answer(question)))
                 case TrialFinished() as finished:
                     return epochs, finished
                 case TrialFailed(reason=reason, detail=detail):

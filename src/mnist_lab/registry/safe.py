@@ -24,7 +24,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,17 @@ def check_file(file: Path, sha256: str) -> None:
     Raises:
         DataError: as ``load_model``.
     """
+    check_layers(file, check_archive(file, sha256))
+
+
+def check_archive(file: Path, sha256: str) -> dict[str, bytes]:
+    """Check size, digest, archive and weights; return the archive's members.
+
+    Enough for a model that is built by its space, which takes nothing but weights from the file.
+
+    Raises:
+        DataError: as ``load_model``.
+    """
     if not file.is_file() or file.is_symlink():
         raise _refused(file, "there is no such file")
     if file.stat().st_size > LARGEST_FILE:
@@ -102,14 +113,28 @@ def check_file(file: Path, sha256: str) -> None:
         )
     try:
         members = _read_members(file, content)
+        _check_weights(file, members["model.weights.h5"])
+    except _UNREADABLE as error:
+        raise _refused(file, f"it cannot be read ({first_line(error)})") from error
+    return members
+
+
+def check_layers(file: Path, members: Mapping[str, bytes]) -> None:
+    """Check every object, name and size that ``config.json`` of the archive names.
+
+    Raises:
+        DataError: it holds what is not on the list.
+    """
+    try:
         config = json.loads(members["config.json"])
         if config["class_name"] not in ("Functional", "Sequential"):
-            raise _refused(file, "it is no Functional or Sequential model")
+            raise _refused(
+                file, f"it is a {str(config['class_name'])[:60]}, no Functional or Sequential model"
+            )
         objects = list(_objects(config))
         _check_objects(file, objects)
         _check_names(file, objects)
         _check_sizes(file, objects)
-        _check_weights(file, members["model.weights.h5"])
     except _UNREADABLE as error:
         raise _refused(file, f"it cannot be read ({first_line(error)})") from error
 

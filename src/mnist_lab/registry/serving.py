@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from mnist_lab.registry.models import fetch_version, find_trial_model, find_version
+from mnist_lab.registry.models import fetch, find_version, find_version_model
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.package import package_model
 
@@ -27,10 +28,19 @@ def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
     folder = settings.work / "serving" / f"{version.name}-{version.version}"
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
-        file = fetch_version(client, version, Path(scratch))
-        run = str(version.run_id)
-        package_model(file, folder, find_trial_model(client, run).model, run)
+        model = find_version_model(client, version)
+        package_model(fetch(client, model, Path(scratch)), folder, model.model, model.run)
     return folder
+
+
+def prepare_path() -> None:
+    """Have this process, which becomes the server, find the server's program.
+
+    ``mlflow models serve`` starts uvicorn by its name, which is on nobody's ``PATH`` who typed
+    ``.venv/bin/mnist-lab``.
+    """
+    programs = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
 
 
 def server_command(folder: Path, port: int) -> list[str]:

@@ -15,13 +15,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from numpy.typing import NDArray
 
-from mnist_lab.data import load_dataset
+from mnist_lab.data import has_test_images, load_dataset
 from mnist_lab.data.sealed import open_test_split
+from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.execution.resources import usable_cores
 from mnist_lab.registry.gate import Measured
-from mnist_lab.registry.models import TrialModel, fetch_keras_file, versions_of
+from mnist_lab.registry.models import ModelFile, fetch, is_writable, load, versions_of
 from mnist_lab.registry.safe import load_model
 from mnist_lab.settings import Settings
 from mnist_lab.sweep.study import Fingerprint, same_data
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mnist_lab.data import Split
 
 LATENCY_CALLS = 30
+OPENINGS = f"{TAG}test_openings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class TestResult:
 
     __test__ = False  # pytest would take the class for a test by its name
 
-    model: TrialModel
+    model: ModelFile
     evaluation: Evaluation
     openings: int
 
@@ -59,12 +61,12 @@ class Contest:
 
 
 def evaluate_model(
-    client: MlflowClient, model: TrialModel, made_with: Fingerprint, settings: Settings
+    client: MlflowClient, model: ModelFile, made_with: Fingerprint, settings: Settings
 ) -> TestResult:
-    """Score ``model`` on the test images of its study's data set and write it all on its run.
+    """Score ``model`` on the test images of its study's data set, and write down what was found.
 
     The opening is counted before the images are opened: on the run, on every version made of it, and
-    on the registered models that these belong to.
+    on the registered models that these belong to. A run that is gone is written to no more.
 
     Raises:
         DataError: the model file or the data set is not what it was.
@@ -74,7 +76,7 @@ def evaluate_model(
 
 def evaluate_on(
     client: MlflowClient,
-    model: TrialModel,
+    model: ModelFile,
     dataset: str,
     made_with: Fingerprint,
     settings: Settings,
@@ -82,7 +84,7 @@ def evaluate_on(
     """Score ``model`` on the test images of any data set.
 
     Of the data of its study that is ``evaluate_model``, by whatever name or path they are given. Of
-    others nothing is written on its run but the opening, counted by their name.
+    others nothing is written down but the opening, counted by their name.
 
     Raises:
         DataError: the model file is not what it was, or there is no such data set.
@@ -90,12 +92,9 @@ def evaluate_on(
     given = load_dataset(dataset, data_folder=settings.data_folder)
     if given.digest == made_with.dataset_digest:
         return evaluate_model(client, model, made_with, settings)
-    configure(Runtime(threads=usable_cores()))
-    with tempfile.TemporaryDirectory() as folder:
-        network = load_model(fetch_keras_file(client, model, Path(folder)), model.sha256)
-    key = f"{TAG}test_openings.{given.name}"
-    openings = int(client.get_run(model.run).data.tags.get(key, 0)) + 1
-    client.set_tag(model.run, key, str(openings))
+    require_test_images(dataset, settings)
+    network = load(client, model)
+    openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
     test = open_test_split(dataset, data_folder=settings.data_folder)
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
     return TestResult(
@@ -105,35 +104,36 @@ def evaluate_on(
 
 def hold_contest(
     client: MlflowClient,
-    challenger: TrialModel,
-    champion: TrialModel | None,
+    challenger: ModelFile,
+    champion: ModelFile | None,
     made_with: Fingerprint,
     settings: Settings,
 ) -> Contest:
     """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
     measured beside it."""
     same_data(made_with, settings)
+    require_test_images(made_with.dataset_source, settings)
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
-        files = {
-            model.run: fetch_keras_file(client, model, Path(folder) / model.run)
-            for model in (challenger, champion)
-            if model is not None
-        }
-        network = load_model(files[challenger.run], challenger.sha256)
-        rival = load_model(files[champion.run], champion.sha256) if champion else None
-        openings = _count_opening(client, challenger.run)
+        file = fetch(client, challenger, Path(folder) / "challenger")
+        network = load_model(file, challenger.sha256)
+        before_file, rival = None, None
+        if champion is not None:
+            before_file = fetch(client, champion, Path(folder) / "champion")
+            rival = load_model(before_file, champion.sha256)
+        openings = _count_opening(client, challenger.run, OPENINGS)
         test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
         evaluation = evaluate(probabilities, test.labels)
-        _log_records(client, challenger.run, evaluation, probabilities, test, Path(folder) / "test")
-        measured = _measure(network, probabilities, evaluation, files[challenger.run], test)
+        measured = _measure(network, probabilities, evaluation, file, test)
         before = None
-        if rival is not None and champion is not None:
+        if rival is not None and before_file is not None:
             theirs = rival.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-            scores = evaluate(theirs, test.labels)
-            before = _measure(rival, theirs, scores, files[champion.run], test)
-    _log(client, challenger.run, evaluation, openings)
+            before = _measure(rival, theirs, evaluate(theirs, test.labels), before_file, test)
+        if is_writable(client, challenger.run):
+            records = Path(folder) / "test"
+            _log_records(client, challenger.run, evaluation, probabilities, test, records)
+            _log(client, challenger.run, evaluation, openings)
     for version in versions_of(client, challenger.run):
         accuracy = repr(evaluation.accuracy)
         client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
@@ -142,6 +142,19 @@ def hold_contest(
         challenger=measured,
         champion=before,
         labels=test.labels,
+    )
+
+
+def require_test_images(dataset: str, settings: Settings) -> None:
+    """Raise ``DataError`` for a data set that has no test images, naming what is to be added."""
+    if has_test_images(dataset, data_folder=settings.data_folder):
+        return
+    folder = Path(dataset).is_dir()
+    what = "the IDX files t10k-images and t10k-labels" if folder else "the arrays x_test and y_test"
+    raise DataError(
+        f"{dataset} has no test images, and no model can be judged without.",
+        safe="Nothing was trained, registered or opened.",
+        next_step=f"Add {what}, and type the same command again; the study stays as it is.",
     )
 
 
@@ -173,11 +186,15 @@ def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
     return statistics.median(times)
 
 
-def _count_opening(client: MlflowClient, run: str) -> int:
-    key = f"{TAG}test_openings"
-    openings = int(client.get_run(run).data.tags.get(key, 0)) + 1
-    client.set_tag(run, key, str(openings))
-    for version in versions_of(client, run):
+def _count_opening(client: MlflowClient, run: str, key: str) -> int:
+    """Count one more under the tag ``key``; the run may be gone, and the versions know the count."""
+    versions, writable = versions_of(client, run), is_writable(client, run)
+    counted = [version.tags for version in versions]
+    counted += [client.get_run(run).data.tags] if writable else []
+    openings = max((int(tags.get(key, 0)) for tags in counted), default=0) + 1
+    if writable:
+        client.set_tag(run, key, str(openings))
+    for version in versions:
         # Those before it was registered, too; a version that is deleted takes none of the sum along.
         new = openings - int(version.tags.get(key, 0))
         total = int(client.get_registered_model(version.name).tags.get(key, 0)) + new

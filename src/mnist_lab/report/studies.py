@@ -61,7 +61,7 @@ def latest_study(settings: Settings) -> str:
 def _row(study: optuna.Study) -> StudyRow:
     made_with = read_fingerprint(study)
     assert made_with is not None
-    trials = study.get_trials(deepcopy=False)
+    trials = ledger.own_trials(study)
     states = Counter(trial.state for trial in trials)
     best = next(iter(ledger.rank(study)), None)
     return StudyRow(

@@ -1,12 +1,31 @@
-"""``python -m mnist_lab.spaces.describe FILE.py:NAME ANSWER``: write a space's declaration as JSON."""
+"""``python -m mnist_lab.spaces.describe FILE.py:NAME ANSWER BUILDS``: describe a space as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from mnist_lab.errors import MnistLabError
+from mnist_lab.spaces.asking import AskingSpace
 from mnist_lab.spaces.registry import load_space
 
+
+def describe(reference: str, builds: int) -> dict[str, Any]:
+    """The declaration; of a space that asks also what ``builds`` seeded builds asked for."""
+    space = load_space(reference)
+    found = space.to_dict()
+    if builds and isinstance(space, AskingSpace):
+        from mnist_lab.spaces.survey import survey
+
+        found["survey"] = survey(space, builds=builds)
+    return found
+
+
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(load_space(sys.argv[1]).to_dict()))
+    try:
+        answer = describe(sys.argv[1], int(sys.argv[3]))
+    except MnistLabError as error:
+        answer = {"problem": error.problem, "next_step": error.next_step}
+    Path(sys.argv[2]).write_text(json.dumps(answer, default=str))

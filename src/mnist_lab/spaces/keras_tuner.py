@@ -1,13 +1,17 @@
-"""The bridge to KerasTuner, in both directions (DESIGN D4). Nothing else imports KerasTuner.
+"""The bridge to KerasTuner, in both directions. Nothing else imports KerasTuner.
 
-``to_hypermodel`` hands one of our spaces to KerasTuner's tuners. ``from_hypermodel`` turns a
-hand-written ``HyperModel`` into a space: it is built again and again, as KerasTuner's own tuner does,
-until every conditional scope has been entered once, and its ``hp.*`` calls become distributions.
+``to_hypermodel`` hands one of our spaces to KerasTuner's tuners. ``open_hypermodel`` builds the models
+of a hand-written ``HyperModel``, or of a function of ``hp``, as KerasTuner does: with an ``hp`` that
+asks for each new parameter when the code comes to it.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
@@ -19,11 +23,29 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from mnist_lab.data import CLASSES, IMAGE_SHAPE
 from mnist_lab.errors import ConfigurationError
-from mnist_lab.spaces.space import Condition, Params, SearchSpace
+from mnist_lab.spaces.asking import (
+    Ask,
+    AskingSpace,
+    Question,
+    answer_default,
+    float_range,
+    int_range,
+    nearest,
+)
+from mnist_lab.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import keras
+
+# What hypermodels commonly call the facts of the data. Image models want the channel.
+KNOWN_ARGUMENTS = MappingProxyType(
+    {
+        **dict.fromkeys(("classes", "num_classes", "n_classes", "nb_classes"), CLASSES),
+        **dict.fromkeys(("input_shape", "image_shape", "img_shape"), (*IMAGE_SHAPE, 1)),
+    }
+)
 
 
 class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
@@ -36,6 +58,11 @@ class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
         self._classes = classes
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        if isinstance(self._space, AskingSpace):
+            author = self._space.open(
+                lambda asked: _declare(hp, asked.name, asked.distribution, asked.default)
+            )
+            return author.build(self._input_shape, self._classes)
         params: dict[str, Any] = {}
         for name, distribution in self._space.distributions.items():
             with ExitStack() as scopes:
@@ -73,79 +100,89 @@ def is_hypermodel(value: Any) -> bool:
     )
 
 
-def from_hypermodel(
-    hypermodel: Any, *, name: str, version: int = 1, source: str = ""
-) -> SearchSpace:
-    """A KerasTuner ``HyperModel`` (instance or class) as a space.
+class AskingHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
+    """KerasTuner's ``hp``, whose new and active parameters are asked for.
 
-    Its models may take ``(28, 28)`` or ``(28, 28, 1)`` and are fed floats in [0, 1]; integer or
-    one-hot labels and a final layer of logits are all understood.
+    All else is KerasTuner's: scopes, names, ``None`` for what is inactive, the first of two
+    declarations of one name.
+    """
+
+    def __init__(self, ask: Ask = answer_default) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def _register(self, hyperparameter: Any, overwrite: bool = False) -> Any:
+        hp = hyperparameter
+        if self.is_active(hp) and hp.name not in self.values:
+            self.values[hp.name] = self._ask(_question(hp))
+        return super()._register(hp, overwrite)
+
+
+class HyperModelAuthor:
+    """The ``Author`` behind a ``HyperModel`` or a function of ``hp``.
+
+    One ``hp`` for every build and for ``fit``: what it was asked once it answers itself.
+    """
+
+    def __init__(self, hypermodel: keras_tuner.HyperModel, ask: Ask) -> None:
+        self._hypermodel = hypermodel
+        self._hp = AskingHyperParameters(ask)
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+        self._hypermodel.declare_hyperparameters(self._hp)
+        return self._hypermodel.build(self._hp)
+
+    @property
+    def fit(self) -> Callable[..., Any] | None:
+        if type(self._hypermodel).fit is keras_tuner.HyperModel.fit:
+            return None
+        return functools.partial(self._hypermodel.fit, self._hp)
+
+
+def open_hypermodel(value: Any, ask: Ask, *, name: str) -> HyperModelAuthor:
+    """The author behind a ``HyperModel`` (instance or class) or a function of ``hp``.
+
+    A class is made with the arguments that say what the data are.
 
     Raises:
-        ConfigurationError: it overrides ``fit`` (its ``hp`` calls cannot be seen before training).
+        ConfigurationError: the class needs arguments that only its author knows.
     """
-    hypermodel = hypermodel() if isinstance(hypermodel, type) else hypermodel
-    if type(hypermodel).fit is not keras_tuner.HyperModel.fit:
+    if isinstance(value, type):
+        value = value(**_arguments(value, name))
+    return HyperModelAuthor(keras_tuner.src.engine.hypermodel.get_hypermodel(value), ask)
+
+
+def check_hypermodel(value: Any, *, name: str) -> None:
+    """Raise ``ConfigurationError`` if a class of hypermodels cannot be made without its author."""
+    if isinstance(value, type):
+        _arguments(value, name)
+
+
+def _arguments(cls: type, name: str) -> dict[str, Any]:
+    parameters = list(inspect.signature(cls).parameters.values())
+    needed = [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    unknown = [each for each in needed if each not in KNOWN_ARGUMENTS]
+    if unknown:
+        example = ", ".join(f"{each}=..." for each in needed)
         raise ConfigurationError(
-            f"{name} overrides HyperModel.fit, whose hyperparameters are not known before training.",
-            next_step="Move its hp calls into build.",
+            f"{name} needs {', '.join(unknown)}, which only its author knows.",
+            next_step=f"Add the line: model = {cls.__name__}({example}) and give FILE.py:model.",
         )
-    declared = _explore(hypermodel)
-    keys = {id(hp): _key(hp, declared) for hp in declared}
+    return {each: KNOWN_ARGUMENTS[each] for each in needed}
 
-    def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-        hp = keras_tuner.HyperParameters()
-        hp.values = {
-            each.name: params[keys[id(each)]] for each in declared if keys[id(each)] in params
-        }
-        return _on_raw_pixels(hypermodel.build(hp), input_shape, classes)
 
-    return SearchSpace(
-        name=name,
-        version=version,
-        description=f"KerasTuner hypermodel {type(hypermodel).__name__}",
-        distributions={keys[id(hp)]: _distribution(hp) for hp in declared},
-        defaults={keys[id(hp)]: hp.default for hp in declared},
-        conditions={
-            keys[id(hp)]: tuple(
-                Condition(parent=rule.name, values=tuple(rule.values)) for rule in hp.conditions
-            )
-            for hp in declared
-            if hp.conditions
-        },
-        source=source,
-        build=build,
+def _question(hp: Any) -> Question:
+    distribution = _distribution(hp)
+    return Question(
+        name=str(hp.name),
+        distribution=distribution,
+        default=nearest(distribution, hp.default),
+        scope=tuple((str(rule.name), tuple(rule.values)) for rule in hp.conditions),
     )
-
-
-def _explore(hypermodel: keras_tuner.HyperModel) -> list[Any]:
-    """Build until every conditional scope was active once; parents come before their children."""
-    space = keras_tuner.HyperParameters()
-    entered: list[Any] = []
-    waiting: list[Any] = []  # scopes seen, in any build so far, that none has entered
-    trial = keras_tuner.HyperParameters()
-    while True:
-        hypermodel.build(trial)
-        space.merge(trial, overwrite=False)
-        entered += [scope for scope in trial.active_scopes if scope not in entered]
-        waiting += [scope for scope in trial.inactive_scopes if scope not in waiting]
-        waiting = [scope for scope in waiting if scope not in entered]
-        if not waiting:
-            return list(space.space)
-        trial = space.copy()
-        for rule in waiting[0]:
-            trial.values[rule.name] = rule.values[0]
-        entered.append(waiting[0])
-        trial.ensure_active_values()
-
-
-def _key(hp: Any, declared: list[Any]) -> str:
-    # KerasTuner tells parameters apart by name *and* conditions; ours have one name each.
-    if sum(other.name == hp.name for other in declared) == 1 or not hp.conditions:
-        return str(hp.name)
-    rule = hp.conditions[-1]
-    # Dots, because MLflow takes neither @ nor = in the name of a parameter.
-    return ".".join([hp.name, rule.name, *map(str, rule.values)])
 
 
 def _distribution(hp: Any) -> BaseDistribution:
@@ -156,11 +193,13 @@ def _distribution(hp: Any) -> BaseDistribution:
     if isinstance(hp, hp_types.Choice):
         return CategoricalDistribution(tuple(hp.values))
     log = hp.sampling == "log"
-    if log and hp.step:  # KerasTuner's step is a factor here, which Optuna has no word for
-        return CategoricalDistribution(tuple(hp.values))
+    if hp.sampling != "linear" and hp.step:  # a factor here, which Optuna has no word for
+        kind = int if isinstance(hp, hp_types.Int) else float
+        return CategoricalDistribution(tuple(kind(value) for value in hp.values))
+    # A range that favours its upper end (``reverse_log``) is the same range; Optuna has no such scale.
     if isinstance(hp, hp_types.Int):
-        return IntDistribution(hp.min_value, hp.max_value, log=log, step=hp.step or 1)
-    return FloatDistribution(hp.min_value, hp.max_value, log=log, step=hp.step)
+        return int_range(hp.min_value, hp.max_value, log=log, step=hp.step or 1)
+    return float_range(hp.min_value, hp.max_value, log=log, step=hp.step)
 
 
 def _declare(
@@ -184,23 +223,3 @@ def _declare(
         sampling="log" if distribution.log else "linear",
         default=default,
     )
-
-
-def _on_raw_pixels(inner: keras.Model, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Put a hand-written model behind our interface: raw pixels in, probabilities out, compiled."""
-    import keras
-
-    if not inner.built:  # written without an Input, as KerasTuner's own examples are
-        inner.build((None, *input_shape))
-    pixels = keras.Input(input_shape, dtype="uint8", name="pixels")
-    x = keras.layers.Rescaling(1 / 255)(pixels)
-    x = inner(keras.layers.Reshape(inner.input_shape[1:])(x))
-    if getattr(inner.loss, "from_logits", False):
-        x = keras.layers.Softmax()(x)
-    if x.shape[-1] != classes:
-        raise ConfigurationError(
-            f"The hypermodel's output has shape {x.shape}, not (N, {classes})."
-        )
-    model = keras.Model(pixels, x, name=inner.name)
-    model.compile(optimizer=inner.optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
-    return model

@@ -1,25 +1,31 @@
 """The registry of search spaces: those that ship, those that packages add, those in a file.
 
 A package adds a space with an entry point in the group ``mnist_lab.spaces`` whose value is a
-``SearchSpace`` (see ``search_space``) or a KerasTuner ``HyperModel``. A file is named on the command
-line as ``path/to/file.py:name``; it is code, and it is run in a process of its own when it is read.
+``SearchSpace`` (see ``search_space``), a KerasTuner ``HyperModel``, or a function that asks (of ``hp``,
+or of a trial). A file is named on the command line as ``path/to/file.py:name``; it is code, and it is
+run in a process of its own when it is read.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import inspect
 import json
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_lab.errors import ConfigurationError, UnknownNameError
+from mnist_lab.spaces.asking import Ask, AskingSpace, AskingTrial, Author, asking_space
 from mnist_lab.spaces.cnn import cnn_v1, cnn_v2
+from mnist_lab.spaces.files import digest_sources, import_file
 from mnist_lab.spaces.fnn import fnn_v1, fnn_v2
 from mnist_lab.spaces.space import Params, SearchSpace
 
@@ -29,6 +35,11 @@ if TYPE_CHECKING:
 BUILT_IN = (fnn_v1, fnn_v2, cnn_v1, cnn_v2)
 ENTRY_POINT_GROUP = "mnist_lab.spaces"
 _FILE_REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<attribute>\w+)")
+# Names that say nothing of the model: the file's name is the space's, then.
+_COMMON_NAMES = frozenset({
+    "build", "build_model", "create_model", "hypermodel", "make_model", "model", "model_builder",
+    "HyperModel", "Model", "MyHyperModel",
+})  # fmt: skip
 
 
 @cache
@@ -59,7 +70,12 @@ def get_space(reference: str) -> SearchSpace:
         UnknownNameError: no such space; the nearest name is offered.
         ConfigurationError: the file cannot be read as a space.
     """
-    if _FILE_REFERENCE.fullmatch(reference):
+    if reference.endswith(".py"):
+        raise ConfigurationError(
+            f"{reference} is a file: which of its spaces?",
+            next_step=f"Give {reference}:NAME, the name of its function, class or space.",
+        )
+    if is_file_reference(reference):
         return _describe_in_own_process(reference)
     built_in = {space.id: space for space in BUILT_IN}
     if reference in built_in:  # before anybody else's package is imported
@@ -74,59 +90,203 @@ def get_space(reference: str) -> SearchSpace:
     return max(versions, key=lambda space: space.version)
 
 
+def is_file_reference(reference: str) -> bool:
+    """Whether it is ``path/to/file.py:name``."""
+    return _FILE_REFERENCE.fullmatch(reference) is not None
+
+
+def locate_file(reference: str) -> Path:
+    """The file of ``path/to/file.py:name``, as an absolute path."""
+    return Path(reference.rpartition(":")[0]).expanduser().resolve()
+
+
+def is_shipped(reference: str) -> bool:
+    """Whether the space is one of ours, whose models need no look before they are trained."""
+    return any(reference in (space.id, space.name) for space in BUILT_IN)
+
+
 def load_space(reference: str) -> SearchSpace:
     """As ``get_space``, but runs a file in this process: for workers, which must build its models."""
     match = _FILE_REFERENCE.fullmatch(reference)
     if match is None:
         return get_space(reference)
-    path = Path(match["path"]).expanduser().resolve()
-    attribute = match["attribute"]
-    spec = importlib.util.spec_from_file_location(f"mnist_lab_space_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise ConfigurationError(f"There is no space file {path}.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    path, attribute = locate_file(reference), match["attribute"]
+    module = import_file(path)
     if not hasattr(module, attribute):
         raise UnknownNameError(f"space in {path.name}", attribute, _spaces_in(module))
-    return as_space(getattr(module, attribute), name=attribute, source=f"{path}:{attribute}")
-
-
-def as_space(value: Any, *, name: str, source: str = "") -> SearchSpace:
-    """Return ``value`` as a space if it is one, or a KerasTuner ``HyperModel`` turned into one."""
-    if isinstance(value, SearchSpace):
-        return SearchSpace(**{**vars(value), "source": source or value.source})
-    if "keras_tuner" in sys.modules:
-        from mnist_lab.spaces.keras_tuner import from_hypermodel, is_hypermodel
-
-        if is_hypermodel(value):
-            return from_hypermodel(value, name=name, source=source)
-    raise ConfigurationError(
-        f"{source or name} is a {type(value).__name__}, not a search space.",
-        next_step="Decorate its build function with mnist_lab.spaces.search_space.",
+    name = path.stem if attribute in _COMMON_NAMES else attribute
+    return as_space(
+        getattr(module, attribute),
+        name=re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-"),
+        source=f"{path}:{attribute}",
+        sources=digest_sources(path),
     )
 
 
-def _describe_in_own_process(reference: str) -> SearchSpace:
-    # The file may import Keras, and may do anything else: the supervisor must not (DESIGN D1).
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "space.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "mnist_lab.spaces.describe", reference, str(answer)],
-            capture_output=True,
-            text=True,
-            check=False,
+def as_space(value: Any, *, name: str, source: str = "", sources: str = "") -> SearchSpace:
+    """Return ``value`` as a space: a ``SearchSpace``, a ``HyperModel``, or a function that asks.
+
+    ``sources`` is the digest of the code that it stands in.
+
+    Raises:
+        ConfigurationError: it is nothing of that kind, or needs arguments that are not known.
+    """
+    if isinstance(value, SearchSpace):
+        found = {"source": source or value.source, "sources": sources or value.sources}
+        return type(value)(**{**vars(value), **found})
+    sources = sources or _digest_module(value)
+    if _is_hypermodel(value, source or name):
+        return asking_space(
+            lambda ask: _open_hypermodel(value, ask, source or name),
+            name=name,
+            description=f"KerasTuner hypermodel {getattr(value, '__name__', type(value).__name__)}",
+            source=source,
+            sources=sources,
         )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise ConfigurationError(f"{reference} is no search space: {reason}")
-        data = json.loads(answer.read_text())
+    if inspect.isroutine(value) or isinstance(value, functools.partial):
+        return _space_of_function(value, name, source, sources)
+    raise ConfigurationError(
+        f"{source or name} is a {type(value).__name__}, not a search space.",
+        next_step="Give a keras_tuner.HyperModel, def build_model(hp), def build(trial, input_shape, "
+        "classes), or a function decorated with mnist_lab.spaces.search_space.",
+    )
+
+
+def _space_of_function(value: Any, name: str, source: str, sources: str) -> AskingSpace:
+    words = [
+        each.name
+        for each in inspect.signature(value).parameters.values()
+        if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    in_optunas_words = words[:1] == ["trial"]
+    if (
+        words[1:] not in ([], ["input_shape", "classes"])
+        or not words
+        or (len(words) == 3 and not in_optunas_words)
+    ):
+        raise ConfigurationError(
+            f"{source or name} takes ({', '.join(words)}): mnist-lab cannot call it.",
+            next_step="Write def build_model(hp), or def build(trial, input_shape, classes).",
+        )
+
+    def open_author(ask: Ask) -> Author:
+        if in_optunas_words:
+            return _TrialAuthor(value, ask, takes_shape=len(words) == 3)
+        return _open_hypermodel(value, ask, source or name)
+
+    words_of = "Optuna" if in_optunas_words else "KerasTuner"
+    return asking_space(
+        open_author,
+        name=name,
+        description=f"function {getattr(value, '__name__', name)} in {words_of}'s words",
+        source=source,
+        sources=sources,
+    )
+
+
+@dataclass(frozen=True, kw_only=False)
+class _TrialAuthor:
+    """The ``Author`` behind a function of a trial."""
+
+    function: Callable[..., Any]
+    ask: Ask
+    takes_shape: bool
+    fit: None = None
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+        facts = (input_shape, classes) if self.takes_shape else ()
+        return self.function(AskingTrial(self.ask), *facts)
+
+
+def _is_hypermodel(value: Any, name: str) -> bool:
+    if "keras_tuner" not in sys.modules:  # then nothing can be one
+        return False
+    from mnist_lab.spaces.keras_tuner import check_hypermodel, is_hypermodel
+
+    if not is_hypermodel(value):
+        return False
+    check_hypermodel(value, name=name)
+    return True
+
+
+def _open_hypermodel(value: Any, ask: Ask, name: str) -> Author:
+    from mnist_lab.spaces.keras_tuner import open_hypermodel
+
+    return open_hypermodel(value, ask, name=name)
+
+
+def _digest_module(value: Any) -> str:
+    """The digest of the code of a package's space."""
+    owner = value if inspect.isroutine(value) or isinstance(value, type) else type(value)
+    try:
+        return digest_sources(Path(inspect.getfile(owner)).resolve())
+    except (TypeError, OSError):
+        return ""
+
+
+def _describe_in_own_process(reference: str) -> SearchSpace:
+    data = run_description(reference)
 
     def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
         return load_space(reference).build(params, input_shape, classes)
 
-    return SearchSpace.from_dict(data, build=build)
+    if not data.get("asks"):
+        return SearchSpace.from_dict(data, build=build)
+    return asking_space(
+        lambda ask: _asking(load_space(reference)).open(ask),
+        **{key: data[key] for key in ("name", "version", "description", "source", "sources")},
+    )
+
+
+def _asking(space: SearchSpace) -> AskingSpace:
+    assert isinstance(space, AskingSpace)
+    return space
+
+
+def run_description(reference: str, *, builds: int = 0) -> dict[str, Any]:
+    """Describe the space in a file, in a process of its own.
+
+    The file may import Keras, and may do anything else; the supervisor must not. With ``builds`` the
+    answer has what so many builds asked for.
+
+    Raises:
+        ConfigurationError: it is no space, in the words of whatever it raised.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "space.json"
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "mnist_lab.spaces.describe",
+                reference,
+                str(answer),
+                str(builds),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not answer.exists():
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise ConfigurationError(
+                f"{reference} is no search space: {reason}", safe="Nothing was trained."
+            )
+        data: dict[str, Any] = json.loads(answer.read_text())
+    if "problem" in data:
+        raise ConfigurationError(
+            f"{reference} is no search space: {data['problem']}",
+            safe="Nothing was trained.",
+            next_step=data["next_step"],
+        )
+    return data
 
 
 def _spaces_in(module: Any) -> list[str]:
-    return [name for name, value in vars(module).items() if isinstance(value, SearchSpace)]
+    """What the file itself defines and could be meant."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, SearchSpace)
+        or (getattr(value, "__module__", None) == module.__name__ and callable(value))
+    ]

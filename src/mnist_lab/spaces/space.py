@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import (
     BaseDistribution,
@@ -61,7 +63,10 @@ class SearchSpace:
     ``starts`` are changes to the defaults that are known to be good: they are tried after the
     baseline, before the sampler is asked. ``baseline_size`` is the baseline's count of Keras
     parameters, declared so that it can be shown without Keras; ``mnist-lab spaces NAME --check``
-    counts it.
+    counts it. ``sources`` is the digest of the file that the space stands in and of its neighbours.
+
+    Raises:
+        InvalidParamsError: a declaration that contradicts itself, when it is made.
     """
 
     name: str
@@ -73,17 +78,17 @@ class SearchSpace:
     conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
     source: str = ""
+    sources: str = ""
     baseline_size: int | None = None
     starts: tuple[Params, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = (set(self.defaults) ^ set(self.distributions)) | (
-            set(self.conditions) - set(self.distributions)
-        )
-        if unknown:
-            raise InvalidParamsError(
-                f"Space {self.id}: {sorted(unknown)} must be both a distribution and a default."
-            )
+        mistake = next(_mistakes(self), None)
+        if mistake:
+            raise InvalidParamsError(f"Space {self.id}: {mistake}.")
+
+    # Whether its parameters are known only when its code asks for them.
+    asks: ClassVar[bool] = False
 
     @property
     def id(self) -> str:
@@ -102,7 +107,7 @@ class SearchSpace:
     def digest(self) -> str:
         """sha256 of the declaration: two spaces with one digest accept the same points."""
         declaration = self.to_dict()
-        for name in ("source", "description", "baseline_size", "starts"):
+        for name in ("source", "sources", "description", "baseline_size", "starts"):
             del declaration[name]
         return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
 
@@ -145,7 +150,7 @@ class SearchSpace:
         """Raise ``InvalidParamsError`` unless ``params`` is a point of this space."""
         for name, value in params.items():
             distribution = self.distributions[name]
-            if not _contains(distribution, value):
+            if not contains(distribution, value):
                 raise InvalidParamsError(
                     f"{name}={value!r} is outside {describe_range(distribution)}.",
                     next_step=f"See: mnist-lab spaces {self.id}",
@@ -171,6 +176,7 @@ class SearchSpace:
             "version": self.version,
             "description": self.description,
             "source": self.source,
+            "sources": self.sources,
             "baseline_size": self.baseline_size,
             "starts": [dict(start) for start in self.starts],
             "distributions": {
@@ -195,6 +201,7 @@ class SearchSpace:
             version=data["version"],
             description=data["description"],
             source=data["source"],
+            sources=data.get("sources", ""),
             baseline_size=data["baseline_size"],
             starts=tuple(data["starts"]),
             distributions={
@@ -267,6 +274,8 @@ def parse_assignment(space: SearchSpace, text: str) -> tuple[str, list[ParamValu
     name, equals, values = text.partition("=")
     if not equals:
         raise InvalidParamsError(f"{text!r} should read NAME=VALUE.")
+    if space.asks:  # what kind it is of is known when it is asked for
+        return name, [read_literal(each) for each in values.split(",")]
     if name not in space.distributions:
         raise UnknownNameError("parameter", name, space.distributions)
     return name, [parse_value(space.distributions[name], each) for each in values.split(",")]
@@ -289,18 +298,97 @@ def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
         raise InvalidParamsError(f"{text!r} is not a number.") from None
 
 
+def _mistakes(space: SearchSpace) -> Iterator[str]:
+    """What contradicts itself in a declaration, one sentence each."""
+    unpaired = sorted(set(space.defaults) ^ set(space.distributions))
+    if unpaired:
+        yield f"{unpaired} must be both a distribution and a default"
+        return
+    for name, distribution in space.distributions.items():
+        value = _as_kind(distribution, space.defaults[name])
+        if not contains(distribution, value):
+            yield f"the default {name}={value!r} is outside {describe_range(distribution)}"
+    names = list(space.distributions)
+    for name, rules in space.conditions.items():
+        if name not in names:
+            yield f"a condition is on {name!r}, which is no parameter{_hint(name, names)}"
+            continue
+        for rule in rules:
+            yield from _mistakes_of(name, rule, space.distributions)
+    for start in space.starts:
+        unknown = next((name for name in start if name not in names), None)
+        if unknown is not None:
+            yield f"a start names {unknown!r}, which is no parameter{_hint(unknown, names)}"
+
+
+def _mistakes_of(name: str, rule: Condition, distributions: Distributions) -> Iterator[str]:
+    names = list(distributions)
+    if rule.parent not in names:
+        hint = _hint(rule.parent, names)
+        yield f"{name} depends on {rule.parent!r}, which is no parameter{hint}"
+    elif names.index(rule.parent) >= names.index(name):
+        yield f"{name} depends on {rule.parent}, which must be declared before it"
+    else:
+        parent = distributions[rule.parent]
+        for value in rule.values:
+            if not contains(parent, _as_kind(parent, value)):
+                yield (
+                    f"{name} depends on {rule.parent}={value!r}, which is outside "
+                    f"{describe_range(parent)}"
+                )
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def fit_value(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
+    """``value`` in the distribution's own type: texts are read, 1 becomes 1.0, lists become choices.
+
+    What cannot be brought into that type is returned as it is.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        for same in (_is_same, lambda choice, given: str(choice) == str(given)):
+            for choice in distribution.choices:
+                if same(choice, value):
+                    found: ParamValue = choice
+                    return found
+        return value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(distribution, IntDistribution) and isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return _as_kind(distribution, value)
+
+
+def _is_same(choice: Any, value: Any) -> bool:
+    # A storage of JSON makes lists of tuples.
+    plain = list(choice) if isinstance(choice, tuple) else choice
+    given = list(value) if isinstance(value, tuple) else value
+    return bool(plain == given) and type(plain) is type(given)
+
+
+def read_literal(text: str) -> ParamValue:
+    """``text`` as the plainest value that it can be: a whole number, a number, true or false, text."""
+    for read in (int, float):
+        with suppress(ValueError):
+            return read(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
 def _as_kind(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
     # TOML and people write 1 where 1.0 is meant.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if whole and isinstance(distribution, FloatDistribution) else value  # type: ignore[arg-type]
 
 
-def _contains(distribution: BaseDistribution, value: ParamValue) -> bool:
+def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
+    """Whether ``value`` is one of the distribution's, in its type, range and step."""
     if isinstance(distribution, CategoricalDistribution):
         # ``True == 1`` and ``1 == 1.0`` in Python, hence the types as well.
-        return any(
-            value == choice and type(value) is type(choice) for choice in distribution.choices
-        )
+        return any(_is_same(choice, value) for choice in distribution.choices)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if isinstance(distribution, IntDistribution) and not isinstance(value, int):

@@ -17,10 +17,12 @@ from mnist_lab.execution.resources import memory_cap
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace, get_space
+from mnist_lab.spaces.registry import is_shipped
 from mnist_lab.spaces.space import Params
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.files import TrialFiles
+from mnist_lab.sweep.look import look_at_space
 from mnist_lab.sweep.mirror import Mirror
 from mnist_lab.sweep.progress import SweepResult
 from mnist_lab.sweep.projection import Projection, Projector
@@ -29,6 +31,7 @@ from mnist_lab.sweep.storage import connect, require_writable, translate_storage
 from mnist_lab.sweep.strategies import grid_points, make_halving, make_pruner, make_sampler
 from mnist_lab.sweep.study import create_study, fingerprint, hold, make_record, study_name
 from mnist_lab.sweep.supervisor import Supervisor
+from mnist_lab.sweep.trust import trust
 from mnist_lab.sweep.watch import Listener
 from mnist_lab.tracking import StudyRecord, Tracker
 from mnist_lab.training import Runtime
@@ -96,6 +99,7 @@ def launch(
             record=_ensure_record(study, config, space, dataset, files),
             files=files,
         )
+        trust(settings, space.sources)
         return conduct(
             undertaking, settings, listener=listener, make_tracker=make_tracker, trainer=trainer
         )
@@ -123,7 +127,7 @@ def conduct(
 ) -> SweepResult:
     """Bring a study to its total of trials: start workers, artist and projector, and supervise."""
     config, study, files = undertaking.config, undertaking.study, undertaking.files
-    missing = config.trials - len(study.get_trials(deepcopy=False, states=ledger.FINISHED))
+    missing = config.trials - len(ledger.own_trials(study, ledger.FINISHED))
     executor = _make_executor(undertaking, settings, trainer, missing=missing)
     artist = make_artist(settings, undertaking.dataset.source, undertaking.dataset.digest, files)
     with ExitStack() as held:
@@ -134,9 +138,12 @@ def conduct(
         held.enter_context(closing(artist))
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
         # which the others wait for.
-        alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork()
+        looks = missing > 0 and _is_new_to_us(undertaking)
+        alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork() or looks
         if missing > 0 and alone:
             executor.start()
+        if looks:
+            look_at_space(executor, config, undertaking.space, files.work, stop)
         projector = _start_projector(settings, undertaking, make_tracker, artist)
         if missing > 0 and not alone:
             executor.start()
@@ -158,6 +165,11 @@ def conduct(
             listener=listener,
         )
         return _run(supervisor, stop)
+
+
+def _is_new_to_us(undertaking: Undertaking) -> bool:
+    """Whether the space is not one of ours, and no trial of the study was trained to its end."""
+    return not is_shipped(undertaking.space.reference) and not ledger.rank(undertaking.study)
 
 
 def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
@@ -215,6 +227,8 @@ def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
 
 def _known_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
     """The baseline, changed by ``config.set``; then the space's starts, changed as well."""
+    if space.asks:  # the defaults, which the code itself knows
+        return [{}]
     points: list[Params] = [space.point(config.set)]
     for start in space.starts:
         values = {**space.defaults, **start, **config.set}
@@ -224,26 +238,33 @@ def _known_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
 
 def _find_known(study: optuna.Study, config: SweepConfig, space: SearchSpace) -> list[int]:
     """The trials that were queued with a known point."""
-    known = _known_points(config, space)
     trials = study.get_trials(deepcopy=False)
+    if space.asks:
+        return [trial.number for trial in trials if ledger.is_baseline(trial)]
+    known = _known_points(config, space)
     return [trial.number for trial in trials if ledger.read_queued(trial) in known]
 
 
 def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) -> None:
     """Queue those of ``points`` that the study does not have; it may be cut off in between."""
-    there = [ledger.read_queued(trial) for trial in study.get_trials(deepcopy=False)]
+    trials = study.get_trials(deepcopy=False)
+    there = [
+        ledger.read_queued(trial)
+        for trial in trials
+        if not space.asks or ledger.takes_defaults(trial)  # what it drew is no point of ours
+    ]
     for point in points:
         if point not in there:  # a grid may have the baseline, too
             there.append(point)
-            baseline = {"baseline": True} if point == space.baseline else None
-            study.enqueue_trial(dict(point), user_attrs=baseline)
+            baseline = point == space.baseline
+            ledger.queue_point(study, point, baseline=baseline, defaults=space.asks)
 
 
 def _within_grid(config: SweepConfig, study: optuna.Study) -> SweepConfig:
     """A grid ends with its points, however many trials were asked for."""
     if config.sampler != "grid":
         return config
-    return replace(config, trials=min(config.trials, len(study.get_trials(deepcopy=False))))
+    return replace(config, trials=min(config.trials, len(ledger.own_trials(study))))
 
 
 def _ensure_record(

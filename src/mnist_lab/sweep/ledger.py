@@ -8,8 +8,9 @@ what the tracker answers, which may come later, is kept with the study.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,7 +19,7 @@ from mnist_lab.errors import MnistLabError, UnknownNameError
 from mnist_lab.execution import TrialFinished
 from mnist_lab.spaces.space import Params
 from mnist_lab.tracking import SplitFacts, State, StudyRecord, TrialOutcome, TrialRecord
-from mnist_lab.training import EpochMetrics, History
+from mnist_lab.training import EpochMetrics, History, ModelForm
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES: Mapping[TrialState, State] = {
@@ -27,7 +28,7 @@ STATES: Mapping[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "interrupted",
 }
-_RECORD, _STOPPED, _TRIAL_RUN = "record", "stopped", "run:"
+_RECORD, _STOPPED, _TRIAL_RUN, _NAMES = "record", "stopped", "run:", "names"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,25 @@ def write_left(trial: optuna.Trial) -> None:
     trial.set_user_attr("start", {**start, "fruitless": 0, "epochs": -1})
 
 
+def is_own(trial: FrozenTrial) -> bool:
+    """Whether mnist-lab wrote the trial, or has yet to train it; others came by ``add_trial``."""
+    return trial.state not in FINISHED or bool(
+        {"start", "history", "scalars"} & set(trial.user_attrs)
+    )
+
+
+def count_foreign(study: optuna.Study) -> int:
+    """How many trials of ``study`` mnist-lab did not write; they are in no table and no ranking."""
+    return sum(not is_own(trial) for trial in study.get_trials(deepcopy=False))
+
+
+def own_trials(
+    study: optuna.Study, states: Container[TrialState] | None = None
+) -> list[FrozenTrial]:
+    """The trials of ``study`` that are mnist-lab's, by number."""
+    return [each for each in study.get_trials(deepcopy=False, states=states) if is_own(each)]
+
+
 def queue_replica(study: optuna.Study, params: Params, *, of: int, seed: int) -> None:
     """Queue a trial that trains trial ``of`` of another study again, with another seed."""
     study.enqueue_trial(dict(params), user_attrs={"replica_of": of, "planned_seed": seed})
@@ -64,6 +84,36 @@ def queue_replica(study: optuna.Study, params: Params, *, of: int, seed: int) ->
 def read_queued(trial: FrozenTrial) -> Params:
     """The values that the trial was queued with; empty for one that is drawn."""
     return dict(trial.system_attrs.get("fixed_params", {}))
+
+
+def queue_point(study: optuna.Study, point: Params, *, baseline: bool, defaults: bool) -> None:
+    """Queue a point; what it does not say is drawn, or with ``defaults`` the parameter's default."""
+    attributes = {"baseline": baseline, "defaults": defaults}
+    study.enqueue_trial(dict(point), user_attrs={k: v for k, v in attributes.items() if v} or None)
+
+
+def takes_defaults(trial: FrozenTrial | optuna.Trial) -> bool:
+    """Whether parameters that the trial was not queued with have their defaults."""
+    return bool(trial.user_attrs.get("defaults"))
+
+
+def write_form(trial: optuna.Trial, form: Mapping[str, Any]) -> None:
+    """How the trial's model takes images and labels, and what it gives (a ``ModelForm`` as data)."""
+    trial.set_user_attr("form", dict(form))
+
+
+def read_form(trial: FrozenTrial) -> dict[str, Any] | None:
+    """As ``write_form``; None for a model of our own spaces."""
+    return trial.user_attrs.get("form")
+
+
+def write_names(study: optuna.Study, names: Mapping[str, str]) -> None:
+    """Which parameter has which name in a study whose space asks."""
+    study.set_user_attr(_NAMES, dict(names))
+
+
+def read_names(study: optuna.Study) -> dict[str, str]:
+    return dict(study.user_attrs.get(_NAMES, {}))
 
 
 def read_replica_of(trial: FrozenTrial) -> int | None:
@@ -183,6 +233,7 @@ def read_record(trial: FrozenTrial, *, running: bool = False) -> TrialRecord:
 
     ``running`` says that a supervisor is at work on it; an unfinished trial is interrupted else.
     """
+    form = read_form(trial)
     return TrialRecord(
         trial=trial.number,
         attempt=read_attempt(trial),
@@ -192,6 +243,7 @@ def read_record(trial: FrozenTrial, *, running: bool = False) -> TrialRecord:
         began=_began(trial),
         retrained=read_retrained(trial),
         replica_of=read_replica_of(trial),
+        form=ModelForm.from_dict(form).facts() if form else {},
         epochs=read_history(trial),
         outcome=None if running else _outcome(trial),
     )
@@ -288,7 +340,7 @@ def find_run(study: optuna.Study, trial: int) -> str:
 
 def rank(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials with a possible accuracy, best first; of equals, the earlier."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done = own_trials(study, (TrialState.COMPLETE,))
     possible = [trial for trial in done if 0.0 <= (trial.value or 0.0) <= 1.0]
     return sorted(possible, key=merit)
 
@@ -308,7 +360,7 @@ def find_trial(study: optuna.Study, number: str) -> FrozenTrial:
     Raises:
         UnknownNameError: there is none.
     """
-    found = rank(study) if not number else study.get_trials(deepcopy=False)
+    found = rank(study) if not number else own_trials(study)
     for trial in found:
         if not number or str(trial.number) == number:
             return trial

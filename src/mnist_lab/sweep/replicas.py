@@ -43,8 +43,19 @@ class Design:
         """All of one seed, then all of the next, so that what is cut off compares like with like."""
         record = ledger.read_study(study)
         base = int(record.settings["seed"]) if record is not None else 0
-        best = [trial.number for trial in ledger.rank(study)[: self.top]]
+        best = [trial.number for trial in best_configurations(study, self.top)]
         return [(of, replica_seed(base, each)) for each in range(self.seeds) for of in best]
+
+
+def best_configurations(study: optuna.Study, top: int) -> list[FrozenTrial]:
+    """The best trial of each of the ``top`` best points; a point may have several trials."""
+    found: list[FrozenTrial] = []
+    for trial in ledger.rank(study):
+        if len(found) == top:
+            break
+        if all(trial.params != other.params for other in found):
+            found.append(trial)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

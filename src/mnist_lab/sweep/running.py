@@ -10,6 +10,7 @@ import optuna
 from mnist_lab.execution import TrialFailed, TrialJob
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.fidelity import Verdict
+from mnist_lab.sweep.sampling import TrialSampler
 from mnist_lab.training import EpochMetrics
 
 
@@ -19,10 +20,12 @@ class RunningTrial:
 
     ``fruitless`` attempts before this one added no epoch; ``pruned_at`` is the epoch of the pruner's
     verdict; ``verdict`` says what becomes of the trial when its worker has left it. ``deadline`` is a
-    time of ``time.monotonic``; ``failure`` is what was found here while the worker was content.
+    time of ``time.monotonic``; ``failure`` is what was found here while the worker was content;
+    ``refused`` says why the trial cannot be begun.
     """
 
     trial: optuna.Trial
+    sampler: TrialSampler
     job: TrialJob
     attempt: int = 1
     fruitless: int = 0
@@ -33,6 +36,7 @@ class RunningTrial:
     deadline: float | None = None
     pruned_at: int | None = None
     failure: TrialFailed | None = None
+    refused: str = ""
     verdict: Verdict = Verdict.GO_ON
 
     @property

@@ -1,73 +1,44 @@
-"""What a sampler may learn of a study in which trials are paused and go on."""
+"""What a sampler may learn of a study, and how one trial's parameters are drawn from it."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+
+from mnist_lab.spaces.space import ParamValue, contains
+from mnist_lab.sweep import ledger
+from mnist_lab.sweep.seen import SeenPoints
 
 # TPE's time grows with what it is shown; the newest of so many trials are as good a model.
 WINDOW = 1000
 
 
-class HalvingSampler(BaseSampler):
-    """Shows ``sampler`` unfinished trials that were measured as if they had been pruned there.
+class StudyView(optuna.Study):
+    """``study`` without the trials that mnist-lab did not write; reads only, and the trials once.
 
+    With ``halving``, unfinished trials that were measured are shown as if they had been pruned there.
     Optuna's samplers take a running trial for a bad one, so that workers do not all try the same: of
     a trial that is paused at a rung, or trains on because it is good, that would be wrong.
     """
 
-    def __init__(self, sampler: BaseSampler) -> None:
-        self._sampler = sampler
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        self._view = _View(study)  # ``sample_relative`` follows at once
-        return self._sampler.infer_relative_search_space(self._view, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(self._view, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._sampler.sample_independent(_View(study), trial, param_name, param_distribution)
-
-
-class _View(optuna.Study):
-    """``study`` as ``HalvingSampler`` shows it, for one draw; reads only, and the trials once."""
-
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, *, halving: bool = False) -> None:
         self.__dict__.update(vars(study))
+        self._halving = halving
 
     @cached_property
     def _shown(self) -> list[FrozenTrial]:
-        return [_measured(trial) for trial in super()._get_trials(deepcopy=False)[-WINDOW:]]
+        own = [each for each in super()._get_trials(deepcopy=False) if ledger.is_own(each)]
+        if not self._halving:
+            return own
+        return [_measured(trial) for trial in own[-WINDOW:]]
 
     def _get_trials(
         self,
@@ -76,6 +47,88 @@ class _View(optuna.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         return [trial for trial in self._shown if states is None or trial.state in states]
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._get_trials(deepcopy, states)
+
+
+class TrialSampler(BaseSampler):
+    """Draws the parameters of one trial, each when it is asked for.
+
+    ``make`` gives the sampler of the whole trial (for no parameter's name) or of one parameter. What
+    the former draws for several parameters together is kept until they are asked for. No point is
+    drawn that ``seen`` has, as long as there are others.
+    """
+
+    def __init__(
+        self, make: Callable[[str], BaseSampler], seen: SeenPoints, seed: int, *, halving: bool
+    ) -> None:
+        self._make = make
+        self._seen = seen
+        self._random = np.random.default_rng(seed)
+        self._halving = halving
+        self._whole = make("")
+        self._joint: tuple[dict[str, BaseDistribution], dict[str, Any]] | None = None
+        # What the next parameter is to have instead of being drawn, if anything.
+        self.given: tuple[ParamValue] | None = None
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._whole.before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._whole.after_trial(study, trial, state, values)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        if self.given is not None:
+            return self.given[0]
+        view = StudyView(study, halving=self._halving)
+        value = self._draw(view, trial, param_name, param_distribution)
+        before = trial.params.values()
+        return self._seen.unseen(before, param_distribution, value, self._random)
+
+    def _draw(
+        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:
+        if self._joint is None:
+            space = self._whole.infer_relative_search_space(study, trial)
+            self._joint = space, self._whole.sample_relative(study, trial, space)
+        space, values = self._joint
+        if name in values and _fits(space[name], distribution, values[name]):
+            return values[name]
+        return self._make(name).sample_independent(study, trial, name, distribution)
+
+
+def _fits(drawn_from: BaseDistribution, distribution: BaseDistribution, value: ParamValue) -> bool:
+    """Whether what was drawn from a range as it was earlier is a value of it as it is now."""
+    try:
+        check_distribution_compatibility(drawn_from, distribution)
+    except ValueError:
+        return False
+    return contains(distribution, value)
 
 
 def _measured(trial: FrozenTrial) -> FrozenTrial:

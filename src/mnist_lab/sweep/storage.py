@@ -179,6 +179,14 @@ def translate_storage_errors(settings: Settings) -> Iterator[None]:
     kept = "Every finished trial and every checkpoint before is kept."
     try:
         yield
+    except KeyError as error:
+        if error.args != (models.NOT_FOUND_MSG,):
+            raise
+        raise ServiceError(
+            "Somebody deleted the study, or some of its trials, while it was swept.",
+            safe="What was logged to MLflow before is there.",
+            next_step="The same command again begins it anew.",
+        ) from error
     except (StorageInternalError, OSError) as error:
         if is_disk_full(error):
             raise DiskFullError(

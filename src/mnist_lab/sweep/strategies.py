@@ -31,9 +31,9 @@ from optuna.samplers import (
 
 from mnist_lab.errors import MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace
+from mnist_lab.spaces.asking import AskingSpace
 from mnist_lab.spaces.space import Params, ParamValue
 from mnist_lab.sweep.fidelity import Halving, rungs_of
-from mnist_lab.sweep.sampling import HalvingSampler
 
 # Given the study's seed, which a sequence keeps, and that of one draw.
 SamplerFactory = Callable[[int, int], BaseSampler]
@@ -116,14 +116,12 @@ def make_sampler(
     trial: int,
     fixed: Params,
     parameter: str = "",
-    halving: bool = False,
 ) -> BaseSampler:
     """The sampler for trial number ``trial`` of a study, or for one parameter of it.
 
     A sampler is made anew for every trial and every parameter that is drawn by itself, seeded by the
     study's seed, the trial's number and the parameter's name: so a study that was cut off anywhere,
-    between two parameters too, draws what an uninterrupted one would have drawn. With ``halving`` it
-    learns from paused trials as from pruned ones.
+    between two parameters too, draws what an uninterrupted one would have drawn.
 
     Raises:
         UnknownNameError, MissingExtraError
@@ -135,8 +133,7 @@ def make_sampler(
         # Options that Optuna calls experimental, and says so at every construction.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = SAMPLERS[name](seed, drawn)
-        sampler = PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
-        return HalvingSampler(sampler) if halving else sampler
+        return PartialFixedSampler(dict(fixed), sampler) if fixed else sampler
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
@@ -175,7 +172,9 @@ def draw_seed(seed: int, trial: int, parameter: str) -> int:
 def grid_points(
     space: SearchSpace, grid: Mapping[str, list[bool | int | float | str]], fixed: Params
 ) -> Iterator[dict[str, ParamValue]]:
-    """Every combination of ``grid``'s values, all else as in the baseline or ``fixed``.
+    """Every point that ``grid``'s values make, all else as in the baseline or ``fixed``.
+
+    A parameter that has no meaning in a combination is left out of it.
 
     Raises:
         UsageError: there is no grid.
@@ -186,5 +185,16 @@ def grid_points(
             "The sampler 'grid' needs the values to try.",
             next_step="Add for example: --grid filters_1=16,32 --grid dense_units=64,128",
         )
+    met: list[Params] = []
     for combination in itertools.product(*grid.values()):
-        yield space.point({**fixed, **dict(zip(grid, combination, strict=True))})
+        changes = {**fixed, **dict(zip(grid, combination, strict=True))}
+        for name in grid:  # of a parameter that has no meaning here there is one value
+            if isinstance(space, AskingSpace) or space.is_active(
+                name, {**space.defaults, **changes}
+            ):
+                continue
+            del changes[name]
+        point = space.point(changes)
+        if point not in met:
+            met.append(point)
+            yield point

@@ -8,13 +8,14 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.errors import (
@@ -49,15 +50,25 @@ class Fingerprint:
     dataset_digest: str
     epochs: int
     fixed: str
+    sources: str = ""  # of the space's file and its neighbours; older studies have none
 
     def differences(self, other: Fingerprint) -> list[str]:
         """One line a difference that makes results incomparable; paths may differ."""
         mine, theirs = asdict(self), asdict(other)
+        keys = ["space", "space_digest", "dataset_digest", "epochs", "fixed"]
+        if self.sources and mine["space_digest"] == theirs["space_digest"]:
+            keys.append("sources")
         return [
             f"{key} {str(theirs[key])[:16]} (the study has {str(mine[key])[:16]})"
-            for key in ("space", "space_digest", "dataset_digest", "epochs", "fixed")
+            for key in keys
             if mine[key] != theirs[key]
         ]
+
+    def is_earlier_try_of(self, other: Fingerprint) -> bool:
+        """Whether nothing but the code of a space file, or what is set in it, differs."""
+        tried = {name: getattr(other, name) for name in ("space_digest", "sources", "fixed")}
+        earlier = bool(self.sources) and bool(self.differences(other))
+        return earlier and not replace(self, **tried).differences(other)
 
 
 def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fingerprint:
@@ -72,6 +83,7 @@ def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fi
         dataset_digest=dataset.digest,
         epochs=config.epochs,
         fixed=json.dumps(dict(config.set), sort_keys=True),
+        sources=space.sources,
     )
 
 
@@ -128,6 +140,10 @@ def create_study(
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    found = read_fingerprint(study)
+    if found is not None and found.is_earlier_try_of(made_with) and _is_untouched(study):
+        optuna.delete_study(study_name=name, storage=storage)  # refused before its first trial
+        return create_study(storage, name, made_with, pruner=pruner)
     empty = not study.user_attrs and not study.get_trials(deepcopy=False)
     if empty and study.direction == StudyDirection.MAXIMIZE:  # cut off as it was created
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
@@ -142,6 +158,12 @@ def create_study(
             next_step="Give another --study.",
         )
     return study
+
+
+def _is_untouched(study: optuna.Study) -> bool:
+    """Whether nothing was ever trained for the study."""
+    trials = study.get_trials(deepcopy=False)
+    return all(trial.state == TrialState.WAITING for trial in trials)
 
 
 def open_study(settings: Settings, name: str) -> optuna.Study:
@@ -171,9 +193,10 @@ def same_space(made_with: Fingerprint) -> SearchSpace:
         ConfigurationError: it has changed since.
     """
     space = get_space(made_with.reference)
-    if space.digest != made_with.space_digest:
+    changed = made_with.sources and space.sources != made_with.sources
+    if changed or space.digest != made_with.space_digest:
         raise ConfigurationError(
-            f"Space {made_with.space} has changed since the study was made.",
+            f"Space {made_with.space} ({made_with.reference}) has changed since the study was made.",
             safe="Nothing was trained.",
             next_step="Put the former space back, or sweep the new one under another --study.",
         )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
 )
 
 from mnist_lab.spaces.space import ParamValue
@@ -25,3 +29,12 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> P
     return trial.suggest_float(
         name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
     )
+
+
+def as_stored(distribution: BaseDistribution) -> BaseDistribution:
+    """``distribution`` as a storage gives it back: choices that are tuples are lists then."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return distribution
+    with warnings.catch_warnings():  # Optuna wants no lists among choices, and takes them
+        warnings.simplefilter("ignore", UserWarning)
+        return json_to_distribution(distribution_to_json(distribution))

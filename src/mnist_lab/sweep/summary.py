@@ -11,9 +11,13 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.data import CLASSES
+from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.replicas import Confirmation, find_replicas, read_confirmation, searched_study
+from mnist_lab.sweep.sampling import StudyView
+from mnist_lab.sweep.study import read_fingerprint
 from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
 TOP = 5
@@ -50,7 +54,7 @@ class PruningReport:
 def report_pruning(study: optuna.Study) -> PruningReport | None:
     """None for a study of which nothing was pruned."""
     record = ledger.read_study(study)
-    trials = study.get_trials(deepcopy=False)
+    trials = ledger.own_trials(study)
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     if record is None or not pruned:
         return None
@@ -70,7 +74,7 @@ def summarise(study: optuna.Study) -> StudySummary:
     """Counts, the best trials and the importances; of a confirmation, those of what it confirms."""
     study = searched_study(study)
     stopped = ledger.read_stopped(study)
-    trials = study.get_trials(deepcopy=False)
+    trials = ledger.own_trials(study)
     counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
     ranked = ledger.rank(study)
     metrics = {f"trials_{name}": float(counts[name]) for name in ("complete", "pruned", "failed")}
@@ -150,12 +154,26 @@ def best_models(
                 best_epoch=ledger.read_best_epoch(trial),
                 scalars=ledger.read_scalars(trial),
                 params=trial.params,
+                blueprint=_blueprint(study, trial),
             ),
             ledger.read_record(trial),
         )
         for trial in best_of_each(ledger.rank(study), top)
         if files.model(trial.number).exists()
     ]
+
+
+def _blueprint(study: optuna.Study, trial: FrozenTrial) -> str:
+    made_with = read_fingerprint(study)
+    if made_with is None:
+        return ""
+    return Blueprint(
+        space=made_with.reference,
+        sources=made_with.sources,
+        params=trial.params,
+        classes=CLASSES,
+        form=ledger.read_form(trial),
+    ).to_json()
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
@@ -168,7 +186,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of parameters that few trials have
-        return dict(optuna.importance.get_param_importances(study))
+        return dict(optuna.importance.get_param_importances(StudyView(study)))
 
 
 def _note_importances(shares: Mapping[str, float]) -> str:
@@ -217,7 +235,7 @@ def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
             f"| {trial.value:.4f} | {scalars['val_cross_entropy']:.4f} "
             f"| {scalars['parameters']:,.0f} | {ledger.read_best_epoch(trial)} |"
         )
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    failed = ledger.own_trials(study, (TrialState.FAIL,))
     reasons = Counter(ledger.read_reason(trial) for trial in failed)
     if reasons:
         lines += [

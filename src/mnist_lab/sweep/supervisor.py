@@ -14,11 +14,15 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.errors import InvalidParamsError
 from mnist_lab.execution import (
+    Answer,
     Decision,
     EpochFinished,
     Event,
     Executor,
+    ParameterAsked,
+    TrialBuilt,
     TrialFailed,
     TrialFinished,
     TrialPaused,
@@ -27,7 +31,6 @@ from mnist_lab.execution import (
 from mnist_lab.execution.messages import CRASHED, INVALID, TIMEOUT
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep import ledger
-from mnist_lab.sweep.asking import Asker
 from mnist_lab.sweep.config import SweepConfig
 from mnist_lab.sweep.failures import MAX_FRUITLESS, RETRIED, STOPS_THE_SWEEP, may_retry
 from mnist_lab.sweep.fidelity import Halving, Verdict
@@ -38,8 +41,9 @@ from mnist_lab.sweep.running import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.strategies import HALVING
 from mnist_lab.sweep.summary import best_models, best_of_each, cut_off, summarise
+from mnist_lab.sweep.trial_source import TrialSource
 from mnist_lab.sweep.watch import Listener, Watch
-from mnist_lab.training import EpochMetrics
+from mnist_lab.training import EpochMetrics, ModelForm
 
 TICK_SECONDS = 0.5
 START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
@@ -74,13 +78,15 @@ class Supervisor:
     _halted: str = field(default="", init=False)
     _tracked: dict[int, ledger.Tracked] = field(default_factory=dict, init=False)
     _ranked: list[FrozenTrial] = field(default_factory=list, init=False)
+    _source: TrialSource = field(init=False)
+    _facts: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> SweepResult:
-        trials = self.study.get_trials(deepcopy=False)
+        trials = ledger.own_trials(self.study)
         self._states.update(trial.state for trial in trials)
         self._trained = sum(len(ledger.read_history(trial)) for trial in trials)
         self._ranked = ledger.rank(self.study)
-        asker = Asker(
+        source = self._source = TrialSource(
             config=self.config,
             study=self.study,
             space=self.space,
@@ -99,7 +105,7 @@ class Supervisor:
         try:
             self._catch_up(trials)
             ledger.write_stopped(self.study, "interrupted")  # as long as nothing else is known
-            while self._fill(asker):
+            while self._fill(source):
                 event = self.executor.next_event(TICK_SECONDS)
                 news = self._handle(event) if event else ""
                 self._watch_the_clock()
@@ -113,10 +119,12 @@ class Supervisor:
             self.projector.close((), cut_off())
             raise
         except BaseException:  # a second signal, or a mistake of ours
-            with suppress(StorageInternalError):
-                self._close_projection(asker, hurry=True)
+            try:
+                self._close_projection(source, hurry=True)
+            except (StorageInternalError, KeyError):  # lost, or deleted by somebody
+                self.projector.close((), cut_off(), hurry=True)
             raise
-        return self._result(*self._close_projection(asker))
+        return self._result(*self._close_projection(source))
 
     def _read_standings(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Tell ``halving`` what the ledger has; return the trials that were left and do not wait."""
@@ -155,16 +163,16 @@ class Supervisor:
 
     # Beginning trials
 
-    def _fill(self, asker: Asker) -> bool:
+    def _fill(self, source: TrialSource) -> bool:
         """Give every free worker a trial; False when nothing runs and nothing more is wanted."""
         while len(self._running) < self.executor.slots and not self._why_stop():
-            running = asker.next(self._finished + len(self._running))
+            running = source.next(self._finished + len(self._running))
             if running is None:
                 break
             self._running[running.number] = running
-            broken = self.space.broken_constraint(running.job.params)
-            if broken:
-                detail = f"not allowed: {broken}"
+            broken = self.space.broken_constraint(running.job.params) if not running.refused else ""
+            if broken or running.refused:
+                detail = f"not allowed: {broken}" if broken else running.refused
                 self._fail(TrialFailed(trial=running.number, reason=INVALID, detail=detail))
             elif running.fruitless >= MAX_FRUITLESS:
                 detail = f"{running.fruitless} attempts came no further, and their sweeps died"
@@ -183,7 +191,8 @@ class Supervisor:
             running.set_deadline(self.config.trial_timeout + START_SECONDS)
         self.files.begin(running.number)
         self.executor.submit(running.job)
-        self._project(running.number)
+        if running.job.params or not self.space.asks:  # else its run waits for its parameters
+            self._project(running.number)
 
     def _why_stop(self) -> str:
         config = self.config
@@ -199,11 +208,15 @@ class Supervisor:
 
     # Answering workers: each handler returns a line of news
 
-    def _handle(self, event: Event) -> str:
+    def _handle(self, event: Event) -> str:  # noqa: PLR0911 - one a kind of event
         match event:
             case TrialStarted():
                 self._running[event.trial].set_deadline(self.config.trial_timeout)
                 return f"trial {event.trial} started on worker {event.worker}"
+            case ParameterAsked():
+                return self._answer(event)
+            case TrialBuilt():
+                return self._built(event)
             case EpochFinished():
                 return self._epoch(event)
             case TrialFinished():
@@ -212,6 +225,28 @@ class Supervisor:
                 return self._pause(event)
             case TrialFailed():
                 return self._fail(event)
+
+    def _answer(self, event: ParameterAsked) -> str:
+        running = self._running[event.trial]
+        try:
+            answer = Answer(value=self._source.answer(running, event.question))
+        except InvalidParamsError as error:
+            problem = error.problem
+            running.failure = TrialFailed(trial=event.trial, reason=INVALID, detail=problem)
+            self.executor.decide(event.trial, Decision.PAUSE)
+            return f"trial {event.trial} is refused"
+        self.executor.decide(event.trial, answer)
+        return ""
+
+    def _built(self, event: TrialBuilt) -> str:
+        ledger.write_form(self._running[event.trial].trial, event.form)
+        self._project(event.trial)
+        facts = ModelForm.from_dict(event.form).facts()
+        if facts == self._facts:  # said already
+            return ""
+        self._facts = facts
+        said = "; ".join(f"{name} {fact}" for name, fact in facts.items())
+        return f"trial {event.trial} is built: {said}"
 
     def _epoch(self, event: EpochFinished) -> str:
         running, last = self._running[event.trial], event.epochs[-1]
@@ -345,13 +380,13 @@ class Supervisor:
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
-    def _close_projection(self, asker: Asker, *, hurry: bool = False) -> tuple[str, Lag]:
+    def _close_projection(self, source: TrialSource, *, hurry: bool = False) -> tuple[str, Lag]:
         """Say how it ended, in the ledger and to the tracker."""
         stopped = self._why_ended()
         for number in list(self._running):  # cut off
             self._leave(number)
         paused = (ledger.read_trial(self.study, number) for number in self.halving.paused)
-        for trial in (*asker.unfinished, *paused):  # from an earlier sweep, and not come to
+        for trial in (*source.unfinished, *paused):  # from an earlier sweep, and not come to
             if ledger.is_begun(trial):
                 self.projector.tell(ledger.read_record(trial))
         with suppress(StorageInternalError):  # a full disk will be found again
@@ -365,7 +400,7 @@ class Supervisor:
         return stopped, lag
 
     def _result(self, stopped: str, lag: Lag) -> SweepResult:
-        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        failed = ledger.own_trials(self.study, (TrialState.FAIL,))
         return SweepResult(
             study=self.study.study_name,
             total=self.config.trials,

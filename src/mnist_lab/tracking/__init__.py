@@ -1,6 +1,7 @@
 """The projection of a study into MLflow, behind a small seam."""
 
 from mnist_lab.tracking.tracker import (
+    ExperimentDeletedError,
     FoundStudy,
     ModelRecord,
     NullTracker,
@@ -14,6 +15,7 @@ from mnist_lab.tracking.tracker import (
 )
 
 __all__ = [
+    "ExperimentDeletedError",
     "FoundStudy",
     "ModelRecord",
     "NullTracker",

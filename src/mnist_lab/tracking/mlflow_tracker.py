@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from mlflow import MlflowClient
 from mlflow.entities import (
+    LifecycleStage,
     LoggedModelOutput,
     LoggedModelStatus,
     Metric,
@@ -22,11 +23,22 @@ from mlflow.entities import (
     RunTag,
 )
 
+from mnist_lab.errors import masked
 from mnist_lab.tracking.inputs import dataset_inputs
+from mnist_lab.tracking.names import (
+    LONGEST_PARAM,
+    LONGEST_TAG,
+    describe_names,
+    logged_model_name,
+    names_tag,
+    renamed,
+    safe_name,
+)
 from mnist_lab.tracking.package import package_model
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
 from mnist_lab.tracking.tracker import (
+    ExperimentDeletedError,
     FoundStudy,
     ModelRecord,
     State,
@@ -46,7 +58,8 @@ STATUS: Mapping[State, str] = {
 }
 EXPERIMENT_PREFIX = "mnist-lab/"
 RUNS_A_PAGE = 1000
-METRICS_A_BATCH = 1000  # MLflow's limits for one request
+METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits for one request
+NOTE = "mlflow.note.content"
 # The kind tag opens the page on runs and charts; without it MLflow 3 shows its GenAI layout.
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
@@ -69,6 +82,8 @@ class MlflowTracker:
         # Trials that may have a run already; None for any. Those of a new study cannot, and a search
         # takes longer the more runs there are.
         self._begun: set[int] | None = None
+        self._given: dict[str, Mapping[str, object]] = {}  # the parameters of open runs
+        self._renamed: dict[str, str] = {}  # of all trials so far
 
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
@@ -82,7 +97,7 @@ class MlflowTracker:
         tags = {**common_tags(study), **study_tags(study), **source_tags()}
         run = self._only(found) or self._create(study.name, tags)
         self._begun = None if found else set()
-        self._client.log_batch(run, params=_params(study.settings))
+        self._log_params(run, study.settings)
         self._client.log_inputs(run, dataset_inputs(study))
         if figures is not None and figures.is_dir():
             self._client.log_artifacts(run, str(figures))
@@ -91,10 +106,10 @@ class MlflowTracker:
         return run
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
-        found = self._client.get_experiment_by_name(experiment_name(study.dataset, study.family))
+        found = self._get_experiment(experiment_name(study.dataset, study.family))
         if found is None:
             return None
-        self._experiment = str(found.experiment_id)
+        self._experiment = found
         runs = self._find_runs(study_tags(study))
         return FoundStudy(run=str(runs[0].info.run_id), state=_state(runs[0])) if runs else None
 
@@ -129,6 +144,7 @@ class MlflowTracker:
                 **stage_tags(study, trial),
                 f"{TAG}seed": str(trial.seed),
                 **({f"{TAG}baseline": "true"} if trial.baseline else {}),
+                **{f"{TAG}form.{name}": fact for name, fact in trial.form.items()},
             }
             run = self._create(_run_name(study, trial), tags, began=trial.began)
         else:
@@ -136,14 +152,15 @@ class MlflowTracker:
             self._client.log_batch(run, tags=[RunTag(key, value) for key, value in facts.items()])
             if trial.outcome is None:
                 self._client.update_run(run, status="RUNNING")
-        self._client.log_batch(run, params=_params(trial.params))
+        self._log_params(run, trial.params)
+        self._renamed |= renamed(trial.params)
         self._client.log_inputs(run, dataset_inputs(study))
         return run
 
     def log_epochs(self, run: str, epochs: tuple[EpochMetrics, ...]) -> None:
         # The same rows with the same timestamps are one row: what was sent before may be sent again.
         rows = [
-            Metric(key, value, _milliseconds(epoch.timestamp), epoch.epoch)
+            Metric(safe_name(key), value, _milliseconds(epoch.timestamp), epoch.epoch)
             for epoch in epochs
             for key, value in epoch.metrics().items()
         ]
@@ -155,17 +172,18 @@ class MlflowTracker:
         tags = {
             f"{TAG}state": outcome.state,
             **({f"{TAG}reason": outcome.reason} if outcome.reason else {}),
-            **({"mlflow.note.content": outcome.detail[:5000]} if outcome.detail else {}),
+            **_note_tags(outcome.detail[:5000], self._given.get(run, {}), outcome.scalars),
         }
         self._client.log_batch(
             run,
             metrics=[
-                Metric(key, value, stamp, outcome.best_epoch)
+                Metric(safe_name(key), value, stamp, outcome.best_epoch)
                 for key, value in outcome.scalars.items()
             ],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            tags=_tags(tags),
         )
         self._client.set_terminated(run, status=STATUS[outcome.state], end_time=stamp)
+        self._given.pop(run, None)
         # Last: a store of files that is away must not leave the run open.
         if outcome.artifacts is not None and outcome.artifacts.is_dir():
             self._client.log_artifacts(run, str(outcome.artifacts))
@@ -174,7 +192,7 @@ class MlflowTracker:
         logged = self._find_model(run) or self._log_model(run, model)
         rows = [
             Metric(
-                key,
+                safe_name(key),
                 value,
                 _milliseconds(model.ended),
                 model.best_epoch,
@@ -194,12 +212,18 @@ class MlflowTracker:
         tags = {
             **{f"{TAG}{key}": value for key, value in summary.tags.items()},
             f"{TAG}state": summary.state,
-            "mlflow.note.content": summary.note,
+            **_note_tags(
+                summary.note,
+                self._given.get(run, {}),
+                [*summary.importances, *self._renamed.values(), *summary.metrics],
+            ),
         }
         self._client.log_batch(
             run,
-            metrics=[Metric(key, value, stamp, 0) for key, value in summary.metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
+            metrics=[
+                Metric(safe_name(key), value, stamp, 0) for key, value in summary.metrics.items()
+            ],
+            tags=_tags(tags),
         )
         if summary.importances:
             with tempfile.TemporaryDirectory() as scratch:
@@ -210,14 +234,33 @@ class MlflowTracker:
 
     def _find_experiment(self, study: StudyRecord) -> str:
         name = experiment_name(study.dataset, study.family)
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(
+        return self._get_experiment(name) or str(
             self._client.create_experiment(
                 name, artifact_location=self._artifact_location, tags=EXPERIMENT_TAGS
             )
         )
+
+    def _get_experiment(self, name: str) -> str | None:
+        """The experiment's id; None if there is none. MLflow finds deleted ones by name, too."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage == LifecycleStage.DELETED:
+            uri = masked(self._client.tracking_uri)
+            raise ExperimentDeletedError(name, found.experiment_id, uri)
+        return str(found.experiment_id)
+
+    def _log_params(self, run: str, values: Mapping[str, object]) -> None:
+        """Log a run's parameters; say in its description which are not called what they were."""
+        self._given[run] = values
+        params = [
+            Param(safe_name(key), str(value)[:LONGEST_PARAM]) for key, value in values.items()
+        ]
+        for first in range(0, len(params), PARAMS_A_BATCH):
+            self._client.log_batch(run, params=params[first : first + PARAMS_A_BATCH])
+        tags = _note_tags("", values)
+        if tags:
+            self._client.log_batch(run, tags=_tags(tags))
 
     def _find_runs(self, tags: Mapping[str, str]) -> list[Run]:
         """Every run of the experiment with these tags, oldest first."""
@@ -233,7 +276,10 @@ class MlflowTracker:
     def _create(self, name: str, tags: Mapping[str, str], *, began: float | None = None) -> str:
         start = None if began is None else _milliseconds(began)
         run = self._client.create_run(
-            self._experiment, start_time=start, run_name=name, tags=dict(tags)
+            self._experiment,
+            start_time=start,
+            run_name=name,
+            tags={key: value[:LONGEST_TAG] for key, value in tags.items()},
         )
         return str(run.info.run_id)
 
@@ -253,14 +299,18 @@ class MlflowTracker:
         digest = hashlib.sha256(model.file.read_bytes()).hexdigest()
         logged = self._client.create_logged_model(
             self._experiment,
-            name=f"{model.study}-trial-{model.trial:04d}",
+            name=logged_model_name(f"{model.study}-trial-{model.trial:04d}"),
             source_run_id=run,
             tags={
                 f"{TAG}study": model.study,
                 f"{TAG}trial": str(model.trial),
                 f"{TAG}sha256": digest,
+                **({f"{TAG}blueprint": model.blueprint} if model.blueprint else {}),
+                **_names_tags(model.params),
             },
-            params={key: str(value) for key, value in model.params.items()},
+            params={
+                safe_name(key): str(value)[:LONGEST_PARAM] for key, value in model.params.items()
+            },
             model_type="classifier",
         )
         status = LoggedModelStatus.FAILED
@@ -291,8 +341,22 @@ def experiment_name(dataset: str, family: str) -> str:
     return f"{EXPERIMENT_PREFIX}{dataset}-{family}"
 
 
-def _params(values: Mapping[str, object]) -> list[Param]:
-    return [Param(key, str(value)) for key, value in values.items()]
+def _note_tags(
+    note: str, values: Mapping[str, object], names: Iterable[str] = ()
+) -> dict[str, str]:
+    """A run's description: ``note``, and what became of names and ``values`` that MLflow refuses."""
+    changes = describe_names(renamed([*values, *names]), values)
+    text = "\n\n".join(filter(None, [note, changes]))
+    return {**({NOTE: text} if text else {}), **_names_tags([*values, *names])}
+
+
+def _names_tags(names: Iterable[str]) -> dict[str, str]:
+    changed = renamed(names)
+    return {f"{TAG}names": names_tag(changed)} if changed else {}
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()]
 
 
 def _run_name(study: StudyRecord, trial: TrialRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.version import VERSION
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lab.errors import ConfigurationError, ServiceError, first_line, masked
-from mnist_lab.settings import Settings
+from mnist_lab.settings import SQLITE_URI, Settings
 
 SCHEMA_TIMEOUT_SECONDS = 120
 
@@ -40,16 +43,20 @@ def open_client(settings: Settings) -> MlflowClient:
 
     Raises:
         ConfigurationError: an old file store is in the way, or the schema is of another version.
-        ServiceError: the tracking server does not answer.
+        ServiceError: the tracking server does not answer, or refuses the credentials.
     """
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
     _refuse_file_store(settings)
     uri = settings.tracking_uri
     try:
-        if uri.startswith("sqlite:"):
+        if uri.startswith("sqlite"):
             settings.work.mkdir(parents=True, exist_ok=True)
             with FileLock(settings.work / ".mlflow.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
+                file = sqlite_file(settings)
+                if file is not None and not file.exists():
+                    # Or the experiment "Default" would have its artifacts in the current folder.
+                    SqlAlchemyStore(uri, settings.artifact_root.as_uri())
                 return _connected(uri)
         return _connected(uri)
     except (MlflowException, SQLAlchemyError) as error:
@@ -58,11 +65,32 @@ def open_client(settings: Settings) -> MlflowClient:
             raise ConfigurationError(
                 f"{masked(problem.text)}.", safe="Nothing was written.", next_step=problem.advice
             ) from error
-        raise ServiceError(
-            f"The tracking store does not answer: {masked(first_line(error))}",
-            safe="Nothing was written.",
-            next_step="Check MLFLOW_TRACKING_URI.",
-        ) from error
+        raise _not_served(uri, error) from error
+
+
+def _not_served(uri: str, error: Exception) -> ServiceError:
+    """Say why a store cannot be used: credentials, the server's list of hosts, or no answer."""
+    said, safe = masked(first_line(error)), "Nothing was written."
+    if "Host header" in said:
+        problem = f"The tracking server does not answer to the name in {masked(uri)}."
+        advice = "Start it with that name among its --allowed-hosts."
+    elif _status(error) in (401, 403):
+        problem = f"The tracking server {masked(uri)} refuses the credentials ({_status(error)})."
+        advice = (
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    else:
+        problem = f"The tracking store does not answer: {said}"
+        advice = "Check MLFLOW_TRACKING_URI."
+    return ServiceError(problem, safe=safe, next_step=advice)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that a server answered with, if the error says so."""
+    stated = re.search(r"failed with error code (\d{3})", str(error))
+    if stated:
+        return int(stated[1])
+    return error.get_http_status_code() if isinstance(error, MlflowException) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +126,8 @@ def schema_problem(settings: Settings) -> SchemaProblem | None:
 
 def sqlite_file(settings: Settings) -> Path | None:
     """The tracking store's file; None for a server or another database."""
-    prefix = "sqlite:///"
-    uri = settings.tracking_uri
-    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+    found = SQLITE_URI.fullmatch(settings.tracking_uri)
+    return Path(found["path"]) if found else None
 
 
 def _migrations() -> list[Path]:
@@ -118,20 +145,37 @@ def _expected_schema() -> str:
 
 
 def artifact_location(settings: Settings, experiment: str) -> str | None:
-    """Where a new experiment's artifacts go: below ``mlruns/`` for the SQLite store.
+    """Where a new experiment's artifacts go: below ``mlruns/`` of the home folder for a database.
 
     Absolute, because MLflow would otherwise take the folder that the command was typed in. None for
-    a server, which has its own artifact root.
+    a server or a file store, which have their own artifact root.
     """
-    if not settings.tracking_uri.startswith("sqlite:"):
+    if re.split(r"[+:]", settings.tracking_uri)[0] not in DATABASE_ENGINES:
         return None
     return (settings.artifact_root / experiment.replace("/", "-")).as_uri()
 
 
 def _connected(uri: str) -> MlflowClient:
+    _make_default(uri)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.search_experiments(max_results=1)
     return client
+
+
+def _make_default(uri: str) -> None:
+    """Have MLflow itself use the store: its registry on SQLite asks a client without a URI.
+
+    MLflow writes both URIs into the environment too, where the next ``Settings`` of this process
+    would take them for the user's own.
+    """
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _refuse_file_store(settings: Settings) -> None:

@@ -73,6 +73,7 @@ class TrialRecord:
 
     ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
     because a checkpoint was lost. ``replica_of`` is the trial that it trains again, if it does.
+    ``form`` says how a model of somebody else's space takes images and labels, as text by name.
     """
 
     trial: int
@@ -83,13 +84,17 @@ class TrialRecord:
     began: float
     retrained: int = 0
     replica_of: int | None = None
+    form: Mapping[str, str] = field(default_factory=dict)
     epochs: tuple[EpochMetrics, ...] = ()
     outcome: TrialOutcome | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """A trial's ``.keras`` file to be logged as a model of its run."""
+    """A trial's ``.keras`` file to be logged as a model of its run.
+
+    ``blueprint`` is what it can be built of again, as JSON; empty if that is not known.
+    """
 
     study: str
     trial: int
@@ -98,6 +103,7 @@ class ModelRecord:
     best_epoch: int
     scalars: Mapping[str, float]
     params: Params
+    blueprint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +126,22 @@ class FoundStudy:
     state: State
 
 
+class ExperimentDeletedError(Exception):
+    """Somebody deleted the experiment in MLflow: runs can be written when it is restored.
+
+    No ``MnistLabError``: other studies, in other experiments, can be written all the same.
+    """
+
+    def __init__(self, name: str, experiment: str, uri: str) -> None:
+        self.name = name
+        self.restore = f"mlflow experiments restore --experiment-id {experiment}"
+        self.uri = uri
+        # The command before the address: a table cuts long lines.
+        super().__init__(
+            f"experiment {name!r} was deleted; type: {self.restore} (with MLFLOW_TRACKING_URI={uri})"
+        )
+
+
 class Tracker(Protocol):
     """Every method may be slow or fail, and may be repeated: the second time changes nothing."""
 
@@ -132,10 +154,15 @@ class Tracker(Protocol):
 
         Raises:
             LookupError: that study has no run yet.
+            ExperimentDeletedError: its runs cannot be written.
         """
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
-        """The study's run, if it has one; writes nothing."""
+        """The study's run, if it has one; writes nothing.
+
+        Raises:
+            ExperimentDeletedError: its runs cannot be read.
+        """
 
     def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
         """The state of every trial that has a run, by number, as far as the tracker knows."""

@@ -1,8 +1,10 @@
 """One training: a compiled Keras model and two splits in, a history and the best weights out."""
 
 from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
+from mnist_lab.training.epochs import Diverged, EpochMetrics, History, Report
+from mnist_lab.training.form import ModelForm, around, find_form
 from mnist_lab.training.runtime import Runtime, configure
-from mnist_lab.training.train import Diverged, EpochMetrics, History, Report, TrainingPlan, train
+from mnist_lab.training.train import TrainingPlan, train
 
 __all__ = [
     "Checkpoint",
@@ -10,9 +12,12 @@ __all__ = [
     "Diverged",
     "EpochMetrics",
     "History",
+    "ModelForm",
     "Report",
     "Runtime",
     "TrainingPlan",
+    "around",
     "configure",
+    "find_form",
     "train",
 ]

@@ -28,7 +28,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mnist_lab.training.engine import VALIDATION_BATCH, Images, OneHot
+from mnist_lab.training.engine import VALIDATION_BATCH, Images, Labels
+from mnist_lab.training.form import PLAIN, ModelForm
 from mnist_lab.training.precision import BFLOAT16, choose_precision
 
 # A step of 1/256 beside a higher rate would be more than 2 % of what is kept.
@@ -45,18 +46,24 @@ class GraphEngine:
     """
 
     def __init__(
-        self, model: keras.Model, validation: tuple[Images, OneHot], *, batch_size: int
+        self,
+        model: keras.Model,
+        validation: tuple[Images, Labels],
+        *,
+        batch_size: int,
+        form: ModelForm = PLAIN,
     ) -> None:
         self._model = model
         self._validation = tuple(tf.constant(each) for each in validation)
         self.precision = choose_precision(model)
         model.jit_compile = False  # Keras's ``predict`` heeds it, too
         quicken(model)
-        _build_metrics(model, *(part[:1] for part in self._validation))
-        self._train = _loop(model.train_step, batch_size)
-        self._validate = _loop(model.test_step, VALIDATION_BATCH)
+        images, labels = (part[:1] for part in self._validation)
+        _build_metrics(model, form.feed(images), labels)
+        self._train = _loop(model.train_step, batch_size, form)
+        self._validate = _loop(model.test_step, VALIDATION_BATCH, form)
 
-    def train(self, images: Images, labels: OneHot) -> Mapping[str, float]:
+    def train(self, images: Images, labels: Labels) -> Mapping[str, float]:
         with _multiply_in(self.precision):
             return self._run(self._train, tf.constant(images), tf.constant(labels))
 
@@ -88,14 +95,14 @@ def _build_metrics(model: keras.Model, images: Any, labels: Any) -> None:
     model.compute_metrics(images, labels, model(images))
 
 
-def _loop(step: Any, batch_size: int) -> Any:
+def _loop(step: Any, batch_size: int, form: ModelForm) -> Any:
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def epoch(images: Any, labels: Any) -> None:
         batches = math.ceil(images.shape[0] / batch_size)
 
         def body(batch: Any) -> tuple[Any]:
             part = slice(batch * batch_size, (batch + 1) * batch_size)
-            step((images[part], labels[part]))
+            step((form.feed(images[part]), labels[part]))
             return (batch + 1,)
 
         tf.while_loop(lambda batch: batch < batches, body, (0,), parallel_iterations=1)

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lab.data import CLASSES, Split
-from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
-from mnist_lab.training.engine import Engine, make_engine
-from mnist_lab.training.precision import FLOAT32
+from mnist_lab.training.checkpoints import Checkpoints
+from mnist_lab.training.engine import VALIDATION_BATCH, Engine, make_engine
+from mnist_lab.training.epochs import (
+    Diverged,
+    EpochMetrics,
+    History,
+    Report,
+    as_measured,
+    is_better,
+)
+from mnist_lab.training.form import PLAIN, ModelForm, around
+from mnist_lab.training.state import read_checkpoint_into, take_checkpoint
 
 if TYPE_CHECKING:
     import keras
 
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
-Arrays = list[np.ndarray[Any, Any]]
+
+MEASURED_IMAGES = 10_000  # of training, for the accuracy of models that report none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,82 +52,26 @@ class TrainingPlan:
     shift: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochMetrics:
-    """One epoch, counted from 1; ``seconds`` is its wall time, ``timestamp`` Unix time at its end."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-    timestamp: float
-
-    def metrics(self) -> dict[str, float]:
-        return {name: value for name, value in asdict(self).items() if name in METRICS}
-
-    @property
-    def possible(self) -> bool:
-        """Finite losses and accuracies in [0, 1]; anything else is no measurement."""
-        losses, accuracies = (self.loss, self.val_loss), (self.accuracy, self.val_accuracy)
-        return all(map(math.isfinite, losses)) and all(0.0 <= each <= 1.0 for each in accuracies)
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """What a training went through; ``precision`` is that of its steps' products."""
-
-    epochs: tuple[EpochMetrics, ...]
-    precision: str = FLOAT32
-
-    @property
-    def best(self) -> EpochMetrics:
-        """The epoch with the highest validation accuracy; of equals, the lowest validation loss."""
-        return max(self.epochs, key=_merit)
-
-    @property
-    def seconds(self) -> float:
-        return sum(epoch.seconds for epoch in self.epochs)
-
-    def scalars(self) -> dict[str, float]:
-        """The best epoch's figures and the training's length, as they are logged."""
-        return {
-            "best_val_accuracy": self.best.val_accuracy,
-            "best_val_loss": self.best.val_loss,
-            "best_epoch": float(self.best.epoch),
-            "fit_seconds": self.seconds,
-        }
-
-
-class Diverged(Exception):
-    """The loss became infinite or not a number in ``epoch`` (counted from 1)."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        super().__init__(f"loss is not finite in epoch {epoch}")
-
-
-# Told all epochs so far after each, those before an interruption included; may raise to end it there.
-Report = Callable[[Sequence[EpochMetrics]], None]
-
-
 def train(
     model: keras.Model,
     *,
     training: Split,
     validation: Split,
     plan: TrainingPlan,
+    form: ModelForm = PLAIN,
+    classes: int = CLASSES,
     report: Report = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> History:
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
     Args:
-        model: compiled for one-hot labels ``(N, 10)`` with the metric ``accuracy``.
+        model: compiled; takes images and labels in ``form``.
         training: images ``(N, 28, 28) uint8``.
         validation: disjoint from ``training``.
         plan: epochs, batch size, learning rate schedule, shifts, and the seed.
+        form: by default raw pixels, one-hot labels ``(N, 10)``, and the metric ``accuracy``.
+        classes: how many there are.
         report: called after every epoch, and once for what a checkpoint brought back.
         checkpoints: where to go on from, and to write to before ``report`` is called.
 
@@ -126,40 +79,83 @@ def train(
         Diverged: the loss of an epoch is not finite.
         OSError: a checkpoint cannot be written.
     """
-    _adapt_normalization(model, training)
+    _adapt_normalization(model, training, form)
     if plan.one_cycle:
         _set_one_cycle(model, plan.epochs * math.ceil(len(training) / plan.batch_size))
-    engine = _make_engine(model, validation, plan)
-    run_epoch = _epoch_runner(engine, training, plan)
+    held_out = (validation.images, form.label(validation.labels, classes))
+    engine = make_engine(model, held_out, batch_size=plan.batch_size, form=form)
+    run_epoch = _epoch_runner(
+        _Measured(engine, model, training, validation, form),
+        training,
+        plan,
+        labels=form.label(training.labels, classes),
+    )
     epochs, best_weights = _restore(model, engine, checkpoints)
     if epochs:
         report(tuple(epochs))
     while len(epochs) < plan.epochs:
         now = run_epoch(len(epochs) + 1)
-        if not epochs or _merit(now) > max(map(_merit, epochs)):
+        if is_better(now, epochs):
             best_weights = model.get_weights()
         epochs.append(now)
         if checkpoints is not None:
-            checkpoints.save(_checkpoint(model, engine, epochs, best_weights))
+            checkpoints.save(take_checkpoint(model, epochs, best_weights, engine.precision))
         report(tuple(epochs))
     model.set_weights(best_weights)
     return History(epochs=tuple(epochs), precision=engine.precision)
 
 
-def _make_engine(model: keras.Model, validation: Split, plan: TrainingPlan) -> Engine:
-    import keras
+def score(
+    whole: keras.Model, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Cross-entropy and accuracy of a model with pixels in and probabilities out."""
+    found = whole.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
+    likelihoods = np.clip(found[np.arange(len(labels)), labels], 1e-7, 1.0)
+    return {
+        "loss": float(-np.log(likelihoods).mean()),
+        "accuracy": float((found.argmax(axis=1) == labels).mean()),
+    }
 
-    held_out = (validation.images, keras.utils.to_categorical(validation.labels, CLASSES))
-    return make_engine(model, held_out, batch_size=plan.batch_size)
+
+class _Measured:
+    """An engine whose figures are named as ours are, and computed where its model has none."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: keras.Model,
+        training: Split,
+        validation: Split,
+        form: ModelForm,
+    ) -> None:
+        self._engine = engine
+        self._form = form
+        self._splits = training, validation
+        computes = not (form.validates and form.accuracy)
+        self._whole = around(model, form, training.images.shape[1:]) if computes else None
+
+    def train(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> dict[str, float]:
+        logs = self._engine.train(images, labels)
+        if self._form.accuracy:
+            return {"loss": logs["loss"], "accuracy": logs[self._form.accuracy]}
+        return {"loss": logs["loss"], "accuracy": self._score(0, MEASURED_IMAGES)["accuracy"]}
+
+    def validate(self) -> dict[str, float]:
+        if not self._form.validates:
+            return self._score(1, None)
+        logs = self._engine.validate()
+        return {"loss": logs["loss"], "accuracy": logs[self._form.accuracy]}
+
+    def _score(self, part: int, count: int | None) -> dict[str, float]:
+        split = self._splits[part]
+        return score(self._whole, split.images[:count], split.labels[:count])
 
 
 def _epoch_runner(
-    engine: Engine, training: Split, plan: TrainingPlan
+    engine: _Measured, training: Split, plan: TrainingPlan, *, labels: NDArray[Any]
 ) -> Callable[[int], EpochMetrics]:
     """A function that trains one epoch, counted from 1, and measures it."""
     import keras
-
-    labels = keras.utils.to_categorical(training.labels, CLASSES)
 
     def run(epoch: int) -> EpochMetrics:
         began = time.perf_counter()
@@ -168,12 +164,9 @@ def _epoch_runner(
         random = np.random.default_rng(sequence)
         order = random.permutation(len(training))
         images = shift_images(training.images[order], plan.shift, random)
-        logs = dict(engine.train(images, labels[order]))
-        logs |= {f"val_{name}": value for name, value in engine.validate().items()}
-        # Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
-        values = {name: float(f"{logs[name]:.7g}") for name in METRICS}
-        seconds = time.perf_counter() - began
-        measured = EpochMetrics(epoch=epoch, seconds=seconds, timestamp=time.time(), **values)
+        values = engine.train(images, labels[order])
+        values |= {f"val_{name}": value for name, value in engine.validate().items()}
+        measured = as_measured(epoch, values, time.perf_counter() - began)
         if not measured.possible:
             raise Diverged(epoch)
         return measured
@@ -212,57 +205,43 @@ def _set_one_cycle(model: keras.Model, steps: int) -> None:
     model.optimizer.learning_rate = OneCycle(float(model.optimizer.learning_rate), steps)
 
 
-def _checkpoint(
-    model: keras.Model, engine: Engine, epochs: list[EpochMetrics], best_weights: Arrays
-) -> Checkpoint:
-    """Weights, seed generators, optimizer and best weights after the last of ``epochs``."""
-    import keras
-
-    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
-    arrays = {
-        f"{part}/{index}": keras.ops.convert_to_numpy(variable)
-        for part, variables in parts.items()
-        for index, variable in enumerate(variables)
-    }
-    if max(epochs, key=_merit) is not epochs[-1]:  # else they are the model's own
-        arrays |= {f"best/{index}": weights for index, weights in enumerate(best_weights)}
-    state = {"epochs": [asdict(each) for each in epochs], "precision": engine.precision}
-    return Checkpoint(epoch=len(epochs), arrays=arrays, state=state)
-
-
 def _restore(
     model: keras.Model, engine: Engine, checkpoints: Checkpoints | None
-) -> tuple[list[EpochMetrics], Arrays]:
+) -> tuple[list[EpochMetrics], list[Any]]:
     """Put the newest checkpoint into ``model``, and its precision into ``engine``; return its epochs
     and the weights of the best."""
-    model.optimizer.build(model.trainable_variables)  # or it has no variables before the first step
-    found = checkpoints.load() if checkpoints is not None else None
-    # ``.keras`` would not bring back the seed generators; these are among the variables.
-    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
-    named = {f"{part}/{i}": v for part, variables in parts.items() for i, v in enumerate(variables)}
-    if found is None or not _fits(found, named):
+    found = read_checkpoint_into(model, checkpoints)
+    if found is None:
         return [], []
-    for name, variable in named.items():
-        variable.assign(found.arrays[name])
-    engine.precision = found.state.get("precision", FLOAT32)  # older ones had no other
-    best = [found.arrays[name] for name in found.arrays if name.startswith("best/")]
-    return [EpochMetrics(**each) for each in found.state["epochs"]], best or model.get_weights()
+    epochs, best, engine.precision = found
+    return epochs, best
 
 
-def _fits(checkpoint: Checkpoint, variables: dict[str, Any]) -> bool:
-    """Whether every variable is there in its shape; another Keras may have others."""
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    arrays = checkpoint.arrays.items()
-    return shapes == {name: a.shape for name, a in arrays if not name.startswith("best/")}
-
-
-def _adapt_normalization(model: keras.Model, training: Split) -> None:
+def _adapt_normalization(model: keras.Model, training: Split, form: ModelForm) -> None:
+    """Adapt the ``Normalization`` layers that nobody has adapted to what they will be given."""
     import keras
 
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.adapt(training.images)
+    for layer in model.layers if type(model).__module__.startswith("keras.") else ():
+        if not isinstance(layer, keras.layers.Normalization) or _is_adapted(layer):
+            continue
+        given = keras.ops.convert_to_numpy(form.feed(training.images))
+        if layer is not _first_layer(model):
+            before = keras.Model(model.inputs, layer.input)
+            given = before.predict(given, batch_size=VALIDATION_BATCH, verbose=0)
+        layer.adapt(np.asarray(given))
 
 
-def _merit(epoch: EpochMetrics) -> tuple[float, float]:
-    return epoch.val_accuracy, -epoch.val_loss
+def _is_adapted(layer: Any) -> bool:
+    import keras
+
+    if layer.input_mean is not None:
+        return True
+    mean, variance = (keras.ops.convert_to_numpy(each) for each in (layer.mean, layer.variance))
+    return bool(np.any(mean != 0) or np.any(variance != 1))
+
+
+def _first_layer(model: keras.Model) -> Any:
+    import keras
+
+    layers = (each for each in model.layers if not isinstance(each, keras.layers.InputLayer))
+    return next(layers)

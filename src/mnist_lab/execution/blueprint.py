@@ -1,0 +1,32 @@
+"""``Blueprint``: what a trained model is built of, so that it can be built again without its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mnist_lab.spaces.space import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """A space, a point of it, and the form of its models.
+
+    ``space`` is a reference that ``load_space`` understands, ``sources`` the digest of its file and
+    neighbours. ``form`` is a ``ModelForm`` as data; None for raw pixels in and probabilities out.
+    """
+
+    space: str
+    sources: str
+    params: Params
+    classes: int
+    form: Mapping[str, Any] | None = field(default=None)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Blueprint:
+        return cls(**json.loads(text))

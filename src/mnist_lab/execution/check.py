@@ -1,0 +1,109 @@
+"""What ``mnist-lab spaces NAME --check`` does: build a space's models, and try one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mnist_lab.data import CLASSES, IMAGE_SHAPE, load_dataset
+from mnist_lab.errors import ConfigurationError, first_line
+from mnist_lab.spaces.asking import Answers, AskingSpace, answer_default
+from mnist_lab.spaces.corners import corners
+from mnist_lab.spaces.registry import is_shipped, load_space
+from mnist_lab.spaces.space import Params, SearchSpace
+from mnist_lab.training import ModelForm, find_form
+from mnist_lab.training.form import Build, Fit
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceCheck:
+    """``builds`` models were built; Keras parameters of the baseline's, the smallest and the largest.
+
+    ``form`` says how the baseline's model takes images and labels, as text by name.
+    """
+
+    builds: int
+    baseline: int
+    least: int
+    most: int
+    form: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_space(space: SearchSpace) -> SpaceCheck:
+    """Build every corner of a declared space, or the defaults of one that asks; try one batch.
+
+    Raises:
+        ConfigurationError: a model cannot be built or trained, with its parameters.
+    """
+    space = load_space(space.reference)  # with the constraints of a file, which are code
+    return _check_asking(space) if isinstance(space, AskingSpace) else _check_corners(space)
+
+
+def _check_asking(space: AskingSpace) -> SpaceCheck:
+    answers = Answers(ask=answer_default)
+    author = space.open(answers)
+
+    def build() -> keras.Model:
+        try:
+            return author.build(IMAGE_SHAPE, CLASSES)
+        except Exception as error:  # whatever the author's code raises
+            raise _cannot_build(space, answers.values, error) from error
+
+    form = _find_form(space, build, raw=False, fit=author.fit)
+    model = build()
+    model(form.feed(load_dataset().train.images[:1]))  # it may have no weights yet
+    count = int(model.count_params())
+    return SpaceCheck(builds=1, baseline=count, least=count, most=count, form=form.facts())
+
+
+def _check_corners(space: SearchSpace) -> SpaceCheck:
+    import keras
+
+    counts: list[int] = []
+    form = ModelForm()
+    for point in corners(space):
+        if space.broken_constraint(point):
+            continue
+
+        def build(point: Params = point) -> keras.Model:
+            try:
+                return space.build(point, IMAGE_SHAPE, CLASSES)
+            except Exception as error:  # whatever the author's code raises
+                raise _cannot_build(space, point, error) from error
+
+        model = build()
+        if model.output_shape != (None, CLASSES):
+            raise ConfigurationError(f"{space.id} builds {model.output_shape} from {point}.")
+        if not counts and not is_shipped(space.reference):
+            form = _find_form(space, build, raw=True)
+        counts.append(int(model.count_params()))
+        keras.utils.clear_session(free_memory=False)
+    if space.baseline_size not in (None, counts[0]):
+        raise ConfigurationError(
+            f"{space.id} declares {space.baseline_size:,} baseline parameters; it has {counts[0]:,}."
+        )
+    return SpaceCheck(
+        builds=len(counts),
+        baseline=counts[0],
+        least=min(counts),
+        most=max(counts),
+        form=form.facts(),
+    )
+
+
+def _find_form(space: SearchSpace, build: Build, *, raw: bool, fit: Fit | None = None) -> ModelForm:
+    """A model that builds may still be compiled wrongly: loss, metrics and labels meet here."""
+    try:
+        return find_form(build, load_dataset().train, CLASSES, raw=raw, fit=fit)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{space.id}: {error.problem}", next_step=error.next_step
+        ) from error
+
+
+def _cannot_build(space: SearchSpace, point: Params, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"{space.id} cannot build {dict(point)}: {first_line(error)}")

@@ -1,0 +1,117 @@
+"""Building a model again by its space, with nothing but the weights taken from its file.
+
+A model file is code until proven otherwise; a space's file is code that the user swept, and so
+trusts. Where it is there, and has the digest that the trial had, any Keras model can be loaded: custom
+layers, classes without ``get_config``, augmentation. Where it is not, the list in ``safe.py`` decides.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_lab.data import IMAGE_SHAPE
+from mnist_lab.errors import DataError, MnistLabError, first_line
+from mnist_lab.execution.blueprint import Blueprint
+from mnist_lab.registry.safe import check_archive, check_layers, load_model
+from mnist_lab.settings import Settings
+from mnist_lab.spaces.files import digest_sources
+from mnist_lab.spaces.registry import is_file_reference, load_space, locate_file
+from mnist_lab.sweep.trust import is_trusted
+from mnist_lab.training import ModelForm, around
+from mnist_lab.training.form import PLAIN
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load_trained(
+    file: Path, sha256: str, blueprint: Blueprint | None, settings: Settings
+) -> keras.Model:
+    """Load a trial's model file: pixels in, probabilities out.
+
+    Raises:
+        DataError: the file is not what was logged; or its space is not at hand, and it holds what
+            cannot be loaded without.
+    """
+    if blueprint is None or not blueprint.sources:
+        return load_model(file, sha256)
+    members = check_archive(file, sha256)
+    absent = why_absent(blueprint, settings)
+    if absent:
+        check_without_space(file, members, absent)
+        return load_model(file, sha256)
+    try:
+        return _rebuild(blueprint, members["model.weights.h5"])
+    except Exception as error:  # whatever the author's code or Keras raises
+        raise DataError(
+            f"The model file {file.name} does not fit {blueprint.space}: {first_line(error)}.",
+            safe="No alias was moved.",
+            next_step="Install the versions that it was trained with: see environment in its run's "
+            "config.json.",
+        ) from error
+
+
+def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings: Settings) -> None:
+    """Every check of ``load_trained``, without loading.
+
+    Raises:
+        DataError: as ``load_trained``.
+    """
+    members = check_archive(file, sha256)
+    absent = why_absent(blueprint, settings) if blueprint and blueprint.sources else "no space"
+    if absent:
+        check_without_space(file, members, "" if absent == "no space" else absent)
+
+
+def check_without_space(file: Path, members: dict[str, bytes], absent: str) -> None:
+    """Raise ``DataError`` unless the list of layers says that the file needs no space; ``absent`` says
+    why there is none."""
+    try:
+        check_layers(file, members)
+    except DataError as error:
+        if not absent:
+            raise
+        raise DataError(f"{error.problem} {absent}", safe=error.safe, next_step=_NEXT) from error
+
+
+_NEXT = "Put the former space file back, or sweep it here once: that is how it is trusted."
+
+
+def why_absent(blueprint: Blueprint, settings: Settings) -> str:
+    """Why the model's space cannot be used here, in one sentence; empty if it can."""
+    if not is_file_reference(blueprint.space):
+        try:
+            space = load_space(blueprint.space)
+        except MnistLabError as error:
+            return error.problem
+        changed = space.sources != blueprint.sources
+        return f"The space {blueprint.space} has changed since it was trained." if changed else ""
+    path = locate_file(blueprint.space)
+    if not path.is_file():
+        return f"Its space's file {path} is gone."
+    if digest_sources(path) != blueprint.sources:
+        return f"Its space's file {path}, or one beside it, has changed since it was trained."
+    if not is_trusted(settings, blueprint.sources):
+        return f"Its space's file {path} is code that was never swept from {settings.root}."
+    return ""
+
+
+def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
+    import keras
+
+    form = ModelForm.from_dict(blueprint.form) if blueprint.form else PLAIN
+    model = load_space(blueprint.space).build(blueprint.params, IMAGE_SHAPE, blueprint.classes)
+    if form.is_plain and type(model).__module__.startswith("keras."):
+        whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
+    else:
+        model(form.feed(np.zeros((1, *IMAGE_SHAPE), np.uint8)))  # it may have no weights yet
+        whole = around(model, form, IMAGE_SHAPE)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.weights.h5"
+        file.write_bytes(weights)
+        whole.load_weights(file)
+    return whole

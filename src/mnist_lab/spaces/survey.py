@@ -1,0 +1,106 @@
+"""What the builds of a space that asks have asked for, and when: as far as so many builds show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.spaces.asking import AskingSpace, Names, Question, answer_default
+from mnist_lab.spaces.space import Params, ParamValue
+
+BUILDS = 100
+MOST_VALUES = 10  # of a parameter that a condition may be on
+
+
+def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
+    """Build the space's models at its defaults and at ``builds`` - 1 seeded points, untrained.
+
+    Returns JSON: ``parameters`` (name, distribution, default, the condition as far as seen),
+    ``builds`` that succeeded, and ``failures``: messages and how often.
+    """
+    import keras
+
+    names, seen, points = Names({}), dict[str, Question](), list[Params]()
+    failures: dict[str, int] = {}
+    for number in range(builds):
+        point: dict[str, ParamValue] = {}
+        random = np.random.default_rng([number])
+
+        def ask(
+            question: Question,
+            number: int = number,
+            random: np.random.Generator = random,
+            point: dict[str, ParamValue] = point,
+        ) -> ParamValue:
+            key = names.key(question, point)
+            if key not in point:
+                seen.setdefault(key, question)
+                point[key] = answer_default(question) if not number else draw(question, random)
+            return point[key]
+
+        try:
+            space.open(ask).build(IMAGE_SHAPE, CLASSES)
+            points.append(point)
+        except Exception as error:  # whatever the author's code raises at this point
+            message = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            failures[message] = failures.get(message, 0) + 1
+        finally:
+            keras.utils.clear_session(free_memory=False)
+    parameters = [
+        {
+            "name": key,
+            "distribution": json.loads(distribution_to_json(question.distribution)),
+            "default": question.default,
+            "condition": condition_of(key, points),
+        }
+        for key, question in seen.items()
+    ]
+    return {"parameters": parameters, "builds": len(points), "failures": failures}
+
+
+def draw(question: Question, random: np.random.Generator) -> ParamValue:
+    """A value of the parameter, each of its choices or steps with the same chance."""
+    distribution: BaseDistribution = question.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        chosen: ParamValue = distribution.choices[random.integers(len(distribution.choices))]
+        return chosen
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        value = float(np.exp(random.uniform(np.log(low), np.log(high))))
+        return round(value) if isinstance(distribution, IntDistribution) else value
+    if distribution.step:
+        steps = round((high - low) / distribution.step)
+        stepped = low + int(random.integers(steps + 1)) * distribution.step
+        return stepped if isinstance(distribution, IntDistribution) else float(f"{stepped:.12g}")
+    return float(random.uniform(low, high))
+
+
+def condition_of(name: str, points: Sequence[Mapping[str, ParamValue]]) -> str:
+    """What tells the builds that asked for ``name`` from those that did not; empty if all asked."""
+    asked = [point for point in points if name in point]
+    others = [point for point in points if name not in point]
+    if not others:
+        return ""
+    for parent in dict.fromkeys(key for point in asked for key in point):
+        if parent == name or any(parent not in point for point in asked):
+            continue
+        values = {point[parent] for point in asked}
+        # Of many values, any two groups of builds have different ones.
+        if len({point.get(parent) for point in points}) > MOST_VALUES:
+            continue
+        if not values & {point[parent] for point in others if parent in point}:
+            words = " or ".join(str(value) for value in sorted(values, key=str))
+            return f"{parent} is {words}"
+    return f"in {len(asked)} of {len(points)} builds"

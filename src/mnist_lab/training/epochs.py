@@ -1,0 +1,90 @@
+"""What an epoch is measured by, and a training's history of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from mnist_lab.training.precision import FLOAT32
+
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """One epoch, counted from 1; ``seconds`` is its wall time, ``timestamp`` Unix time at its end."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    timestamp: float
+
+    def metrics(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if name in METRICS}
+
+    @property
+    def possible(self) -> bool:
+        """Finite losses and accuracies in [0, 1]; anything else is no measurement."""
+        losses, accuracies = (self.loss, self.val_loss), (self.accuracy, self.val_accuracy)
+        return all(map(math.isfinite, losses)) and all(0.0 <= each <= 1.0 for each in accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What a training went through; ``precision`` is that of its steps' products."""
+
+    epochs: tuple[EpochMetrics, ...]
+    precision: str = FLOAT32
+
+    @property
+    def best(self) -> EpochMetrics:
+        """The epoch with the highest validation accuracy; of equals, the lowest validation loss."""
+        return max(self.epochs, key=_merit)
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    def scalars(self) -> dict[str, float]:
+        """The best epoch's figures and the training's length, as they are logged."""
+        return {
+            "best_val_accuracy": self.best.val_accuracy,
+            "best_val_loss": self.best.val_loss,
+            "best_epoch": float(self.best.epoch),
+            "fit_seconds": self.seconds,
+        }
+
+
+class Diverged(Exception):
+    """The loss became infinite or not a number in ``epoch`` (counted from 1)."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(f"loss is not finite in epoch {epoch}")
+
+
+# Told all epochs so far after each, those before an interruption included; may raise to end it there.
+Report = Callable[[Sequence[EpochMetrics]], None]
+
+
+def is_better(epoch: EpochMetrics, others: Sequence[EpochMetrics]) -> bool:
+    """Whether ``epoch`` is better than each of ``others``."""
+    return not others or _merit(epoch) > max(map(_merit, others))
+
+
+def as_measured(epoch: int, values: Mapping[str, float], seconds: float) -> EpochMetrics:
+    """An epoch that ends now; ``values`` are those of ``METRICS``.
+
+    Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
+    """
+    rounded = {name: float(f"{float(values[name]):.7g}") for name in METRICS}
+    return EpochMetrics(epoch=epoch, seconds=seconds, timestamp=time.time(), **rounded)
+
+
+def _merit(epoch: EpochMetrics) -> tuple[float, float]:
+    return epoch.val_accuracy, -epoch.val_loss

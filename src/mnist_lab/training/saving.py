@@ -1,0 +1,65 @@
+"""Writing a trained model as a ``.keras`` file, without its optimizer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+# What ``config.json`` says of a model that only its own code can build.
+REBUILT = "RebuiltBySpace"
+
+
+def save_model(model: keras.Model, file: Path) -> None:
+    """Save ``model`` for predicting.
+
+    The optimizer stays behind: its state is two thirds of a file, and no use. A model that Keras cannot
+    describe (a class without ``get_config``) is saved as its weights alone, in the same archive: its
+    space builds it again.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import keras
+
+    compiled = [each for each in _models(model) if each.compiled]
+    for each in compiled:
+        each.compiled = False
+    try:
+        if compiled and type(model).__module__.startswith("keras.") and compiled[0] is model:
+            keras.Model(model.inputs, model.outputs, name=model.name).save(file)
+        else:
+            model.save(file)
+    except OSError:
+        raise
+    except Exception:  # a class that says in some way that it cannot be described
+        file.unlink(missing_ok=True)
+        _save_weights(model, file)
+    finally:
+        for each in compiled:
+            each.compiled = True
+
+
+def _models(model: keras.Model) -> list[keras.Model]:
+    import keras
+
+    return [each for each in model._flatten_layers() if isinstance(each, keras.Model)]
+
+
+def _save_weights(model: keras.Model, file: Path) -> None:
+    import keras
+
+    about = {"module": "mnist_lab", "class_name": REBUILT, "config": {}}
+    metadata = {"keras_version": keras.__version__, "date_saved": ""}
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        weights = Path(folder) / "model.weights.h5"
+        model.save_weights(weights)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("metadata.json", json.dumps(metadata))
+            archive.writestr("config.json", json.dumps(about))
+            archive.write(weights, "model.weights.h5")
