@@ -77,7 +77,9 @@ def own_train_step(hp):
     pixels = keras.Input((28, 28))
     x = layers.Dense(64, "relu")(layers.Flatten()(pixels))
     model = Halved(pixels, layers.Dense(10, activation="softmax")(x))
-    model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
@@ -114,7 +116,9 @@ def main() -> None:
             means = [f"{np.mean(x):.2%} ± {np.std(x, ddof=1):.2%}" for x in (ours, plain)]
             gap = 100 * (np.mean(ours) - np.mean(plain))
             p = stats.ttest_ind(ours, plain, equal_var=False).pvalue
-            print(f"| {model.__name__} | {' | '.join(means)} | {gap:+.2f} | {p:.2f} | {len(ours)} |")
+            print(
+                f"| {model.__name__} | {' | '.join(means)} | {gap:+.2f} | {p:.2f} | {len(ours)} |"
+            )
 
 
 def swept(name: str, data: Path, folder: Path, seeds: int, epochs: int) -> list[float]:

@@ -41,7 +41,9 @@ def main(names: list[str]) -> None:
         root = Path(folder)
         data = write_data(root)
         (root / "stand").mkdir()
-        print("| model | sweep | confirm | promote | predict | export keras, saved_model | best | s |")
+        print(
+            "| model | sweep | confirm | promote | predict | export keras, saved_model | best | s |"
+        )
         print("|---|---|---|---|---|---|--:|--:|")
         for name in names or list(MODELS):
             print(story(root, name, data), flush=True)

@@ -70,10 +70,12 @@ def model_file(client, number):
 
 
 @pytest.mark.parametrize("what", LOSSES)
-def test_a_champion_predicts_whatever_was_deleted_around_its_file(champion, lose, client, what):
+def test_a_champion_predicts_whatever_was_deleted_around_its_file(
+    champion, lose, client, what, settings
+):
     lose(champion, what)
     picture = Picture(source="x", pixels=np.zeros((28, 28), np.uint8))
-    version, (found,) = predict(client, f"{NAME}@champion", [picture])
+    version, (found,) = predict(client, f"{NAME}@champion", [picture], settings)
     assert version == f"{NAME}/1"
     assert sum(found.probabilities) == pytest.approx(1, abs=1e-5)
 
@@ -148,9 +150,9 @@ def test_a_version_knows_which_replica_it_is_without_its_run(champion, lose, cli
     assert (model.study, model.trial, model.run) == ("a+confirm", 0, champion)
 
 
-def test_a_version_without_a_run_is_exported(champion, lose, client, tmp_path):
+def test_a_version_without_a_run_is_exported(champion, lose, client, tmp_path, settings):
     lose(champion, "experiment for good")
-    (file,) = export(client, f"{NAME}@champion", "keras", tmp_path).files
+    (file,) = export(client, f"{NAME}@champion", "keras", tmp_path, settings).files
     assert file.exists()
 
 
@@ -180,9 +182,11 @@ def test_a_rollback_leads_to_a_version_without_a_run(
 
 
 @pytest.mark.parametrize("what", ["experiment for good", "logged model"])
-def test_the_doctor_has_nothing_against_a_version_whose_file_is_there(champion, lose, client, what):
+def test_the_doctor_has_nothing_against_a_version_whose_file_is_there(
+    champion, lose, client, what, settings
+):
     lose(champion, what)
-    assert list(check_models(client)) == []
+    assert list(check_models(client, settings)) == []
 
 
 def test_a_deleted_run_or_experiment_is_not_written_to(champion, make_study, lose, client):
@@ -237,22 +241,22 @@ def test_the_advice_for_a_champion_whose_file_is_gone_is_a_command_that_helps(
     make_study("b", "good")
     promote("b")
     model_file(client, 2).unlink()
-    (finding,) = check_models(client)
+    (finding,) = check_models(client, settings)
     assert finding.advice.endswith(f"or type: mnist-lab rollback {NAME}")
     registry.rollback(client, settings, NAME)
-    (left,) = check_models(client)
+    (left,) = check_models(client, settings)
     assert "delete the version" in left.advice
     client.delete_registered_model_alias(NAME, "previous")
     client.delete_model_version(NAME, "2")
-    assert list(check_models(client)) == []
+    assert list(check_models(client, settings)) == []
 
 
 def test_without_a_champion_before_the_advice_is_to_promote_by_force(
-    champion, make_study, promote, client
+    champion, make_study, promote, client, settings
 ):
     make_study("b", "good")
     model_file(client, 1).unlink()
-    (finding,) = check_models(client)
+    (finding,) = check_models(client, settings)
     assert finding.advice.endswith("mnist-lab promote STUDY --force")
     promote("b", force=True)
     assert find_version(client, f"{NAME}@champion").version == 2
@@ -309,8 +313,8 @@ def test_a_champion_that_was_never_scored_is_scored_by_the_advice(
     champion, client, settings, made_with
 ):
     client.delete_model_version_tag(NAME, "1", "mnist_lab.test_accuracy")
-    (finding,) = check_models(client)
+    (finding,) = check_models(client, settings)
     assert finding.advice == f"Type: mnist-lab evaluate {NAME}@champion"
     model = find_version_model(client, find_version(client, f"{NAME}@champion"))
     registry.evaluate_model(client, model, made_with, settings)
-    assert list(check_models(client)) == []
+    assert list(check_models(client, settings)) == []

@@ -511,12 +511,14 @@ def test_a_version_that_no_gate_has_seen_has_no_card(make_study, client):
         registry.read_card(client, version)
 
 
-def test_a_version_that_mnist_lab_did_not_register_is_not_loaded(make_study, promote, client):
+def test_a_version_that_mnist_lab_did_not_register_is_not_loaded(
+    make_study, promote, client, settings
+):
     make_study("a")
     promote("a")
     client.delete_model_version_tag(NAME, "1", "mnist_lab.sha256")
     with pytest.raises(DataError, match="was not registered by mnist-lab"):
-        verify_version(client, client.get_model_version(NAME, "1"))
+        verify_version(client, client.get_model_version(NAME, "1"), settings)
 
 
 def test_a_decision_of_another_version_is_made_again(make_study, promote, client):

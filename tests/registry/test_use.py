@@ -202,10 +202,12 @@ def test_a_blank_picture_shows_nothing(tmp_path):
         list(read_pictures([tmp_path / "x.png"]))
 
 
-def test_a_registered_model_predicts_what_its_file_predicts(champion, client, networks, tmp_path):
+def test_a_registered_model_predicts_what_its_file_predicts(
+    champion, client, networks, tmp_path, settings
+):
     np.save(tmp_path / "x.npy", open_test_split().images[:5])
     pictures = list(read_pictures([tmp_path / "x.npy"]))
-    version, found = predict(client, NAME, pictures)
+    version, found = predict(client, NAME, pictures, settings)
     expected = keras.saving.load_model(networks["good"]).predict(
         np.stack([each.pixels for each in pictures]), verbose=0
     )
@@ -214,19 +216,19 @@ def test_a_registered_model_predicts_what_its_file_predicts(champion, client, ne
     assert [each.label for each in found] == expected.argmax(axis=1).tolist()
 
 
-def test_a_model_that_was_exchanged_predicts_nothing(champion, client, networks):
+def test_a_model_that_was_exchanged_predicts_nothing(champion, client, networks, settings):
     where = model_folder(client, champion)
     with open(f"{where}/data/model.keras", "wb") as file:
         file.write(networks["twin"].read_bytes())
     with pytest.raises(DataError, match="damaged or exchanged"):
-        predict(client, NAME, [])
+        predict(client, NAME, [], settings)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_export_predicts_the_same_when_its_own_runtime_reads_it(
-    champion, client, tmp_path, kind
+    champion, client, tmp_path, kind, settings
 ):
-    done = export(client, NAME, kind, tmp_path / "out")
+    done = export(client, NAME, kind, tmp_path / "out", settings)
     assert done.difference < 1e-4
     assert all(file.exists() for file in done.files)
 
@@ -256,10 +258,12 @@ def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
     np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
 
 
-def test_an_export_that_predicts_otherwise_is_refused(champion, client, tmp_path, monkeypatch):
+def test_an_export_that_predicts_otherwise_is_refused(
+    champion, client, tmp_path, monkeypatch, settings
+):
     monkeypatch.setattr(exporting, "FORMATS", {"odd": odd_writer(np.zeros(10))})
     with pytest.raises(DataError, match="does not predict the same"):
-        export(client, NAME, "odd", tmp_path / "out")
+        export(client, NAME, "odd", tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
 
 
@@ -286,38 +290,38 @@ def odd_writer(result):
     ids=lambda each: type(each).__name__,
 )
 def test_whatever_fails_an_export_is_one_line_and_leaves_nothing(
-    champion, client, tmp_path, monkeypatch, error, expected, code
+    champion, client, tmp_path, monkeypatch, error, expected, code, settings
 ):
     monkeypatch.setattr(exporting, "FORMATS", {"odd": odd_writer(error)})
     with pytest.raises(expected) as caught:
-        export(client, NAME, "odd", tmp_path / "a" / "out")
+        export(client, NAME, "odd", tmp_path / "a" / "out", settings)
     assert caught.value.exit_code == code
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a").exists()
 
 
 def test_an_export_that_fails_leaves_the_one_before_as_it_was(
-    champion, client, tmp_path, monkeypatch
+    champion, client, tmp_path, monkeypatch, settings
 ):
     out = tmp_path / "out"
-    (file,) = export(client, NAME, "keras", out).files
+    (file,) = export(client, NAME, "keras", out, settings).files
     before = file.read_bytes()
     monkeypatch.setattr(exporting, "FORMATS", {"keras": odd_writer(ValueError())})
     with pytest.raises(DataError):
-        export(client, NAME, "keras", out)
+        export(client, NAME, "keras", out, settings)
     assert [each.read_bytes() for each in out.iterdir()] == [before]
 
 
-def test_a_folder_that_cannot_be_made_is_named(champion, client, tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(champion, client, tmp_path, settings):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"file cannot be written"):
-        export(client, NAME, "keras", tmp_path / "file")
+        export(client, NAME, "keras", tmp_path / "file", settings)
 
 
 @pytest.mark.parametrize("kind", ["keras", "saved_model"])
-def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path, kind):
+def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path, kind, settings):
     out = tmp_path / "out"
-    first, second = (export(client, NAME, kind, out).files for _ in "12")
+    first, second = (export(client, NAME, kind, out, settings).files for _ in "12")
     assert first == second == tuple(out.iterdir())
 
 
@@ -329,8 +333,10 @@ def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path,
         ("onnx", ["onnxruntime"]),
     ],
 )
-def test_an_export_says_which_packages_read_it(champion, client, tmp_path, kind, expected):
-    needs = export(client, NAME, kind, tmp_path).needs
+def test_an_export_says_which_packages_read_it(
+    champion, client, tmp_path, kind, expected, settings
+):
+    needs = export(client, NAME, kind, tmp_path, settings).needs
     assert needs == tuple(f"{name}>={installed(name)}" for name in expected)
 
 
@@ -346,9 +352,9 @@ def test_the_usual_winners_normalisation_is_exported_to_h5(space, tmp_path):
     np.testing.assert_allclose(loaded.predict(probes, verbose=0), expected, atol=1e-5)
 
 
-def test_an_unknown_format_names_the_known_ones(client, tmp_path):
+def test_an_unknown_format_names_the_known_ones(client, tmp_path, settings):
     with pytest.raises(UnknownNameError, match="saved_model"):
-        export(client, NAME, "pickle", tmp_path)
+        export(client, NAME, "pickle", tmp_path, settings)
 
 
 def test_the_server_answers_as_the_model_and_is_made_of_the_checked_file_only(

@@ -42,7 +42,7 @@ def run(strangers, small_dataset, tmp_path):
 
         checkpoints = Checkpoints(tmp_path / folder, name)
         resumed = checkpoints.load() is not None
-        history, model, whole = train_as_written(
+        history, _, whole = train_as_written(
             author.fit,
             pair,
             training=small_dataset.train,

@@ -105,11 +105,12 @@ def predict(
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
+    settings = Settings()
     found = list(read_pictures(pictures, as_is=as_is))
     if request:
         print_json({"inputs": [picture.pixels.tolist() for picture in found]}, indent=None)
         return
-    version, predictions = classify(open_client(Settings()), model, found)
+    version, predictions = classify(open_client(settings), model, found, settings)
     if as_json:
         print_json({"model": version, "predictions": [asdict(each) for each in predictions]})
         return
@@ -145,7 +146,7 @@ def export(
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
-    done = write(open_client(settings), model, kind, out or settings.exports)
+    done = write(open_client(settings), model, kind, out or settings.exports, settings)
     if as_json:
         print_json({**asdict(done), "files": [str(file) for file in done.files]})
         return

@@ -47,7 +47,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         client = open_client(settings)
         yield from check_studies(settings)
         yield from check_runs(client, settings)
-        yield from check_models(client)
+        yield from check_models(client, settings)
     except MnistLabError as error:
         yield Finding(subject="storage", problem=error.problem, advice=error.next_step)
     except Exception as error:  # whatever a database or a server answers

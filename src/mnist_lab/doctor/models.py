@@ -17,17 +17,21 @@ from mnist_lab.registry.models import (
     list_versions,
     verify_version,
 )
+from mnist_lab.registry.rebuild import SpaceAbsentError
+from mnist_lab.settings import Settings
 
 
-def check_models(client: MlflowClient) -> Iterator[Finding]:
+def check_models(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
     """Registered versions whose file is missing or changed, and champions that were never scored."""
     for version in list_versions(client):
         if not version.study:
             continue  # not made by mnist-lab
         name = f"{version.name}/{version.version}"
-        problem = _file_problem(client, version.name, version.version)
-        if problem:
-            yield Finding(subject=name, problem=problem, advice=_advise(client, version))
+        error = _file_error(client, version.name, version.version, settings)
+        if error is not None:
+            problem = error.problem if isinstance(error, MnistLabError) else first_line(error)
+            advice = _advise(client, version, error, settings)
+            yield Finding(subject=name, problem=problem, advice=advice)
         elif CHAMPION in version.aliases and version.test_accuracy is None:
             yield Finding(
                 subject=name,
@@ -36,22 +40,24 @@ def check_models(client: MlflowClient) -> Iterator[Finding]:
             )
 
 
-def _advise(client: MlflowClient, version: VersionRow) -> str:
-    """What helps with a version whose file is gone or changed; only the champion's is needed."""
+def _advise(client: MlflowClient, version: VersionRow, error: Exception, settings: Settings) -> str:
+    """What helps with a version that cannot be loaded; only the champion's is needed."""
     back = "Bring the file back from a copy"
+    if isinstance(error, SpaceAbsentError):
+        back = error.next_step.rstrip(".")
     if CHAMPION not in version.aliases:
         return f"{back}, or delete the version on the pages of mnist-lab ui."
     previous = find_holder(client, version.name, PREVIOUS)
-    if previous is None or _file_problem(client, previous.name, int(previous.version)):
+    if previous is None or _file_error(client, previous.name, int(previous.version), settings):
         return f"{back}, or make another study's model champion: mnist-lab promote STUDY --force"
     return f"{back}, or type: mnist-lab rollback {version.name}"
 
 
-def _file_problem(client: MlflowClient, name: str, number: int) -> str:
+def _file_error(
+    client: MlflowClient, name: str, number: int, settings: Settings
+) -> Exception | None:
     try:
-        verify_version(client, client.get_model_version(name, str(number)))
-    except MnistLabError as error:
-        return error.problem
-    except (MlflowException, OSError) as error:
-        return f"its file cannot be read: {first_line(error)}"
-    return ""
+        verify_version(client, client.get_model_version(name, str(number)), settings)
+    except (MnistLabError, MlflowException, OSError) as error:
+        return error
+    return None

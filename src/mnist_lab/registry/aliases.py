@@ -127,7 +127,7 @@ def rollback(client: MlflowClient, settings: Settings, name: str) -> tuple[int, 
         back, away = int(previous.version), int(champion.version)
         if finished is not None and finished.why.startswith(_ROLLBACK):
             return away, back  # this very command, typed again
-        verify_version(client, previous)
+        verify_version(client, previous, settings)
         move(client, name, f"{_ROLLBACK} from version {away}", {CHAMPION: back, PREVIOUS: away})
         return back, away
 

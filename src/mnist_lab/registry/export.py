@@ -40,6 +40,7 @@ from mnist_lab.errors import (
     first_line,
 )
 from mnist_lab.registry.models import load_version
+from mnist_lab.settings import Settings
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +66,9 @@ class Export:
     needs: tuple[str, ...] = ()
 
 
-def export(client: MlflowClient, reference: str, kind: str, folder: Path) -> Export:
+def export(
+    client: MlflowClient, reference: str, kind: str, folder: Path, settings: Settings
+) -> Export:
     """Write ``MODEL@ALIAS`` into ``folder`` in a format of ``FORMATS``, and check it.
 
     It is written and read back in a folder of its own, and moved when it is known to be right.
@@ -80,7 +83,7 @@ def export(client: MlflowClient, reference: str, kind: str, folder: Path) -> Exp
         raise UnknownNameError("format", kind, FORMATS)
     if kind == "onnx" and not all(map(importlib.util.find_spec, ("tf2onnx", "onnxruntime"))):
         raise MissingExtraError("The format 'onnx'", "tf2onnx", "onnx")
-    version, network = load_version(client, reference)
+    version, network = load_version(client, reference, settings)
     stem = f"{version.name}-{version.version}"
     try:
         made = _make_folder(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from mnist_lab.errors import DataError, UnknownNameError, UsageError, first_line
+from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.execution.resources import usable_cores
-from mnist_lab.registry.safe import check_file, load_model
+from mnist_lab.registry.rebuild import check_trained, load_trained
+from mnist_lab.registry.safe import check_archive
+from mnist_lab.settings import Settings
 from mnist_lab.sweep.replicas import confirm_name
 from mnist_lab.tracking.package import KERAS_FILE
 from mnist_lab.tracking.pages import all_pages
@@ -35,7 +39,8 @@ class ModelFile:
     """A ``.keras`` file in MLflow: its ``uri``, and the ``sha256`` that it had when it was logged.
 
     ``trial`` of ``study`` trained it, and ``run`` logged it as the logged model of id ``model``. Run
-    and logged model may be gone: who has a version needs neither.
+    and logged model may be gone: who has a version needs neither. ``blueprint`` says what the model
+    can be built of again; None for models that were logged without.
     """
 
     uri: str
@@ -44,6 +49,7 @@ class ModelFile:
     trial: int
     run: str
     model: str
+    blueprint: Blueprint | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,7 @@ def find_trial_model(client: MlflowClient, run: str) -> ModelFile:
             trial=int(logged.tags[f"{TAG}trial"]),
             run=run,
             model=model,
+            blueprint=_read_blueprint(logged.tags),
         )
     except (MlflowException, KeyError) as error:
         raise DataError(
@@ -118,7 +125,13 @@ def find_version_model(client: MlflowClient, version: ModelVersion) -> ModelFile
         trial=int(replica or tags.get(f"{TAG}trial", 0)),
         run=version.run_id or "",
         model=str(version.source).rpartition("models:/")[2],
+        blueprint=_read_blueprint(tags),
     )
+
+
+def _read_blueprint(tags: Mapping[str, str]) -> Blueprint | None:
+    text = tags.get(f"{TAG}blueprint")
+    return Blueprint.from_json(text) if text else None
 
 
 def _keras_file_in(location: str) -> str:
@@ -126,10 +139,10 @@ def _keras_file_in(location: str) -> str:
 
 
 def fetch(client: MlflowClient, model: ModelFile, folder: Path) -> Path:
-    """Bring the model's ``.keras`` file here and check everything that ``safe`` checks.
+    """Bring the model's ``.keras`` file here; check its digest, its archive and its weights.
 
     Raises:
-        DataError: the file is gone, is not the one that was logged, or not harmless.
+        DataError: the file is gone, is not the one that was logged, or is no plain archive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -144,25 +157,28 @@ def fetch(client: MlflowClient, model: ModelFile, folder: Path) -> Path:
             safe="No alias was moved.",
             next_step="Bring it back from a copy, or use another version: mnist-lab models",
         ) from error
-    check_file(file, model.sha256)
+    check_archive(file, model.sha256)
     return file
 
 
-def verify_version(client: MlflowClient, version: ModelVersion) -> None:
-    """Raise ``DataError`` unless the file behind a version is what was registered, and harmless."""
+def verify_version(client: MlflowClient, version: ModelVersion, settings: Settings) -> None:
+    """Raise ``DataError`` unless a version's file is what was registered, and can be loaded."""
     with tempfile.TemporaryDirectory() as folder:
-        fetch(client, find_version_model(client, version), Path(folder))
+        model = find_version_model(client, version)
+        file = fetch(client, model, Path(folder))
+        check_trained(file, model.sha256, model.blueprint, settings)
 
 
-def load(client: MlflowClient, model: ModelFile) -> keras.Model:
+def load(client: MlflowClient, model: ModelFile, settings: Settings) -> keras.Model:
     """Fetch a model's file, and load it safely.
 
     Raises:
-        DataError: as ``fetch``.
+        DataError: as ``fetch``, and as ``load_trained``.
     """
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
-        return load_model(fetch(client, model, Path(folder)), model.sha256)
+        file = fetch(client, model, Path(folder))
+        return load_trained(file, model.sha256, model.blueprint, settings)
 
 
 def is_writable(client: MlflowClient, run: str) -> bool:
@@ -206,7 +222,9 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
         ) from None
 
 
-def load_version(client: MlflowClient, reference: str) -> tuple[ModelVersion, keras.Model]:
+def load_version(
+    client: MlflowClient, reference: str, settings: Settings
+) -> tuple[ModelVersion, keras.Model]:
     """A registered version, ``MODEL@ALIAS`` or ``MODEL/VERSION``, and its network, safely loaded.
 
     Raises:
@@ -214,7 +232,7 @@ def load_version(client: MlflowClient, reference: str) -> tuple[ModelVersion, ke
         DataError: its file is not what was registered.
     """
     version = find_version(client, reference)
-    return version, load(client, find_version_model(client, version))
+    return version, load(client, find_version_model(client, version), settings)
 
 
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from mnist_lab.registry.models import load_version
 from mnist_lab.registry.pictures import Picture
+from mnist_lab.settings import Settings
 from mnist_lab.training.engine import VALIDATION_BATCH
 
 
@@ -24,14 +25,14 @@ class Prediction:
 
 
 def predict(
-    client: MlflowClient, reference: str, pictures: Sequence[Picture]
+    client: MlflowClient, reference: str, pictures: Sequence[Picture], settings: Settings
 ) -> tuple[str, list[Prediction]]:
     """Classify ``pictures`` with ``MODEL@ALIAS``; return the version's name, as MODEL/VERSION, too.
 
     Raises:
         UsageError, UnknownNameError, DataError: as ``load_version``.
     """
-    version, network = load_version(client, reference)
+    version, network = load_version(client, reference, settings)
     pixels = np.stack([picture.pixels for picture in pictures])
     found = network.predict(pixels, batch_size=VALIDATION_BATCH, verbose=0)
     return f"{version.name}/{version.version}", [

@@ -102,7 +102,7 @@ def promote(
         already = bool(found and champion and found.version == champion.version)
         if not already:  # looked at before it is registered
             require_test_images(candidate.made_with.dataset_source, settings)
-            load(client, candidate.model)
+            load(client, candidate.model, settings)
         version = found or _register(client, candidate)
         if not already:
             number = int(version.version)
@@ -174,7 +174,8 @@ def _decide(
     before = int(champion.version) if champion else None
     decision, scores = read_decision(version), None
     if decision is None or not _stands(decision, before, policy):
-        rival = _find_rival(client, champion, candidate.confirmation.study, force=force)
+        study = candidate.confirmation.study
+        rival = _find_rival(client, champion, study, settings, force=force)
         contest = hold_contest(client, candidate.model, rival, candidate.made_with, settings)
         right = contest.champion.predicted == contest.labels if contest.champion else None
         scores = contest.test.evaluation
@@ -211,13 +212,18 @@ def _stands(decision: Decision, champion: int | None, policy: GatePolicy) -> boo
 
 
 def _find_rival(
-    client: MlflowClient, champion: ModelVersion | None, study: str, *, force: bool
+    client: MlflowClient,
+    champion: ModelVersion | None,
+    study: str,
+    settings: Settings,
+    *,
+    force: bool,
 ) -> ModelFile | None:
     """The champion's model; by force None for one whose file cannot be read."""
     if champion is None:
         return None
     try:
-        verify_version(client, champion)
+        verify_version(client, champion, settings)
     except DataError as error:
         if force:
             return None
@@ -280,6 +286,7 @@ def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
             f"{TAG}dataset": made_with.dataset,
             f"{TAG}dataset_digest": made_with.dataset_digest,
             f"{TAG}sha256": model.sha256,
+            **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
             f"{TAG}val_accuracy": repr(choice.mean),
             f"{TAG}val_accuracy_low": repr(choice.low),
             f"{TAG}val_accuracy_high": repr(choice.high),

@@ -62,23 +62,33 @@ def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings
         DataError: as ``load_trained``.
     """
     members = check_archive(file, sha256)
-    absent = why_absent(blueprint, settings) if blueprint and blueprint.sources else "no space"
-    if absent:
-        check_without_space(file, members, "" if absent == "no space" else absent)
+    if blueprint is None or not blueprint.sources:
+        check_layers(file, members)
+    elif absent := why_absent(blueprint, settings):
+        check_without_space(file, members, absent)
+
+
+class SpaceAbsentError(DataError):
+    """A model needs the code of its space, and that is not at hand."""
 
 
 def check_without_space(file: Path, members: dict[str, bytes], absent: str) -> None:
-    """Raise ``DataError`` unless the list of layers says that the file needs no space; ``absent`` says
-    why there is none."""
+    """Check that the file needs no space; ``absent`` says why there is none.
+
+    Raises:
+        SpaceAbsentError: the list of layers does not have all that it holds.
+        DataError: likewise, and nothing is known of a space.
+    """
     try:
         check_layers(file, members)
     except DataError as error:
         if not absent:
             raise
-        raise DataError(f"{error.problem} {absent}", safe=error.safe, next_step=_NEXT) from error
-
-
-_NEXT = "Put the former space file back, or sweep it here once: that is how it is trusted."
+        raise SpaceAbsentError(
+            f"{error.problem} {absent}",
+            safe=error.safe,
+            next_step="Put the former space file back, or sweep it from this home: so it is trusted.",
+        ) from error
 
 
 def why_absent(blueprint: Blueprint, settings: Settings) -> str:

@@ -139,6 +139,29 @@ def check_layers(file: Path, members: Mapping[str, bytes]) -> None:
         raise _refused(file, f"it cannot be read ({first_line(error)})") from error
 
 
+def is_on_the_list(file: Path, sha256: str) -> bool:
+    """Whether every object in the file is on the list of layers; other faults raise ``DataError``."""
+    members = check_archive(file, sha256)
+    try:
+        check_layers(file, members)
+    except DataError:
+        return False
+    return True
+
+
+def names_keras_only(file: Path) -> bool:
+    """Whether a file of our own making holds nothing but what Keras itself defines and can load."""
+    with zipfile.ZipFile(file) as archive:
+        objects = list(_objects(json.loads(archive.read("config.json"))))
+    named = [each for each in objects if "class_name" in each]
+    return all(
+        str(each.get("module") or "keras").partition(".")[0] == "keras"
+        and each["class_name"] not in ("Lambda", "function")
+        and each.get("registered_name") in (None, each["class_name"])
+        for each in named
+    )
+
+
 def _read_members(file: Path, content: bytes) -> dict[str, bytes]:
     """The archive's members, which Keras writes without compression: none can be larger than it."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -23,7 +23,7 @@ from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.execution.resources import usable_cores
 from mnist_lab.registry.gate import Measured
 from mnist_lab.registry.models import ModelFile, fetch, is_writable, load, versions_of
-from mnist_lab.registry.safe import load_model
+from mnist_lab.registry.rebuild import load_trained
 from mnist_lab.settings import Settings
 from mnist_lab.sweep.study import Fingerprint, same_data
 from mnist_lab.tracking.tags import TAG
@@ -93,7 +93,7 @@ def evaluate_on(
     if given.digest == made_with.dataset_digest:
         return evaluate_model(client, model, made_with, settings)
     require_test_images(dataset, settings)
-    network = load(client, model)
+    network = load(client, model, settings)
     openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
     test = open_test_split(dataset, data_folder=settings.data_folder)
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
@@ -116,11 +116,11 @@ def hold_contest(
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
         file = fetch(client, challenger, Path(folder) / "challenger")
-        network = load_model(file, challenger.sha256)
+        network = load_trained(file, challenger.sha256, challenger.blueprint, settings)
         before_file, rival = None, None
         if champion is not None:
             before_file = fetch(client, champion, Path(folder) / "champion")
-            rival = load_model(before_file, champion.sha256)
+            rival = load_trained(before_file, champion.sha256, champion.blueprint, settings)
         openings = _count_opening(client, challenger.run, OPENINGS)
         test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)

@@ -102,7 +102,9 @@ class TrialSource:
             ledger.write_names(self.study, self._names.taken)
         return name
 
-    def _wanted(self, question: Question, name: str, queued: Params, recorded: Params) -> tuple[ParamValue] | None:
+    def _wanted(
+        self, question: Question, name: str, queued: Params, recorded: Params
+    ) -> tuple[ParamValue] | None:
         """What ``--set`` or the queue say of a parameter, in its own type; None if neither does."""
         found = None
         if name in recorded:  # by somebody else, if the trial has not begun
