@@ -1,4 +1,4 @@
-"""DESIGN's table of rooms, held against the imports."""
+"""The table of rooms, held against the imports."""
 
 from __future__ import annotations
 

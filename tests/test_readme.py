@@ -54,7 +54,7 @@ def test_every_link_leads_somewhere(link):
 
 
 def test_the_space_that_the_readme_adds_builds_in_every_corner(tmp_path):
-    source = next(text for kind, text in BLOCKS if kind == "python" and "search_space" in text)
+    source = next(text for kind, text in BLOCKS if kind == "python" and "@search_space" in text)
     (tmp_path / "tiny.py").write_text(source)
     space = get_space(f"{tmp_path}/tiny.py:tiny")
     assert space.id == "tiny-v1"

@@ -67,7 +67,7 @@ def story(root: Path, name: str, data: Path) -> str:
     steps = {
         "sweep": [*sweep, "--dataset", data, "--json"],
         "confirm": ["confirm", name, "--top", 2, "--seeds", 2, "--json"],
-        "promote": ["promote", name, "--top", 2, "--seeds", 2, "--json"],
+        "promote": ["promote", name, "--top", 2, "--seeds", 2, "--force", "--json"],
     }
     model = ""
     for step, words in steps.items():

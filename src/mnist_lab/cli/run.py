@@ -68,7 +68,11 @@ def trains(command: Callable[..., None]) -> Callable[..., None]:
 
 def sweep(
     space: Annotated[
-        str | None, typer.Argument(metavar="SPACE|FILE.toml", help="cnn, fnn-v1, or an experiment.")
+        str | None,
+        typer.Argument(
+            metavar="SPACE|FILE.py:NAME|FILE.toml",
+            help="cnn, fnn-v1, a model in a file (which is code and is run), or an experiment.",
+        ),
     ] = None,
     trials: Annotated[
         int | None,
@@ -227,6 +231,7 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
     from mnist_lab.sweep import launch
 
     settings = Settings()
+    _say_without_test_images(config, settings)
     with watch() as listener:
         try:
             result = launch(config, settings, listener=listener)
@@ -235,6 +240,18 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
             raise
     _print_result(result, settings, as_json=as_json)
     exit_as(result)
+
+
+def _say_without_test_images(config: SweepConfig, settings: Settings) -> None:
+    """Say now what would be found when a model is to be promoted."""
+    from mnist_lab.data import has_test_images
+
+    if not has_test_images(config.dataset, data_folder=settings.data_folder):
+        typer.echo(
+            f"{config.dataset} has no test images: it can be swept, and no model of it promoted. "
+            "Add x_test and y_test (or the t10k files) before you promote.",
+            err=True,
+        )
 
 
 def _this_command(study: str | None) -> str:

@@ -89,7 +89,7 @@ def locate(name_or_path: str, *, data_folder: Path | None = None) -> Path:
 
 def _download(name: str, kept: Path) -> Path:
     # In a process of its own, because only ``keras.datasets`` knows the address and this one must
-    # not import Keras (DESIGN D1).
+    # not import Keras.
     kept.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "mnist_lab.data.download", name, str(kept)],

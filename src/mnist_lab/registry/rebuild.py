@@ -23,6 +23,7 @@ from mnist_lab.spaces.registry import is_file_reference, load_space, locate_file
 from mnist_lab.sweep.trust import is_trusted
 from mnist_lab.training import ModelForm, around
 from mnist_lab.training.form import PLAIN
+from mnist_lab.training.saving import without_optimizer
 
 if TYPE_CHECKING:
     import keras
@@ -123,5 +124,6 @@ def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.weights.h5"
         file.write_bytes(weights)
-        whole.load_weights(file)
+        with without_optimizer(whole):
+            whole.load_weights(file)
     return whole

@@ -1,6 +1,6 @@
 """Loading a model file without running what is in it: the only place that calls Keras's loader.
 
-A model file is code until proven otherwise (DESIGN D8). Before Keras sees it, what it is made of is
+A model file is code until proven otherwise. Before Keras sees it, what it is made of is
 checked, from the outside in: size and sha256, the members of the archive, every object and every size
 that ``config.json`` names, every link and data set of the weights. What is not known to be harmless is
 refused; then it is loaded with ``safe_mode``. The known attacks, and where each ends:

@@ -24,7 +24,7 @@ FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate
 class Mirror(_CachedStorage):
     """Optuna's cache, which reads unfinished trials again and again, made to trust what it wrote.
 
-    A supervisor is the only writer of its study (DESIGN D1), so what it has read once and written
+    A supervisor is the only writer of its study, so what it has read once and written
     since is all there is. What is only half a fact waits for the other half and shares its
     transaction: parameters, and what a sampler notes of them, for the trial's start; an epoch's
     value for its history. A commit is a write to the disk, 1 ms on an idle one and 12 ms beside

@@ -1,6 +1,6 @@
 """What a process must be told before Keras is imported: its device, its threads, its memory.
 
-The only file that imports TensorFlow, and only when it is Keras's backend (DESIGN D11).
+Imports TensorFlow only when it is Keras's backend.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,28 +29,34 @@ def save_model(model: keras.Model, file: Path) -> None:
     """
     import keras
 
-    compiled = [each for each in _models(model) if each.compiled]
-    for each in compiled:
-        each.compiled = False
     try:
-        if compiled and type(model).__module__.startswith("keras.") and compiled[0] is model:
-            keras.Model(model.inputs, model.outputs, name=model.name).save(file)
-        else:
-            model.save(file)
+        with without_optimizer(model):
+            if type(model).__module__.startswith("keras."):
+                keras.Model(model.inputs, model.outputs, name=model.name).save(file)
+            else:
+                model.save(file)
     except OSError:
         raise
     except Exception:  # a class that says in some way that it cannot be described
         file.unlink(missing_ok=True)
-        _save_weights(model, file)
-    finally:
-        for each in compiled:
-            each.compiled = True
+        with without_optimizer(model):
+            _save_weights(model, file)
 
 
-def _models(model: keras.Model) -> list[keras.Model]:
+@contextmanager
+def without_optimizer(model: keras.Model) -> Iterator[None]:
+    """Leave the optimizers of ``model`` and of the models in it out of what is saved or loaded."""
     import keras
 
-    return [each for each in model._flatten_layers() if isinstance(each, keras.Model)]
+    models = [each for each in model._flatten_layers() if isinstance(each, keras.Model)]
+    compiled = [(each, each.optimizer) for each in models if each.compiled]
+    for each, _ in compiled:
+        each.compiled, each.optimizer = False, None
+    try:
+        yield
+    finally:
+        for each, optimizer in compiled:
+            each.compiled, each.optimizer = True, optimizer
 
 
 def _save_weights(model: keras.Model, file: Path) -> None:
