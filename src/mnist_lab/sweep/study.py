@@ -193,6 +193,12 @@ def same_space(made_with: Fingerprint) -> SearchSpace:
         ConfigurationError: it has changed since.
     """
     space = get_space(made_with.reference)
+    if space.asks and not made_with.sources:
+        raise ConfigurationError(
+            f"The study was made by an earlier mnist-lab, which read {made_with.reference} otherwise.",
+            safe="Nothing was trained. Its runs and registered models stay as they are.",
+            next_step="Sweep the file again, under another --study.",
+        )
     changed = made_with.sources and space.sources != made_with.sources
     if changed or space.digest != made_with.space_digest:
         raise ConfigurationError(
