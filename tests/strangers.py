@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import keras_tuner
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -133,6 +134,22 @@ def own_train_step(hp):
     return model
 
 
+def zero_logits(hp):
+    """Its outputs are all 0 before it is trained."""
+    model = keras.Sequential([layers.Flatten(), layers.Dense(10, kernel_initializer="zeros")])
+
+    def loss(y, p):
+        return LOSSES.sparse_categorical_crossentropy(y, p, from_logits=True)
+
+    model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+
+def another_accuracy(hp):
+    top = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy")
+    return dense(metrics=[top])
+
+
 def not_compiled(hp):
     return keras.Sequential([layers.Flatten(), layers.Dense(10)])
 
@@ -203,6 +220,30 @@ class OwnLoop(keras_tuner.HyperModel):
                 callback.on_epoch_end(epoch, logs={"my_metric": 1.0})
 
 
+class OwnValidation(PlainFit):
+    """Validates on a part of what it is given to train."""
+
+    def fit(self, hp, model, x, y, callbacks=None, **kwargs):
+        return model.fit(x, y, validation_split=0.3, epochs=2, callbacks=callbacks, verbose=0)
+
+
+class StopsEarly(PlainFit):
+    def fit(self, hp, model, *args, callbacks=None, **kwargs):
+        stop = keras.callbacks.EarlyStopping("val_loss", min_delta=10.0, patience=1)
+        return model.fit(*args, callbacks=[*callbacks, stop], **kwargs)
+
+
+class Swallows(PlainFit):
+    """Reports an infinite loss, and does not care what is said to it."""
+
+    def fit(self, hp, model, x, y, callbacks=None, **kwargs):
+        for callback in callbacks:
+            try:
+                callback.on_epoch_end(0, {"loss": float("inf"), "accuracy": 0.5})
+            except Exception:
+                continue
+
+
 class Silent(PlainFit):
     """Keeps the callbacks for itself."""
 
@@ -255,6 +296,22 @@ def objective(trial):
     model = dense()
     trial.report(0.5, 1)
     return model
+
+
+class Choice:
+    pass
+
+
+def odd_choices(trial):
+    trial.suggest_categorical("optimizer", [Choice, dict])
+
+
+def numpys_choices(trial):
+    return dense(layers.Flatten(), layers.Dense(trial.suggest_categorical("n", np.array([4, 8]))))
+
+
+def old_words(trial):
+    return dense(layers.Dropout(trial.suggest_uniform("rate", 0, 0.5)))
 
 
 def takes_too_much(hp, width):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import zipfile
 
@@ -52,7 +53,7 @@ def saved(strangers, small_dataset, settings, tmp_path):
             form=form.to_dict(),
         )
         if trusted:
-            trust(settings, space.sources)
+            trust(settings, space)
         digest = hashlib.sha256((tmp_path / "model.keras").read_bytes()).hexdigest()
         return tmp_path / "model.keras", digest, blueprint, whole.predict(PIXELS, verbose=0)
 
@@ -72,7 +73,8 @@ def test_any_model_is_built_again_and_predicts_the_same(saved, settings, name):
 
 def test_a_blueprint_survives_json(saved):
     _, _, blueprint, _ = saved("sigmoids")
-    assert Blueprint.from_json(blueprint.to_json()) == blueprint
+    newer = {**json.loads(blueprint.to_json()), "newer": 1}
+    assert Blueprint.from_json(json.dumps(newer)) == blueprint
 
 
 @pytest.mark.parametrize("name", ["Loops", "convolution_without_input"])
@@ -159,13 +161,21 @@ def test_weights_of_another_model_are_refused(saved, settings):
         load_trained(file, digest, other, settings)
 
 
-def test_trust_is_of_one_home(settings, tmp_path):
-    trust(settings, "a" * 64)
-    trust(settings, "a" * 64)
-    assert is_trusted(settings, "a" * 64)
-    assert not is_trusted(settings, "b" * 64)
-    other = type(settings)(home=tmp_path / "other")
-    assert not is_trusted(other, "a" * 64)
+def test_trust_is_of_one_home_one_path_and_one_digest(saved, settings, tmp_path):
+    _, _, blueprint, _ = saved("Loops")
+    assert is_trusted(settings, blueprint.space, blueprint.sources)
+    assert not is_trusted(settings, blueprint.space, "0" * 64)
+    assert not is_trusted(settings, f"/elsewhere/{blueprint.space}", blueprint.sources)
+    assert not is_trusted(
+        type(settings)(home=tmp_path / "other"), blueprint.space, blueprint.sources
+    )
+
+
+def test_a_parameter_outside_its_range_does_not_reach_the_authors_code(saved, settings):
+    file, digest, blueprint, _ = saved("Loops")
+    wide = Blueprint(**{**vars(blueprint), "params": {**blueprint.params, "units_0": 4000}})
+    with pytest.raises(DataError, match="units_0=4000 is outside 8 to 32"):
+        load_trained(file, digest, wide, settings)
 
 
 def test_a_file_with_classes_of_its_authors_is_told_from_one_of_keras_alone(saved, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError
 from mnist_lab.registry.reproduce import reproduce
+from mnist_lab.report import list_studies
 from mnist_lab.sweep import Design, SweepConfig, confirm, launch, ledger, open_study
 from mnist_lab.sweep.replicas import confirm_name
 
@@ -111,7 +112,7 @@ def test_a_queued_point_is_tried_and_one_that_does_not_fit_fails_alone(sweep, se
 
 
 def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swept(
-    sweep, tmp_path, strangers
+    sweep, tmp_path, strangers, settings
 ):
     file = tmp_path / "mine.py"
     text = strangers.read_text()
@@ -121,6 +122,7 @@ def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swep
     broken = "    return keras.Sequential([layers.Flatten(), layers.Dense(10)])\n"
     assert broken in text
     file.write_text(text.replace(broken, "    return dense()\n", 1))
+    assert list_studies(settings) == []
     result, study = sweep("not_compiled", file=file, trials=1)
     assert (result.finished, len(study.trials)) == (1, 1)
 

@@ -109,6 +109,23 @@ def test_a_queued_point_that_does_not_fit_fails_and_the_rest_goes_on(sweep, raw,
     assert detail in failed.user_attrs["detail"]
 
 
+def test_a_trial_that_another_program_is_running_is_left_to_it(sweep, raw):
+    sweep(trials=2)
+    theirs = raw().ask()
+    theirs.suggest_float("mine", 0.0, 1.0)
+    result = sweep(trials=5)
+    assert result.finished == 5
+    raw().tell(theirs, 0.5)
+    assert raw().trials[theirs.number].params.keys() == {"mine"}
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "asha", "median", "none", "halving"])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_every_pruner_goes_with_every_sampler(sweep, pruner, sampler):
+    result = sweep(trials=8, pruner=pruner, sampler=sampler, epochs=3)
+    assert (result.finished, result.reasons) == (8, {})
+
+
 def test_a_queued_point_against_what_is_set_fails(sweep, raw):
     sweep(trials=1, set={"hidden_layers": 1})
     raw().enqueue_trial({"hidden_layers": 3})

@@ -45,22 +45,6 @@ def test_a_branch_that_ends_earlier_is_exhausted_by_itself():
     assert draw(seen, [1], "b", "x") == "x"
 
 
-def test_a_trial_that_is_asked_for_more_has_not_ended():
-    seen = SeenPoints()
-    seen.note(7, {"a": 0}, AB)
-    seen.note(7, {"a": 0, "b": "x"}, AB)
-    assert draw(seen, [], "a", 0) == 0
-    assert draw(seen, [0], "b", "x") == "y"
-
-
-def test_a_trial_that_is_asked_for_something_continuous_has_not_ended_either():
-    distributions = {**AB, "lr": FloatDistribution(0, 1)}
-    seen = SeenPoints()
-    seen.note(7, {"a": 0}, distributions)
-    seen.note(7, {"a": 0, "lr": 0.5}, distributions)
-    assert draw(seen, [], "a", 0) == 0
-
-
 def test_true_and_one_are_two_values():
     mixed = {"a": CategoricalDistribution((1, True))}
     assert draw(tried({"a": 1}, distributions=mixed), [], "a", 1, mixed) is True

@@ -49,12 +49,14 @@ def find(author, small_dataset):
         ("sigmoids", {"output": "shares", "accuracy": "categorical_accuracy"}),
         ("several_metrics", {"accuracy": "accuracy", "validates": True}),
         ("no_metric", {"accuracy": "", "validates": False}),
+        ("another_accuracy", {"accuracy": "", "validates": False}),
+        ("zero_logits", {"output": "logits"}),
         ("convolution_without_input", {"shape": (28, 28, 1), "whole_labels": False}),
         ("dense_on_784", {"shape": (784,), "accuracy": "acc"}),
         ("augmented", {"shape": (28, 28, 1), "scale": UNIT}),
         ("subclassed", {"output": "logits", "shape": (28, 28)}),
         ("own_train_step", {"validates": False, "accuracy": "accuracy", "whole_labels": True}),
-        ("PlainFit", {"validates": True, "accuracy": "accuracy"}),
+        ("PlainFit", {"validates": False, "accuracy": "accuracy"}),
         ("OwnLoop", {"validates": False, "accuracy": "", "output": "logits"}),
         ("KnownArguments", {"shape": (28, 28, 1)}),
     ],
@@ -73,6 +75,8 @@ def test_the_form_of_a_strangers_model_is_found(find, name, expected):
         ("Silent", "never calls the callbacks"),
         ("OwnEpochs", "sets 'epochs' itself"),
         ("objective", "must not call trial.report"),
+        ("odd_choices", "optimizer has the choice .* no study can record.*look the object up"),
+        ("old_words", r"trial\.suggest_uniform is not known.*suggest_float"),
     ],
 )
 def test_a_model_that_cannot_be_trained_is_refused_with_what_would_help(find, name, message):
@@ -96,7 +100,17 @@ def fitted(author, form, dataset, **plan):
 
 
 @pytest.mark.parametrize(
-    "name", ["no_scaling", "own_rescaling", "sigmoids", "subclassed", "no_metric", "own_train_step"]
+    "name",
+    [
+        "no_scaling",
+        "own_rescaling",
+        "sigmoids",
+        "subclassed",
+        "no_metric",
+        "own_train_step",
+        "zero_logits",
+        "another_accuracy",
+    ],
 )
 def test_its_figures_are_those_of_its_predictions(author, find, small_dataset, name):
     form = find(name)
@@ -124,9 +138,15 @@ def test_training_sees_logits_and_the_softmax_stands_behind(author, find, small_
     assert probabilities == pytest.approx(shares, abs=1e-5)
 
 
-def test_a_form_survives_json(find):
+def test_numpys_choices_become_pythons(author):
+    asked = []
+    author("numpys_choices", lambda each: asked.append(each) or each.default).build((28, 28), 10)
+    assert asked[0].distribution.choices == (4, 8)
+
+
+def test_a_form_survives_json_and_a_newer_version(find):
     form = find("sigmoids")
-    assert ModelForm.from_dict(form.to_dict()) == form
+    assert ModelForm.from_dict({**form.to_dict(), "newer": 1}) == form
     assert form.facts()["output"] == "shares, divided by their sum"
 
 

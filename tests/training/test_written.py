@@ -1,4 +1,4 @@
-"""Training by the author's own ``fit``: followed epoch by epoch, left and gone on with."""
+"""Training by the author's own ``fit``: followed epoch by epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from mnist_lab.spaces.asking import Answers, answer_default
 from mnist_lab.spaces.registry import load_space
-from mnist_lab.training import Checkpoints, TrainingPlan, around, find_form
+from mnist_lab.training import Diverged, TrainingPlan, around, find_form
 from mnist_lab.training.written import train_as_written
 
 
@@ -16,10 +16,10 @@ class Left(BaseException):
 
 
 @pytest.fixture
-def run(strangers, small_dataset, tmp_path):
-    """Train by the ``fit`` of a hypermodel; ``leave_after`` an epoch; returns history and reports."""
+def run(strangers, small_dataset):
+    """Train by the ``fit`` of a hypermodel; ``leave_after`` an epoch; history, model and reports."""
 
-    def run(name, *, epochs=3, leave_after=0, folder="one"):
+    def run(name, *, epochs=3, leave_after=0):
         author = load_space(f"{strangers}:{name}").open(Answers(ask=answer_default))
 
         def build():
@@ -27,31 +27,26 @@ def run(strangers, small_dataset, tmp_path):
             return author.build((28, 28), 10)
 
         form = find_form(build, small_dataset.train, 10, fit=author.fit)
-
-        def pair():
-            model = build()
-            model(form.feed(small_dataset.train.images[:1]))
-            return model, around(model, form, (28, 28))
-
+        model = build()
+        model(form.feed(small_dataset.train.images[:1]))
+        whole = around(model, form, (28, 28))
         reports = []
 
         def report(epochs):
             reports.append([each.epoch for each in epochs])
-            if len(epochs) == leave_after and not resumed:
+            if len(epochs) == leave_after:
                 raise Left
 
-        checkpoints = Checkpoints(tmp_path / folder, name)
-        resumed = checkpoints.load() is not None
-        history, _, whole = train_as_written(
+        history = train_as_written(
             author.fit,
-            pair,
+            model,
+            whole,
             training=small_dataset.train,
             validation=small_dataset.validation,
             classes=10,
             plan=TrainingPlan(epochs=epochs, batch_size=32, seed=1),
             form=form,
             report=report,
-            checkpoints=checkpoints,
         )
         return history, whole, reports
 
@@ -66,31 +61,28 @@ def test_every_epoch_of_the_authors_loop_is_reported(run, name):
     assert history.epochs[-1].loss < history.epochs[0].loss
 
 
-def test_the_model_is_left_with_its_best_epoch(run, small_dataset):
-    history, whole, _ = run("OwnLoop")
+@pytest.mark.parametrize("name", ["OwnLoop", "OwnValidation"])
+def test_its_validation_is_ours_and_the_model_is_left_with_its_best_epoch(run, small_dataset, name):
+    history, whole, _ = run(name)
     found = whole.predict(small_dataset.validation.images, verbose=0).argmax(axis=1)
     right = float((found == small_dataset.validation.labels).mean())
     assert right == pytest.approx(history.best.val_accuracy, abs=1e-6)
 
 
-def test_a_training_that_was_left_goes_on_with_the_next_epoch(run):
+@pytest.mark.parametrize("name", ["PlainFit", "StopsEarly"])
+def test_a_training_that_was_left_begins_again_and_ends_as_if_it_had_not(run, name):
+    whole, *_ = run(name)
     with pytest.raises(Left):
-        run("PlainFit", leave_after=1)
-    history, _, reports = run("PlainFit")
-    assert reports == [[1], [1, 2], [1, 2, 3]]  # the first is what the checkpoint brought back
-    assert len(history.epochs) == 3
+        run(name, leave_after=1)
+    again, *_ = run(name)
+    assert [e.metrics() for e in again.epochs] == [e.metrics() for e in whole.epochs]
 
 
-def test_a_loop_that_heeds_no_initial_epoch_begins_again(run):
-    with pytest.raises(Left):
-        run("OwnLoop", leave_after=2)
-    history, _, reports = run("OwnLoop")
-    assert reports == [[1, 2], [1], [1, 2], [1, 2, 3]]
-    again, _, _ = run("OwnLoop", folder="another")
-    assert [e.val_accuracy for e in history.epochs] == [e.val_accuracy for e in again.epochs]
+def test_a_loop_that_ends_early_has_fewer_epochs(run):
+    history, *_ = run("StopsEarly", epochs=9)
+    assert len(history.epochs) < 9
 
 
-def test_a_training_whose_epochs_are_all_done_is_not_trained_again(run):
-    run("PlainFit", epochs=2)
-    history, _, reports = run("PlainFit", epochs=2)
-    assert (len(history.epochs), reports) == (2, [[1, 2]])
+def test_a_loop_that_catches_everything_does_not_hide_that_it_diverged(run):
+    with pytest.raises(Diverged):
+        run("Swallows")

@@ -282,6 +282,8 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     # Plain MLflow takes the store of the folder that it is used in.
     elsewhere = settings.root != Path.cwd() or settings.tracking_uri_override is not None
     store = f" with MLFLOW_TRACKING_URI={settings.tracking_uri}" if elsewhere else ""
+    typer.echo(f"Use it:        mnist-lab predict {promotion.name}@champion PICTURE")
     typer.echo(
-        f'Use it:        mlflow.keras.load_model("models:/{promotion.name}@champion"){store}'
+        f'In Python:     mlflow.keras.load_model("models:/{promotion.name}@champion"){store}, '
+        "if it is made of Keras's own layers"
     )

@@ -97,6 +97,7 @@ def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
     """What many builds of a space that asks have asked for."""
     from optuna.distributions import json_to_distribution
 
+    from mnist_lab.errors import ConfigurationError
     from mnist_lab.spaces.space import describe_range
 
     columns = (
@@ -115,6 +116,10 @@ def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
     )
     for message, count in survey["failures"].items():
         typer.echo(f"{count} more builds failed: {message}", err=True)
+    if not survey["builds"]:
+        raise ConfigurationError(
+            f"No model of {space.reference} can be built.", next_step="Mend what is said above."
+        )
 
 
 def _print_space(space: SearchSpace) -> None:

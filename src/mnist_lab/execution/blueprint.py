@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mnist_lab.spaces.space import Params
@@ -22,11 +22,13 @@ class Blueprint:
     sources: str
     params: Params
     classes: int
-    form: Mapping[str, Any] | None = field(default=None)
+    form: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
-        return cls(**json.loads(text))
+        """Read ``to_json``'s text; what a newer version has added is left out."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{key: value for key, value in json.loads(text).items() if key in known})

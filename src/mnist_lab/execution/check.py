@@ -13,7 +13,7 @@ from mnist_lab.spaces.corners import corners
 from mnist_lab.spaces.registry import is_shipped, load_space
 from mnist_lab.spaces.space import Params, SearchSpace
 from mnist_lab.training import ModelForm, find_form
-from mnist_lab.training.form import Build, Fit
+from mnist_lab.training.find_form import Build, Fit
 
 if TYPE_CHECKING:
     import keras

@@ -33,7 +33,8 @@ class TrialJob:
     reference that ``load_space`` understands; ``folder`` is where the worker leaves
     the trial's files (``artifacts/``, ``model.keras``) and its ``checkpoints/``. ``params`` are empty
     for a space that asks: the worker asks for each. ``space_sources`` is the digest of the space's
-    file and its neighbours, empty for a space without one. A job of no ``epochs`` builds the model,
+    file and its neighbours, empty for a space without one; ``form`` is what an earlier attempt found
+    out of the model. A job of no ``epochs`` builds the model,
     looks at it with one batch, and trains nothing.
     """
 
@@ -48,12 +49,13 @@ class TrialJob:
     folder: str
     checkpoints: bool = True
     space_sources: str = ""
+    form: Mapping[str, Any] | None = None
 
     @property
     def identity(self) -> str:
         """A digest of study, trial, parameters and seed: whose checkpoints these are."""
         facts = asdict(self)
-        for name in ("space", "folder", "checkpoints", "space_sources"):
+        for name in ("space", "folder", "checkpoints", "space_sources", "form"):
             del facts[name]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

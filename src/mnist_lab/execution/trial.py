@@ -111,8 +111,10 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
 
     space = load_space(job.space)
     _require_same(space, job)
-    answers = Answers(ask=getattr(supervisor, "ask", answer_default), values=dict(job.params))
-    author = space.open(answers) if isinstance(space, AskingSpace) else None
+    answers, author = Answers(ask=answer_default, values=dict(job.params)), None
+    if isinstance(space, AskingSpace):
+        answers.ask = supervisor.ask
+        author = space.open(answers)
 
     def build() -> keras.Model:
         keras.utils.clear_session(free_memory=False)  # layers are numbered from the first again
@@ -121,7 +123,11 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
 
     form = PLAIN
     if not is_shipped(job.space):
-        form = _find_form(build, dataset, author, raw=author is None)
+        form = (
+            ModelForm.from_dict(job.form)
+            if job.form
+            else _find_form(build, dataset, author, raw=author is None)
+        )
         supervisor.send(TrialBuilt(trial=job.trial, form=form.to_dict()))
         if not job.epochs:
             return TrialFinished(trial=job.trial, best_epoch=0)
@@ -157,51 +163,38 @@ def _train(
     params: Params,
 ) -> tuple[History, keras.Model, keras.Model]:
     """Train; return the history, the model, and it with pixels in and probabilities out."""
+    model = build()
+    if not form.is_plain:  # written without an Input, it has no weights yet
+        model(form.feed(dataset.train.images[:1]))
+    whole = around(model, form, IMAGE_SHAPE)
+    given: dict[str, Any] = {
+        "training": dataset.train,
+        "validation": dataset.validation,
+        "classes": dataset.classes,
+        "plan": _plan(job, params, author),
+        "form": form,
+        "report": report,
+    }
+    if author is not None and author.fit is not None:
+        from mnist_lab.training.written import train_as_written
+
+        return train_as_written(author.fit, model, whole, **given), model, whole
+    folder = Path(job.folder) / CHECKPOINTS
+    checkpoints = Checkpoints(folder, job.identity) if job.checkpoints else None
+    return train(model, **given, checkpoints=checkpoints), model, whole
+
+
+def _plan(job: TrialJob, params: Params, author: Author | None) -> TrainingPlan:
     # What an author's parameters are called by chance is no wish of the trainer's, but for this one.
     size = params.get("batch_size") or (KERAS_BATCH_SIZE if author else DEFAULT_BATCH_SIZE)
     declared = {} if author else params
-    plan = TrainingPlan(
+    return TrainingPlan(
         epochs=job.epochs,
         batch_size=int(size),
         seed=job.seed,
         one_cycle=declared.get("schedule") == "one_cycle",
         shift=int(declared.get("shift") or 0),
     )
-    checkpoints = (
-        Checkpoints(Path(job.folder) / CHECKPOINTS, job.identity) if job.checkpoints else None
-    )
-
-    def make() -> tuple[keras.Model, keras.Model]:
-        model = build()
-        if not form.is_plain:  # written without an Input, it has no weights yet
-            model(form.feed(dataset.train.images[:1]))
-        return model, around(model, form, IMAGE_SHAPE)
-
-    splits = {"training": dataset.train, "validation": dataset.validation}
-    if author is not None and author.fit is not None:
-        from mnist_lab.training.written import train_as_written
-
-        return train_as_written(
-            author.fit,
-            make,
-            **splits,
-            classes=dataset.classes,
-            plan=plan,
-            form=form,
-            report=report,
-            checkpoints=checkpoints,
-        )
-    model, whole = make()
-    history = train(
-        model,
-        **splits,
-        classes=dataset.classes,
-        plan=plan,
-        form=form,
-        report=report,
-        checkpoints=checkpoints,
-    )
-    return history, model, whole
 
 
 def _require_same(space: SearchSpace, job: TrialJob) -> None:

@@ -106,7 +106,7 @@ def why_absent(blueprint: Blueprint, settings: Settings) -> str:
         return f"Its space's file {path} is gone."
     if digest_sources(path) != blueprint.sources:
         return f"Its space's file {path}, or one beside it, has changed since it was trained."
-    if not is_trusted(settings, blueprint.sources):
+    if not is_trusted(settings, blueprint.space, blueprint.sources):
         return f"Its space's file {path} is code that was never swept from {settings.root}."
     return ""
 
@@ -115,7 +115,10 @@ def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
     import keras
 
     form = ModelForm.from_dict(blueprint.form) if blueprint.form else PLAIN
-    model = load_space(blueprint.space).build(blueprint.params, IMAGE_SHAPE, blueprint.classes)
+    space = load_space(blueprint.space)
+    if not space.asks:  # one that asks checks each answer
+        space.check(blueprint.params)
+    model = space.build(blueprint.params, IMAGE_SHAPE, blueprint.classes)
     if form.is_plain and type(model).__module__.startswith("keras."):
         whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
     else:

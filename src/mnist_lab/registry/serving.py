@@ -35,19 +35,22 @@ def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
         model = find_version_model(client, version)
         file = fetch(client, model, Path(scratch))
         if not is_on_the_list(file, model.sha256):
-            file = _built_again(client, model, Path(scratch) / "again.keras", settings)
+            file = _built_again(client, reference, model, Path(scratch) / "again.keras", settings)
         package_model(file, folder, model.model, model.run)
     return folder
 
 
-def _built_again(client: MlflowClient, model: ModelFile, file: Path, settings: Settings) -> Path:
+def _built_again(
+    client: MlflowClient, reference: str, model: ModelFile, file: Path, settings: Settings
+) -> Path:
     """A file of the model as its space builds it: no code of anybody's but Keras's is in it."""
     save_model(load(client, model, settings), file)
     if not names_keras_only(file):
         raise DataError(
             "The server loads models with plain Keras, and this one has classes of its author's own.",
             safe="Nothing was started.",
-            next_step="Type mnist-lab predict instead, or: mnist-lab export --format saved_model",
+            next_step=f"Type: mnist-lab predict {reference} PICTURE, or: mnist-lab export {reference} "
+            "--format saved_model",
         )
     return file
 

@@ -7,7 +7,9 @@ answered by whoever runs the build: the study's sampler, a record, or the defaul
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     import keras
 
 
+LONGEST_NAME = 200  # of a parameter that had to be given a longer name than its own
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """One parameter that a build asks for.
@@ -44,6 +49,15 @@ class Question:
     distribution: BaseDistribution
     default: ParamValue
     scope: tuple[tuple[str, tuple[ParamValue, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.distribution, CategoricalDistribution):
+            for choice in self.distribution.choices:
+                if not _is_plain(choice):
+                    raise ConfigurationError(
+                        f"{self.name} has the choice {choice!r}, which no study can record.",
+                        next_step="Choose among texts or numbers, and look the object up by them.",
+                    )
 
     @property
     def kind(self) -> str:
@@ -65,13 +79,25 @@ class Question:
         """The names that the parameter may have in a study, the plainest first."""
         scope = ".".join(f"{parent}.{'|'.join(map(str, values))}" for parent, values in self.scope)
         scoped = f"{self.name}.{scope}" if scope else self.name
-        return tuple(
-            dict.fromkeys((self.name, scoped, f"{self.name}.{self.kind}", f"{scoped}.{self.kind}"))
-        )
+        longer = (scoped, f"{self.name}.{self.kind}", f"{scoped}.{self.kind}")
+        return tuple(dict.fromkeys((self.name, *(_shortened(key, self.name) for key in longer))))
 
     def find(self, params: Params) -> str | None:
         """The name that the parameter has in ``params``, if it is there: the most particular one."""
         return next((key for key in reversed(self.keys) if key in params), None)
+
+
+def _is_plain(choice: object) -> bool:
+    if isinstance(choice, tuple | list):
+        return all(map(_is_plain, choice))
+    return choice is None or type(choice) in (bool, int, float, str)
+
+
+def _shortened(key: str, name: str) -> str:
+    """``key``, or ``name`` with its digest: a database takes 512 characters, a table fewer."""
+    if len(key) <= LONGEST_NAME:
+        return key
+    return f"{name}.{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 Ask = Callable[[Question], ParamValue]
@@ -136,7 +162,7 @@ def recorded(params: Params) -> Ask:
             raise InvalidParamsError(
                 f"The model's code asks for {question.name}, which is not in the trial's record."
             )
-        return fit_value(question.distribution, params[key])
+        return choose(question, params[key], "the record's")
 
     return answer
 
@@ -215,8 +241,11 @@ class AskingTrial:
         self.user_attrs: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[ParamValue]) -> ParamValue:
-        """One of ``choices``."""
-        return self._suggest(name, CategoricalDistribution(tuple(choices)))
+        """One of ``choices``; NumPy's numbers become Python's."""
+        plain = tuple(getattr(each, "item", lambda each=each: each)() for each in choices)
+        with warnings.catch_warnings():  # what cannot be recorded is refused by ``Question``
+            warnings.simplefilter("ignore", UserWarning)
+            return self._suggest(name, CategoricalDistribution(plain))
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
@@ -229,6 +258,14 @@ class AskingTrial:
     ) -> float:
         """A number from ``low`` to ``high``, both included."""
         return self._suggest(name, float_range(low, high, step=step, log=log))  # type: ignore[return-value]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # how Python asks what an object can do
+            raise AttributeError(name)
+        raise ConfigurationError(
+            f"trial.{name} is not known here.",
+            next_step="Use trial.suggest_int, suggest_float or suggest_categorical.",
+        )
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Kept here only: a build's notes are not part of the study."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,11 +21,14 @@ from mnist_lab.spaces.asking import AskingSpace, Names, Question, answer_default
 from mnist_lab.spaces.space import Params, ParamValue
 
 BUILDS = 100
+MOST_SECONDS = 30.0
 MOST_VALUES = 10  # of a parameter that a condition may be on
 
 
 def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
     """Build the space's models at its defaults and at ``builds`` - 1 seeded points, untrained.
+
+    It ends after ``MOST_SECONDS``, with fewer builds.
 
     Returns JSON: ``parameters`` (name, distribution, default, the condition as far as seen),
     ``builds`` that succeeded, and ``failures``: messages and how often.
@@ -33,7 +37,10 @@ def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
 
     names, seen, points = Names({}), dict[str, Question](), list[Params]()
     failures: dict[str, int] = {}
+    began = time.monotonic()
     for number in range(builds):
+        if time.monotonic() - began > MOST_SECONDS:
+            break
         point: dict[str, ParamValue] = {}
         random = np.random.default_rng([number])
 

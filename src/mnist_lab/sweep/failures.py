@@ -35,6 +35,7 @@ STOPS_THE_SWEEP = (DISK_FULL, DISK_ERROR)
 # So often may a trial be begun without coming a single epoch further, when nobody asked it to stop:
 # it takes its supervisor, or the machine, down with it.
 MAX_FRUITLESS = 3
+START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 
 def may_retry(failure: TrialFailed, retried: Sequence[str], *, retries: int) -> bool:

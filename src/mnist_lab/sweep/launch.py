@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import optuna
 
 from mnist_lab.data import Dataset, load_dataset, shared
-from mnist_lab.errors import InterruptedSweep, ServiceError
+from mnist_lab.errors import InterruptedSweep, MnistLabError, ServiceError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
 from mnist_lab.execution.artist import Artist, ArtistSpec
 from mnist_lab.execution.processes import may_fork, warm_up
@@ -86,9 +86,9 @@ def launch(
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
         held.enter_context(hold(settings.work, name))
-        study = create_study(
-            Mirror(connect(settings)), name, fingerprint(config, space, dataset), pruner=pruner
-        )
+        storage = Mirror(connect(settings))
+        is_new = name not in optuna.get_all_study_names(storage)
+        study = create_study(storage, name, fingerprint(config, space, dataset), pruner=pruner)
         _queue(study, points, space)
         files = TrialFiles(settings.work / name)
         undertaking = Undertaking(
@@ -99,10 +99,20 @@ def launch(
             record=_ensure_record(study, config, space, dataset, files),
             files=files,
         )
-        trust(settings, space.sources)
-        return conduct(
-            undertaking, settings, listener=listener, make_tracker=make_tracker, trainer=trainer
-        )
+        try:
+            return conduct(
+                undertaking,
+                settings,
+                listener=listener,
+                make_tracker=make_tracker,
+                trainer=trainer,
+                looks=not is_shipped(space.reference) and not ledger.rank(study),
+            )
+        except MnistLabError:
+            if is_new and not any(map(ledger.is_begun, study.get_trials(deepcopy=False))):
+                # Refused before its first trial: what is mended may have its name.
+                optuna.delete_study(study_name=name, storage=storage)
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +134,14 @@ def conduct(
     listener: Listener,
     make_tracker: TrackerFactory,
     trainer: str,
+    looks: bool = False,
 ) -> SweepResult:
-    """Bring a study to its total of trials: start workers, artist and projector, and supervise."""
+    """Bring a study to its total of trials: start workers, artist and projector, and supervise.
+
+    ``looks``: the space is tried with one batch before.
+    """
     config, study, files = undertaking.config, undertaking.study, undertaking.files
+    trust(settings, undertaking.space)  # its user has named it here, and it is run now
     missing = config.trials - len(ledger.own_trials(study, ledger.FINISHED))
     executor = _make_executor(undertaking, settings, trainer, missing=missing)
     artist = make_artist(settings, undertaking.dataset.source, undertaking.dataset.digest, files)
@@ -138,7 +153,7 @@ def conduct(
         held.enter_context(closing(artist))
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
         # which the others wait for.
-        looks = missing > 0 and _is_new_to_us(undertaking)
+        looks = looks and missing > 0
         alone = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork() or looks
         if missing > 0 and alone:
             executor.start()
@@ -165,11 +180,6 @@ def conduct(
             listener=listener,
         )
         return _run(supervisor, stop)
-
-
-def _is_new_to_us(undertaking: Undertaking) -> bool:
-    """Whether the space is not one of ours, and no trial of the study was trained to its end."""
-    return not is_shipped(undertaking.space.reference) and not ledger.rank(undertaking.study)
 
 
 def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:

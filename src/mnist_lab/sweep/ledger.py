@@ -64,6 +64,16 @@ def is_own(trial: FrozenTrial) -> bool:
     )
 
 
+def is_anothers(trial: FrozenTrial) -> bool:
+    """Whether a running trial, as the database has it, was asked for by another program.
+
+    Our parameters are written with the trial's start: one that was cut off while it drew has none.
+    """
+    return (
+        trial.state == TrialState.RUNNING and "start" not in trial.user_attrs and bool(trial.params)
+    )
+
+
 def count_foreign(study: optuna.Study) -> int:
     """How many trials of ``study`` mnist-lab did not write; they are in no table and no ranking."""
     return sum(not is_own(trial) for trial in study.get_trials(deepcopy=False))
@@ -105,6 +115,11 @@ def write_form(trial: optuna.Trial, form: Mapping[str, Any]) -> None:
 def read_form(trial: FrozenTrial) -> dict[str, Any] | None:
     """As ``write_form``; None for a model of our own spaces."""
     return trial.user_attrs.get("form")
+
+
+def is_built(trial: FrozenTrial) -> bool:
+    """Whether a trial of a space that asks has been asked for all its parameters."""
+    return "form" in trial.user_attrs
 
 
 def write_names(study: optuna.Study, names: Mapping[str, str]) -> None:

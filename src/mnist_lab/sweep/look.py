@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 from mnist_lab.errors import (
     ConfigurationError,
+    DiskFullError,
     InterruptedSweep,
     InvalidParamsError,
+    MnistLabError,
     UnknownNameError,
 )
 from mnist_lab.execution import (
@@ -19,14 +23,18 @@ from mnist_lab.execution import (
     TrialFinished,
     TrialJob,
 )
+from mnist_lab.execution.messages import INVALID, TIMEOUT
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.spaces.asking import choose
+from mnist_lab.spaces.asking import Question, choose
 from mnist_lab.spaces.registry import run_description
+from mnist_lab.spaces.space import ParamValue
 from mnist_lab.spaces.survey import BUILDS
 from mnist_lab.sweep.config import SweepConfig
+from mnist_lab.sweep.failures import START_SECONDS, STOPS_THE_SWEEP
 from mnist_lab.sweep.signals import StopRequest
 
 TICK_SECONDS = 0.5
+MOST_SECONDS = 300.0  # for one build and one batch, where no --trial-timeout says otherwise
 NO_TRIAL = -1
 
 
@@ -41,43 +49,64 @@ def look_at_space(
         ConfigurationError: the model cannot be built or trained, and why.
         UsageError: ``--set`` names no parameter, or has a value that is none of its own.
     """
-    params = {} if space.asks else space.point(config.set)
-    executor.submit(
-        TrialJob(
-            trial=NO_TRIAL,
-            study="",
-            space=space.reference,
-            space_digest=space.digest,
-            space_sources=space.sources,
-            params=params,
-            epochs=0,
-            seed=config.seed,
-            folder=str(work),
-            checkpoints=False,
-        )
-    )
+    executor.submit(_job(config, space, work))
     asked: list[str] = []
+    deadline = time.monotonic() + START_SECONDS + (config.trial_timeout or MOST_SECONDS)
     while True:
         if stop.requested:
             raise InterruptedSweep("Interrupted.", exit_code=stop.exit_code)
+        if time.monotonic() > deadline:
+            executor.kill(TrialFailed(trial=NO_TRIAL, reason=TIMEOUT, detail="took too long"))
+            deadline = math.inf
         match executor.next_event(TICK_SECONDS):
             case ParameterAsked(question=question):
                 asked.append(question.name)
-                value = question.default
-                if question.name in config.set:
-                    try:
-                        value = choose(question, config.set[question.name], "--set")
-                    except InvalidParamsError:
-                        executor.decide(NO_TRIAL, Decision.PAUSE)
-                        raise
+                try:
+                    value = _answer(question, config)
+                except InvalidParamsError:
+                    executor.decide(NO_TRIAL, Decision.PAUSE)
+                    raise
                 executor.decide(NO_TRIAL, Answer(value=value))
-            case TrialFailed(detail=detail):
-                raise ConfigurationError(
-                    f"{space.reference}: {detail}", safe="Nothing was trained."
-                )
+            case TrialFailed() as failed:
+                raise _refusal(space, failed)
             case TrialFinished():
                 break
     _require_known({*config.set, *config.grid} - set(asked), space)
+
+
+def _job(config: SweepConfig, space: SearchSpace, work: Path) -> TrialJob:
+    return TrialJob(
+        trial=NO_TRIAL,
+        study="",
+        space=space.reference,
+        space_digest=space.digest,
+        space_sources=space.sources,
+        params={} if space.asks else space.point(config.set),
+        epochs=0,
+        seed=config.seed,
+        folder=str(work),
+        checkpoints=False,
+    )
+
+
+def _answer(question: Question, config: SweepConfig) -> ParamValue:
+    if question.name not in config.set:
+        return question.default
+    return choose(question, config.set[question.name], "--set")
+
+
+def _refusal(space: SearchSpace, failed: TrialFailed) -> MnistLabError:
+    nothing = "Nothing was trained."
+    if failed.reason in STOPS_THE_SWEEP:
+        return DiskFullError(
+            f"{failed.detail}.", safe=nothing, next_step="Make room, type it again."
+        )
+    said = failed.detail if failed.reason == INVALID else f"{failed.reason}: {failed.detail}"
+    return ConfigurationError(
+        f"{space.reference}: {said}",
+        safe=nothing,
+        next_step=f"Mend the file, and look again: mnist-lab spaces {space.reference} --check",
+    )
 
 
 def _require_known(names: set[str], space: SearchSpace) -> None:
@@ -88,4 +117,6 @@ def _require_known(names: set[str], space: SearchSpace) -> None:
     known = [each["name"] for each in found]
     for name in sorted(names):
         if name not in known:
-            raise UnknownNameError("parameter", name, known)
+            raise UnknownNameError(
+                "parameter", name, known, next_step=f"See: mnist-lab spaces {space.reference}"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Container, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -21,21 +21,25 @@ from mnist_lab.sweep.seen import SeenPoints
 WINDOW = 1000
 
 
-class StudyView(optuna.Study):
+class StudyView:
     """``study`` without the trials that mnist-lab did not write; reads only, and the trials once.
 
     With ``halving``, unfinished trials that were measured are shown as if they had been pruned there.
     Optuna's samplers take a running trial for a bad one, so that workers do not all try the same: of
-    a trial that is paused at a rung, or trains on because it is good, that would be wrong.
+    a trial that is paused at a rung, or trains on because it is good, that would be wrong. All else is
+    the study's own, which may be a bracket of Hyperband.
     """
 
     def __init__(self, study: optuna.Study, *, halving: bool = False) -> None:
-        self.__dict__.update(vars(study))
+        self._study = study
         self._halving = halving
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
 
     @cached_property
     def _shown(self) -> list[FrozenTrial]:
-        own = [each for each in super()._get_trials(deepcopy=False) if ledger.is_own(each)]
+        own = [each for each in self._study._get_trials(deepcopy=False) if ledger.is_own(each)]
         if not self._halving:
             return own
         return [_measured(trial) for trial in own[-WINDOW:]]
@@ -52,6 +56,11 @@ class StudyView(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         return self._get_trials(deepcopy, states)
+
+
+def view(study: optuna.Study, *, halving: bool = False) -> optuna.Study:
+    """A ``StudyView`` of ``study``, which Optuna takes for the study itself."""
+    return cast(optuna.Study, StudyView(study, halving=halving))
 
 
 class TrialSampler(BaseSampler):
@@ -105,8 +114,8 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         if self.given is not None:
             return self.given[0]
-        view = StudyView(study, halving=self._halving)
-        value = self._draw(view, trial, param_name, param_distribution)
+        shown = view(study, halving=self._halving)
+        value = self._draw(shown, trial, param_name, param_distribution)
         before = trial.params.values()
         return self._seen.unseen(before, param_distribution, value, self._random)
 

@@ -36,14 +36,11 @@ class SeenPoints:
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._ends: dict[int, _Node] = {}
 
     def note(
         self, trial: int, params: Params, distributions: Mapping[str, BaseDistribution]
     ) -> None:
-        """``trial`` has these parameters so far, in the order that they were asked for."""
-        if trial in self._ends:  # it was asked for more
-            self._ends.pop(trial).ends.discard(trial)
+        """``trial`` has these parameters, in the order that they were asked for."""
         # No branch with a continuous parameter is ever exhausted: it need not be remembered.
         if any(values_of(distributions[name]) is None for name in params):
             return
@@ -52,7 +49,6 @@ class SeenPoints:
             node.distribution = distributions[name]
             node = node.after.setdefault(_hashable(value), _Node())
         node.ends.add(trial)
-        self._ends[trial] = node
 
     def unseen(
         self,

@@ -8,14 +8,13 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.errors import (
@@ -63,12 +62,6 @@ class Fingerprint:
             for key in keys
             if mine[key] != theirs[key]
         ]
-
-    def is_earlier_try_of(self, other: Fingerprint) -> bool:
-        """Whether nothing but the code of a space file, or what is set in it, differs."""
-        tried = {name: getattr(other, name) for name in ("space_digest", "sources", "fixed")}
-        earlier = bool(self.sources) and bool(self.differences(other))
-        return earlier and not replace(self, **tried).differences(other)
 
 
 def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fingerprint:
@@ -141,9 +134,8 @@ def create_study(
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
     found = read_fingerprint(study)
-    if found is not None and found.is_earlier_try_of(made_with) and _is_untouched(study):
-        optuna.delete_study(study_name=name, storage=storage)  # refused before its first trial
-        return create_study(storage, name, made_with, pruner=pruner)
+    if found is not None and made_with.sources == made_with.space_digest:  # a space that asks
+        require_readable(found)
     empty = not study.user_attrs and not study.get_trials(deepcopy=False)
     if empty and study.direction == StudyDirection.MAXIMIZE:  # cut off as it was created
         study.set_user_attr(_FINGERPRINT, asdict(made_with))
@@ -160,10 +152,18 @@ def create_study(
     return study
 
 
-def _is_untouched(study: optuna.Study) -> bool:
-    """Whether nothing was ever trained for the study."""
-    trials = study.get_trials(deepcopy=False)
-    return all(trial.state == TrialState.WAITING for trial in trials)
+def require_readable(made_with: Fingerprint) -> None:
+    """Refuse a study of a hypermodel that an earlier version explored beforehand.
+
+    Raises:
+        ConfigurationError: its space is known otherwise now.
+    """
+    if not made_with.sources:
+        raise ConfigurationError(
+            f"The study was made by an earlier mnist-lab, which read {made_with.reference} otherwise.",
+            safe="Nothing was trained. Its runs and registered models stay as they are.",
+            next_step="Sweep the file again, under another --study.",
+        )
 
 
 def open_study(settings: Settings, name: str) -> optuna.Study:
@@ -193,12 +193,8 @@ def same_space(made_with: Fingerprint) -> SearchSpace:
         ConfigurationError: it has changed since.
     """
     space = get_space(made_with.reference)
-    if space.asks and not made_with.sources:
-        raise ConfigurationError(
-            f"The study was made by an earlier mnist-lab, which read {made_with.reference} otherwise.",
-            safe="Nothing was trained. Its runs and registered models stay as they are.",
-            next_step="Sweep the file again, under another --study.",
-        )
+    if space.asks:
+        require_readable(made_with)
     changed = made_with.sources and space.sources != made_with.sources
     if changed or space.digest != made_with.space_digest:
         raise ConfigurationError(

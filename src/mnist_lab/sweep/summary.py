@@ -16,7 +16,7 @@ from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.replicas import Confirmation, find_replicas, read_confirmation, searched_study
-from mnist_lab.sweep.sampling import StudyView
+from mnist_lab.sweep.sampling import view
 from mnist_lab.sweep.study import read_fingerprint
 from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
 
@@ -186,7 +186,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of parameters that few trials have
-        return dict(optuna.importance.get_param_importances(StudyView(study)))
+        return dict(optuna.importance.get_param_importances(view(study)))
 
 
 def _note_importances(shares: Mapping[str, float]) -> str:

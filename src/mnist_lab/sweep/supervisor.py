@@ -32,7 +32,13 @@ from mnist_lab.execution.messages import CRASHED, INVALID, TIMEOUT
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.sweep import ledger
 from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.failures import MAX_FRUITLESS, RETRIED, STOPS_THE_SWEEP, may_retry
+from mnist_lab.sweep.failures import (
+    MAX_FRUITLESS,
+    RETRIED,
+    START_SECONDS,
+    STOPS_THE_SWEEP,
+    may_retry,
+)
 from mnist_lab.sweep.fidelity import Halving, Verdict
 from mnist_lab.sweep.files import TrialFiles
 from mnist_lab.sweep.progress import Lag, SweepResult
@@ -46,7 +52,6 @@ from mnist_lab.sweep.watch import Listener, Watch
 from mnist_lab.training import EpochMetrics, ModelForm
 
 TICK_SECONDS = 0.5
-START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 
 @dataclass(kw_only=True)
@@ -135,7 +140,7 @@ class Supervisor:
                 self.halving.record(trial.number, ledger.read_history(trial))
             if ledger.read_audited_at(trial) is not None:
                 self.halving.let_finish(trial.number)
-            if trial.state != TrialState.RUNNING:
+            if trial.state != TrialState.RUNNING or ledger.is_anothers(trial):
                 continue
             if reached in self.halving.rungs and not self.halving.is_whole(trial.number):
                 self.halving.pause(trial.number, reached)
@@ -240,6 +245,7 @@ class Supervisor:
 
     def _built(self, event: TrialBuilt) -> str:
         ledger.write_form(self._running[event.trial].trial, event.form)
+        self._source.note_point(event.trial)
         self._project(event.trial)
         facts = ModelForm.from_dict(event.form).facts()
         if facts == self._facts:  # said already

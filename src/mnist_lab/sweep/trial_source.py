@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import optuna
@@ -46,7 +46,7 @@ class TrialSource:
     def __post_init__(self) -> None:
         self._names = Names(ledger.read_names(self.study))
         for trial in ledger.own_trials(self.study):
-            if trial.state != TrialState.WAITING:
+            if not self.space.asks or ledger.is_built(trial):
                 self._seen.note(trial.number, trial.params, trial.distributions)
 
     def next(self, begun: int) -> RunningTrial | None:
@@ -91,9 +91,12 @@ class TrialSource:
             value = suggest(running.trial, name, as_stored(question.distribution))
         except ValueError as error:  # it stands in the trial with other choices
             raise InvalidParamsError(f"{name}: {first_line(error)}.") from error
-        after = ledger.read_trial(self.study, running.number)
-        self._seen.note(running.number, after.params, after.distributions)
         return value
+
+    def note_point(self, number: int) -> None:
+        """All parameters of trial ``number`` are known: no other is to have the same."""
+        trial = ledger.read_trial(self.study, number)
+        self._seen.note(number, trial.params, trial.distributions)
 
     def _name(self, question: Question, known: Params) -> str:
         before = len(self._names.taken)
@@ -148,6 +151,8 @@ class TrialSource:
             running.refused = error.problem
             params = {}
         ledger.write_start(trial, seed=seed, attempt=1)
+        if params:
+            self.note_point(trial.number)
         running.job = self._job(trial.number, params, seed)
         return running
 
@@ -180,7 +185,10 @@ class TrialSource:
         return RunningTrial(
             trial=trial,
             sampler=sampler,
-            job=self._job(before.number, {} if self.space.asks else before.params, seed),
+            job=replace(
+                self._job(before.number, {} if self.space.asks else before.params, seed),
+                form=ledger.read_form(before),
+            ),
             attempt=attempt,
             fruitless=fruitless,
             history=history,

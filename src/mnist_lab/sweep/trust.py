@@ -1,25 +1,28 @@
-"""Which space files are trusted: those that were swept from this home, by their digest.
+"""Which space files are trusted: those that were swept from this home, by path and digest.
 
 A registered model says which file built it. Whoever may write to the registry could name any file of
-this machine; so a file is run only if its user once typed its name here.
+this machine; so a file is run only if its user once typed its name here, and it has not changed.
 """
 
 from __future__ import annotations
 
+import json
+
 from mnist_lab.settings import Settings
+from mnist_lab.spaces import SearchSpace
 
-_FILE = "trusted-spaces"
+_FILE = ".trusted-spaces"  # no study has a name that begins with a dot
 
 
-def trust(settings: Settings, sources: str) -> None:
-    """Remember that the space file of this digest is the user's own."""
-    if sources and not is_trusted(settings, sources):
+def trust(settings: Settings, space: SearchSpace) -> None:
+    """Remember that the file of ``space``, as it is, is the user's own."""
+    if space.sources and not is_trusted(settings, space.source, space.sources):
         settings.work.mkdir(parents=True, exist_ok=True)
         with (settings.work / _FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{sources}\n")
+            file.write(json.dumps([space.source, space.sources]) + "\n")
 
 
-def is_trusted(settings: Settings, sources: str) -> bool:
-    """Whether the space file of this digest was swept from this home."""
+def is_trusted(settings: Settings, source: str, sources: str) -> bool:
+    """Whether the space ``source`` (a path and a name), of this digest, was swept from this home."""
     file = settings.work / _FILE
-    return file.is_file() and sources in file.read_text(encoding="utf-8").split()
+    return file.is_file() and json.dumps([source, sources]) in file.read_text().splitlines()

@@ -2,7 +2,8 @@
 
 from mnist_lab.training.checkpoints import Checkpoint, Checkpoints
 from mnist_lab.training.epochs import Diverged, EpochMetrics, History, Report
-from mnist_lab.training.form import ModelForm, around, find_form
+from mnist_lab.training.find_form import find_form
+from mnist_lab.training.form import ModelForm, around
 from mnist_lab.training.runtime import Runtime, configure
 from mnist_lab.training.train import TrainingPlan, train
 

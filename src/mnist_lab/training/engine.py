@@ -80,17 +80,12 @@ class FitEngine:
     ) -> None:
         self._model = model
         self._form = form
-        self._validation = (self._feed(validation[0]), validation[1])
+        self._validation = (form.array(validation[0]), validation[1])
         self._batch_size = batch_size
-
-    def _feed(self, images: Images) -> Any:
-        import keras
-
-        return np.asarray(keras.ops.convert_to_numpy(self._form.feed(images)))
 
     def train(self, images: Images, labels: Labels) -> Mapping[str, float]:
         options: Any = {"batch_size": self._batch_size, "shuffle": False, "verbose": 0}
-        history = self._model.fit(self._feed(images), labels, **options).history
+        history = self._model.fit(self._form.array(images), labels, **options).history
         return {name: float(values[-1]) for name, values in history.items()}
 
     def validate(self) -> Mapping[str, float]:

@@ -224,11 +224,11 @@ def _adapt_normalization(model: keras.Model, training: Split, form: ModelForm) -
     for layer in model.layers if type(model).__module__.startswith("keras.") else ():
         if not isinstance(layer, keras.layers.Normalization) or _is_adapted(layer):
             continue
-        given = keras.ops.convert_to_numpy(form.feed(training.images))
+        given = form.array(training.images)
         if layer is not _first_layer(model):
             before = keras.Model(model.inputs, layer.input)
             given = before.predict(given, batch_size=VALIDATION_BATCH, verbose=0)
-        layer.adapt(np.asarray(given))
+        layer.adapt(given)
 
 
 def _is_adapted(layer: Any) -> bool:
