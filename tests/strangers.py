@@ -150,6 +150,44 @@ def another_accuracy(hp):
     return dense(metrics=[top])
 
 
+def recurrent(hp):
+    model = keras.Sequential(
+        [layers.Rescaling(1 / 255), layers.LSTM(8), layers.Dense(10, activation="softmax")]
+    )
+    model.compile("adam", SPARSE, metrics=["accuracy"])
+    return model
+
+
+def binarised(hp):
+    return dense(keras.Input((28, 28)), layers.Lambda(lambda x: keras.ops.cast(x > 127, "float32")))
+
+
+def tokens(hp):
+    return dense(layers.Flatten(), layers.Embedding(256, 2))
+
+
+def silent_about_labels(hp):
+    """An own loss that takes one-hot labels without a word, and learns from whole ones only."""
+
+    def loss(y, p):
+        chosen = tf.gather(tf.nn.log_softmax(p), tf.cast(y, tf.int32), batch_dims=1)
+        return -tf.reduce_mean(tf.cast(chosen, tf.float32))
+
+    return dense(loss=loss, last=None, metrics=())
+
+
+def two_outputs(hp):
+    pixels = keras.Input((28, 28))
+    flat = layers.Flatten()(pixels)
+    model = keras.Model(pixels, [layers.Dense(10)(flat), layers.Dense(10)(flat)])
+    model.compile("adam", "mse")
+    return model
+
+
+def returns_nothing(hp):
+    dense()
+
+
 def not_compiled(hp):
     return keras.Sequential([layers.Flatten(), layers.Dense(10)])
 
@@ -249,6 +287,12 @@ class Silent(PlainFit):
 
     def fit(self, hp, model, x, y, **kwargs):
         return model.fit(x, y, verbose=0)
+
+
+class MoreEpochs(PlainFit):
+    def fit(self, hp, model, *args, **kwargs):
+        kwargs["epochs"] = 9
+        return model.fit(*args, **kwargs)
 
 
 class OwnEpochs(PlainFit):

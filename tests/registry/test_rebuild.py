@@ -106,6 +106,16 @@ def test_a_changed_or_missing_space_is_refused_by_name(saved, settings, spoil, w
             look(file, digest, blueprint, settings)
 
 
+def test_a_space_file_that_was_moved_and_swept_again_is_found(saved, settings, tmp_path):
+    file, digest, blueprint, expected = saved("subclassed")
+    (tmp_path / "space").rename(tmp_path / "moved")
+    with pytest.raises(SpaceAbsentError, match="is gone"):
+        load_trained(file, digest, blueprint, settings)
+    trust(settings, load_space(f"{tmp_path}/moved/mine.py:subclassed"))
+    found = load_trained(file, digest, blueprint, settings).predict(PIXELS, verbose=0)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_code_that_was_never_swept_from_this_home_is_not_run(saved, settings, tmp_path):
     file, digest, blueprint, _ = saved("subclassed", trusted=False)
     space = tmp_path / "space" / "mine.py"

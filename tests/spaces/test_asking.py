@@ -183,7 +183,9 @@ def test_an_instance_and_a_class_with_known_arguments_are_spaces(strangers):
 
 
 def test_a_file_without_a_name_asks_for_one(strangers):
-    with pytest.raises(ConfigurationError, match=r"which of its spaces.*strangers\.py:NAME"):
+    with pytest.raises(
+        ConfigurationError, match=r"which of its spaces.* Loops.*strangers\.py:NAME"
+    ):
         get_space(str(strangers))
 
 

@@ -156,7 +156,10 @@ def on(parent, *values):
         ({"conditions": {"rat": on("layers", 2)}}, "'rat', which is no parameter.*'rate'"),
         ({"conditions": {"rate": on("layrs", 2)}}, "rate depends on 'layrs'.*'layers'"),
         ({"conditions": {"layers": on("kind", "a")}}, "must be declared before it"),
-        ({"conditions": {"kind": on("layers", 7)}}, "layers=7, which is outside"),
+        ({"conditions": {"kind": on("layers", 7)}}, "layers=7 is outside"),
+        ({"starts": ({"layers": 9},)}, "a start has layers=9 is outside 1 to 3"),
+        ({"conditions": {"rate": Condition(parent="layers", values=(2,))}}, "a tuple of Condition"),
+        ({"distributions": {**dict.fromkeys(DEFAULTS, (1, 3))}}, "no distribution of Optuna"),
         ({"starts": ({"layers_": 2},)}, "a start names 'layers_'.*'layers'"),
     ],
 )

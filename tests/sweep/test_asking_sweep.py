@@ -7,7 +7,7 @@ import re
 import optuna
 import pytest
 
-from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError
+from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError, UsageError
 from mnist_lab.registry.reproduce import reproduce
 from mnist_lab.report import list_studies
 from mnist_lab.sweep import Design, SweepConfig, confirm, launch, ledger, open_study
@@ -75,6 +75,8 @@ def test_a_parameter_that_is_set_is_kept_in_every_trial(sweep):
         ({"set": {"num_layrs": 2}}, UnknownNameError, "Did you mean 'num_layers'"),
         ({"set": {"num_layers": 9}}, InvalidParamsError, "--set num_layers=9 is outside 1 to 3"),
         ({"grid": {"nope": [1]}, "sampler": "grid"}, UnknownNameError, "no parameter 'nope'"),
+        ({"grid": {"units_2": [99]}, "sampler": "grid"}, InvalidParamsError, "--grid units_2=99"),
+        ({"grid": {"units_2": [8]}}, UsageError, "Add: --sampler grid"),
     ],
 )
 def test_what_is_set_wrongly_is_refused_before_anything_is_trained(sweep, changes, error, message):
@@ -132,7 +134,9 @@ def test_a_file_that_changed_is_refused_by_name_when_its_study_goes_on(sweep, tm
     file.write_text(strangers.read_text())
     sweep("no_scaling", file=file, trials=1)
     file.write_text(strangers.read_text() + "\n# another\n")
-    with pytest.raises(ConfigurationError, match="exists and does not fit: space_digest"):
+    with pytest.raises(
+        ConfigurationError, match=r"mine\.py:no_scaling, or a file beside it, has changed"
+    ):
         sweep("no_scaling", file=file, trials=2)
 
 

@@ -51,6 +51,10 @@ def find(author, small_dataset):
         ("no_metric", {"accuracy": "", "validates": False}),
         ("another_accuracy", {"accuracy": "", "validates": False}),
         ("zero_logits", {"output": "logits"}),
+        ("recurrent", {"scale": 1.0}),
+        ("binarised", {"scale": 1.0}),
+        ("tokens", {"scale": 1.0}),
+        ("silent_about_labels", {"whole_labels": True, "output": "logits"}),
         ("convolution_without_input", {"shape": (28, 28, 1), "whole_labels": False}),
         ("dense_on_784", {"shape": (784,), "accuracy": "acc"}),
         ("augmented", {"shape": (28, 28, 1), "scale": UNIT}),
@@ -71,6 +75,7 @@ def test_the_form_of_a_strangers_model_is_found(find, name, expected):
     [
         ("not_compiled", "not compiled.*model.compile"),
         ("three_classes", r"\(48, 10\)"),
+        ("two_outputs", "has 2 outputs"),
         ("colour", r"\(32, 32, 3\).*\(28, 28\)"),
         ("Silent", "never calls the callbacks"),
         ("OwnEpochs", "sets 'epochs' itself"),

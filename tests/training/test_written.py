@@ -83,6 +83,11 @@ def test_a_loop_that_ends_early_has_fewer_epochs(run):
     assert len(history.epochs) < 9
 
 
+def test_a_loop_that_would_go_on_is_ended_with_the_last_epoch(run):
+    history, _, reports = run("MoreEpochs", epochs=2)
+    assert (len(history.epochs), reports) == (2, [[1], [1, 2]])
+
+
 def test_a_loop_that_catches_everything_does_not_hide_that_it_diverged(run):
     with pytest.raises(Diverged):
         run("Swallows")

@@ -13,7 +13,7 @@ from mnist_lab.spaces.corners import corners
 from mnist_lab.spaces.registry import is_shipped, load_space
 from mnist_lab.spaces.space import Params, SearchSpace
 from mnist_lab.training import ModelForm, find_form
-from mnist_lab.training.find_form import Build, Fit
+from mnist_lab.training.find_form import Build, Fit, require_model
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +49,7 @@ def _check_asking(space: AskingSpace) -> SpaceCheck:
 
     def build() -> keras.Model:
         try:
-            return author.build(IMAGE_SHAPE, CLASSES)
+            return require_model(author.build(IMAGE_SHAPE, CLASSES))
         except Exception as error:  # whatever the author's code raises
             raise _cannot_build(space, answers.values, error) from error
 
@@ -71,7 +71,7 @@ def _check_corners(space: SearchSpace) -> SpaceCheck:
 
         def build(point: Params = point) -> keras.Model:
             try:
-                return space.build(point, IMAGE_SHAPE, CLASSES)
+                return require_model(space.build(point, IMAGE_SHAPE, CLASSES))
             except Exception as error:  # whatever the author's code raises
                 raise _cannot_build(space, point, error) from error
 

@@ -47,6 +47,7 @@ from mnist_lab.training import (
     train,
 )
 from mnist_lab.training.engine import VALIDATION_BATCH
+from mnist_lab.training.find_form import require_model
 from mnist_lab.training.form import PLAIN
 from mnist_lab.training.saving import save_model
 
@@ -221,8 +222,8 @@ def _build(
         raise InvalidModel(f"not allowed: {broken}")
     try:
         if author is not None:
-            return author.build(IMAGE_SHAPE, dataset.classes)
-        return space.build(job.params, IMAGE_SHAPE, dataset.classes)
+            return require_model(author.build(IMAGE_SHAPE, dataset.classes))
+        return require_model(space.build(job.params, IMAGE_SHAPE, dataset.classes))
     except OSError:
         raise
     except Exception as error:  # whatever the author's code raises at this point

@@ -41,6 +41,7 @@ from mnist_lab.errors import (
 )
 from mnist_lab.registry.models import load_version
 from mnist_lab.settings import Settings
+from mnist_lab.training.saving import without_optimizer
 
 if TYPE_CHECKING:
     import keras
@@ -106,8 +107,17 @@ def export(
         format=kind,
         files=moved,
         difference=difference,
-        needs=tuple(f"{name}>={installed(name)}" for name in NEEDS[kind]),
+        needs=(*(f"{name}>={installed(name)}" for name in NEEDS[kind]), *_classes(network, kind)),
     )
+
+
+def _classes(network: keras.Model, kind: str) -> list[str]:
+    """The author's own classes that a reader of the file must have, by name."""
+    if kind not in ("keras", "h5", "json+weights"):
+        return []
+    kinds = {type(layer) for layer in network._flatten_layers()}
+    own = sorted(each.__name__ for each in kinds if not each.__module__.startswith("keras."))
+    return [f"the class {name} of its space's file" for name in own]
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -123,7 +133,7 @@ def _write(
     """Write a model, read it back, and return its files and by how much it predicts otherwise."""
     random = np.random.default_rng(0)
     probes = random.integers(0, 256, size=(PROBES, *IMAGE_SHAPE)).astype(np.uint8)
-    advice = "Try another --format: keras holds every model."
+    advice = "Try another --format: saved_model holds the most models."
     try:
         expected = network.predict(probes, verbose=0)
         files, read_back = FORMATS[kind](network, path, probes)
@@ -158,7 +168,8 @@ def _as_keras(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path]
     import keras
 
     file = path.with_name(f"{path.name}.keras")
-    network.save(file)
+    with without_optimizer(network):
+        network.save(file)
     return [file], keras.saving.load_model(file, compile=False).predict(probes, verbose=0)
 
 
@@ -180,7 +191,8 @@ def _as_json(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path],
     file = path.with_name(f"{path.name}.json")
     weights = path.with_name(f"{path.name}.weights.h5")
     file.write_text(network.to_json())
-    network.save_weights(weights)
+    with without_optimizer(network):
+        network.save_weights(weights)
     loaded = keras.models.model_from_json(file.read_text())
     loaded.load_weights(weights)
     return [file, weights], loaded.predict(probes, verbose=0)

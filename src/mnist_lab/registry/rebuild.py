@@ -8,6 +8,7 @@ layers, classes without ``get_config``, augmentation. Where it is not, the list 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from mnist_lab.registry.safe import check_archive, check_layers, load_model
 from mnist_lab.settings import Settings
 from mnist_lab.spaces.files import digest_sources
 from mnist_lab.spaces.registry import is_file_reference, load_space, locate_file
-from mnist_lab.sweep.trust import is_trusted
+from mnist_lab.sweep.trust import find_trusted, is_trusted
 from mnist_lab.training import ModelForm, around
 from mnist_lab.training.form import PLAIN
 from mnist_lab.training.saving import without_optimizer
@@ -41,6 +42,7 @@ def load_trained(
     if blueprint is None or not blueprint.sources:
         return load_model(file, sha256)
     members = check_archive(file, sha256)
+    blueprint = _as_it_lies_now(blueprint, settings)
     absent = why_absent(blueprint, settings)
     if absent:
         check_without_space(file, members, absent)
@@ -65,7 +67,7 @@ def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings
     members = check_archive(file, sha256)
     if blueprint is None or not blueprint.sources:
         check_layers(file, members)
-    elif absent := why_absent(blueprint, settings):
+    elif absent := why_absent(_as_it_lies_now(blueprint, settings), settings):
         check_without_space(file, members, absent)
 
 
@@ -90,6 +92,17 @@ def check_without_space(file: Path, members: dict[str, bytes], absent: str) -> N
             safe=error.safe,
             next_step="Put the former space file back, or sweep it from this home: so it is trusted.",
         ) from error
+
+
+def _as_it_lies_now(blueprint: Blueprint, settings: Settings) -> Blueprint:
+    """``blueprint`` with the place of its space's file, which may have been moved and swept again."""
+    if not is_file_reference(blueprint.space):
+        return blueprint
+    for place in find_trusted(settings, blueprint.space, blueprint.sources):
+        found = replace(blueprint, space=place)
+        if not why_absent(found, settings):
+            return found
+    return blueprint
 
 
 def why_absent(blueprint: Blueprint, settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,4 +29,11 @@ if __name__ == "__main__":
         answer = describe(sys.argv[1], int(sys.argv[3]))
     except MnistLabError as error:
         answer = {"problem": error.problem, "next_step": error.next_step}
+    except Exception as error:  # whatever the file raises when it is run
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        line = error.lineno if isinstance(error, SyntaxError) else place.lineno
+        file = error.filename if isinstance(error, SyntaxError) else place.filename
+        said = error.msg if isinstance(error, SyntaxError) else error
+        problem = f"{type(error).__name__}: {said} ({Path(str(file)).name}, line {line})"
+        answer = {"problem": problem, "next_step": ""}
     Path(sys.argv[2]).write_text(json.dumps(answer, default=str))

@@ -31,6 +31,21 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
+def defined_names(path: Path) -> list[str]:
+    """The functions, classes and variables at the top of a file; none if it cannot be read."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError):
+        return []
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [each.id for each in node.targets if isinstance(each, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
 def digest_sources(path: Path) -> str:
     """sha256 of ``path`` and of every module beside it that it imports, by name and content."""
     content = hashlib.sha256()

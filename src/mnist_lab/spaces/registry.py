@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_lab.errors import ConfigurationError, UnknownNameError
 from mnist_lab.spaces.asking import Ask, AskingSpace, AskingTrial, Author, asking_space
 from mnist_lab.spaces.cnn import cnn_v1, cnn_v2
-from mnist_lab.spaces.files import digest_sources, import_file
+from mnist_lab.spaces.files import defined_names, digest_sources, import_file
 from mnist_lab.spaces.fnn import fnn_v1, fnn_v2
 from mnist_lab.spaces.space import Params, SearchSpace
 
@@ -71,9 +71,10 @@ def get_space(reference: str) -> SearchSpace:
         ConfigurationError: the file cannot be read as a space.
     """
     if reference.endswith(".py"):
+        defined = ", ".join(defined_names(locate_file(f"{reference}:"))) or "nothing"
         raise ConfigurationError(
-            f"{reference} is a file: which of its spaces?",
-            next_step=f"Give {reference}:NAME, the name of its function, class or space.",
+            f"{reference} is a file: which of its spaces? It defines {defined}.",
+            next_step=f"Give {reference}:NAME.",
         )
     if is_file_reference(reference):
         return _describe_in_own_process(reference)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -83,7 +82,9 @@ class SearchSpace:
     starts: tuple[Params, ...] = ()
 
     def __post_init__(self) -> None:
-        mistake = next(_mistakes(self), None)
+        from mnist_lab.spaces.declaration import mistakes  # it needs what is defined here
+
+        mistake = next(mistakes(self), None)
         if mistake:
             raise InvalidParamsError(f"Space {self.id}: {mistake}.")
 
@@ -133,9 +134,7 @@ class SearchSpace:
             if name not in self.distributions:
                 raise UnknownNameError("parameter", name, self.distributions)
         params = self.draw(
-            lambda name, distribution: _as_kind(
-                distribution, changes.get(name, self.defaults[name])
-            )
+            lambda name, distribution: as_kind(distribution, changes.get(name, self.defaults[name]))
         )
         unused = sorted(set(changes) - set(params))
         if unused:
@@ -298,51 +297,6 @@ def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
         raise InvalidParamsError(f"{text!r} is not a number.") from None
 
 
-def _mistakes(space: SearchSpace) -> Iterator[str]:
-    """What contradicts itself in a declaration, one sentence each."""
-    unpaired = sorted(set(space.defaults) ^ set(space.distributions))
-    if unpaired:
-        yield f"{unpaired} must be both a distribution and a default"
-        return
-    for name, distribution in space.distributions.items():
-        value = _as_kind(distribution, space.defaults[name])
-        if not contains(distribution, value):
-            yield f"the default {name}={value!r} is outside {describe_range(distribution)}"
-    names = list(space.distributions)
-    for name, rules in space.conditions.items():
-        if name not in names:
-            yield f"a condition is on {name!r}, which is no parameter{_hint(name, names)}"
-            continue
-        for rule in rules:
-            yield from _mistakes_of(name, rule, space.distributions)
-    for start in space.starts:
-        unknown = next((name for name in start if name not in names), None)
-        if unknown is not None:
-            yield f"a start names {unknown!r}, which is no parameter{_hint(unknown, names)}"
-
-
-def _mistakes_of(name: str, rule: Condition, distributions: Distributions) -> Iterator[str]:
-    names = list(distributions)
-    if rule.parent not in names:
-        hint = _hint(rule.parent, names)
-        yield f"{name} depends on {rule.parent!r}, which is no parameter{hint}"
-    elif names.index(rule.parent) >= names.index(name):
-        yield f"{name} depends on {rule.parent}, which must be declared before it"
-    else:
-        parent = distributions[rule.parent]
-        for value in rule.values:
-            if not contains(parent, _as_kind(parent, value)):
-                yield (
-                    f"{name} depends on {rule.parent}={value!r}, which is outside "
-                    f"{describe_range(parent)}"
-                )
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
 def fit_value(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
     """``value`` in the distribution's own type: texts are read, 1 becomes 1.0, lists become choices.
 
@@ -360,7 +314,7 @@ def fit_value(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
             value = float(value)
     if isinstance(distribution, IntDistribution) and isinstance(value, float):
         return int(value) if value.is_integer() else value
-    return _as_kind(distribution, value)
+    return as_kind(distribution, value)
 
 
 def _is_same(choice: Any, value: Any) -> bool:
@@ -378,7 +332,8 @@ def read_literal(text: str) -> ParamValue:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _as_kind(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
+def as_kind(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
+    """``value`` as a number with a decimal point where the distribution is of such."""
     # TOML and people write 1 where 1.0 is meant.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if whole and isinstance(distribution, FloatDistribution) else value  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import optuna
 
 from mnist_lab.data import Dataset, load_dataset, shared
-from mnist_lab.errors import InterruptedSweep, MnistLabError, ServiceError
+from mnist_lab.errors import InterruptedSweep, MnistLabError, ServiceError, UsageError
 from mnist_lab.execution import Executor, LocalExecutor, plan_workers
 from mnist_lab.execution.artist import Artist, ArtistSpec
 from mnist_lab.execution.processes import may_fork, warm_up
@@ -74,6 +75,12 @@ def launch(
             storage that was lost while it ran.
     """
     warm_up()
+    if config.grid and config.sampler != "grid":
+        raise UsageError(
+            "Values of a grid are for the sampler 'grid'.",
+            safe="Nothing was trained.",
+            next_step="Add: --sampler grid",
+        )
     space = get_space(config.space)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     name = study_name(config, space, dataset)
@@ -108,10 +115,12 @@ def launch(
                 trainer=trainer,
                 looks=not is_shipped(space.reference) and not ledger.rank(study),
             )
-        except MnistLabError:
+        except MnistLabError as error:
             if is_new and not any(map(ledger.is_begun, study.get_trials(deepcopy=False))):
                 # Refused before its first trial: what is mended may have its name.
                 optuna.delete_study(study_name=name, storage=storage)
+                if str(files.work) not in str(error):  # else it names the log in there
+                    shutil.rmtree(files.work, ignore_errors=True)
             raise
 
 

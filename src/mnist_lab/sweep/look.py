@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
+
+from optuna.distributions import json_to_distribution
 
 from mnist_lab.errors import (
     ConfigurationError,
@@ -71,7 +74,7 @@ def look_at_space(
                 raise _refusal(space, failed)
             case TrialFinished():
                 break
-    _require_known({*config.set, *config.grid} - set(asked), space)
+    _require_known({*config.set} - set(asked) | {*config.grid}, space, config)
 
 
 def _job(config: SweepConfig, space: SearchSpace, work: Path) -> TrialJob:
@@ -109,14 +112,21 @@ def _refusal(space: SearchSpace, failed: TrialFailed) -> MnistLabError:
     )
 
 
-def _require_known(names: set[str], space: SearchSpace) -> None:
+def _require_known(names: set[str], space: SearchSpace, config: SweepConfig) -> None:
     """Raise ``UnknownNameError`` for a name that many builds never ask for."""
     if not space.asks or not names:
         return
     found = run_description(space.reference, builds=BUILDS)["survey"]["parameters"]
     known = [each["name"] for each in found]
+    ranges = {each["name"]: json.dumps(each["distribution"]) for each in found}
     for name in sorted(names):
-        if name not in known:
+        if name in known:
+            for value in config.grid.get(name, ()):
+                asked = Question(
+                    name=name, distribution=json_to_distribution(ranges[name]), default=value
+                )
+                choose(asked, value, "--grid")
+        else:
             raise UnknownNameError(
                 "parameter", name, known, next_step=f"See: mnist-lab spaces {space.reference}"
             )

@@ -248,7 +248,7 @@ def _rank(
                 trial=of,
                 accuracies=tuple(trial.value or 0.0 for trial in trials),
                 mean=float(mean),
-                low=float(mean) - ranking.margin,
+                low=max(0.0, float(mean) - ranking.margin),
                 high=min(1.0, float(mean) + ranking.margin),
                 searched=searched.get(of, 0.0),
                 parameters=int(scalars[0]["parameters"]),

@@ -183,7 +183,7 @@ def grid_points(
     if not grid:
         raise UsageError(
             "The sampler 'grid' needs the values to try.",
-            next_step="Add for example: --grid filters_1=16,32 --grid dense_units=64,128",
+            next_step=f"Add --grid NAME=V1,V2 for some of: mnist-lab spaces {space.reference}",
         )
     met: list[Params] = []
     for combination in itertools.product(*grid.values()):

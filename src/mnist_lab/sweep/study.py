@@ -55,9 +55,11 @@ class Fingerprint:
         """One line a difference that makes results incomparable; paths may differ."""
         mine, theirs = asdict(self), asdict(other)
         keys = ["space", "space_digest", "dataset_digest", "epochs", "fixed"]
-        if self.sources and mine["space_digest"] == theirs["space_digest"]:
-            keys.append("sources")
-        return [
+        code = self.sources and self.sources != other.sources
+        if self.sources == self.space_digest:  # of a space that asks there is nothing but its code
+            keys.remove("space_digest")
+        changed = f"{other.reference}, or a file beside it, has changed" if code else ""
+        return [*([changed] if changed else [])] + [
             f"{key} {str(theirs[key])[:16]} (the study has {str(mine[key])[:16]})"
             for key in keys
             if mine[key] != theirs[key]

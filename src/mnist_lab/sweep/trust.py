@@ -24,5 +24,18 @@ def trust(settings: Settings, space: SearchSpace) -> None:
 
 def is_trusted(settings: Settings, source: str, sources: str) -> bool:
     """Whether the space ``source`` (a path and a name), of this digest, was swept from this home."""
+    return (source, sources) in _read(settings)
+
+
+def find_trusted(settings: Settings, source: str, sources: str) -> list[str]:
+    """Where spaces of this name and digest were swept from; ``source`` itself first."""
+    name = source.rpartition(":")[2]
+    known = [each for each, digest in _read(settings) if digest == sources]
+    return [source, *(each for each in known if each.rpartition(":")[2] == name)]
+
+
+def _read(settings: Settings) -> list[tuple[str, str]]:
     file = settings.work / _FILE
-    return file.is_file() and json.dumps([source, sources]) in file.read_text().splitlines()
+    if not file.is_file():
+        return []
+    return [(source, digest) for source, digest in map(json.loads, file.read_text().splitlines())]

@@ -8,7 +8,8 @@ images          the shape that the model was built for; else the first of (28, 2
                 that gives one row a picture
 scale           [0, 1] or [0, 255]: whichever gives the first layer with weights an input whose
                 deviation is nearer to 1, so a model's own ``Rescaling`` is not doubled
-labels          one-hot, else whole numbers: the first that a step of training takes
+labels          one-hot, else whole numbers: the first that a step of training takes; if an author's
+                own loss takes both, those from which more of the batch is learnt
 output          probabilities; logits (a softmax is put behind the model, not before its loss);
                 shares, such as sigmoids, which are divided by their sum
 =============== ====================================================================================
@@ -16,9 +17,9 @@ output          probabilities; logits (a softmax is put behind the model, not be
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Build = Callable[[], "keras.Model"]
 Fit = Callable[..., Any]
 BATCH = 48
+LESSONS = 30  # steps on one batch, where an author's own loss takes labels of both kinds
 ACCURACIES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy")
 
 
@@ -77,6 +79,22 @@ def find_form(
     return replace(form, output=_output_kind(trained, outputs))
 
 
+def require_model(found: Any) -> keras.Model:
+    """``found``, if a build function has returned a model.
+
+    Raises:
+        ConfigurationError: it returned something else.
+    """
+    import keras
+
+    if isinstance(found, keras.Model):
+        return found
+    raise ConfigurationError(
+        f"The build function returned {type(found).__name__}, not a Keras model.",
+        next_step="Is a return missing? End it with: return model",
+    )
+
+
 def _find_shape(
     build: Build, images: NDArray[np.uint8], classes: int
 ) -> tuple[keras.Model, ModelForm]:
@@ -114,12 +132,13 @@ def _find_shape(
 
 def _known_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     """The shape of one image, where the model was built for one."""
-    inputs = getattr(model, "inputs", None)
-    if inputs and len(inputs) > 1:
-        raise ConfigurationError(
-            f"The model has {len(inputs)} inputs; it is given images only.",
-            next_step="Build it with one Input.",
-        )
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    for name, found in (("inputs", inputs), ("outputs", outputs)):
+        if found and len(found) > 1:
+            raise ConfigurationError(
+                f"The model has {len(found)} {name}: mnist-lab tunes classifiers with one.",
+                next_step="Build it with one Input and one output.",
+            )
     return tuple(inputs[0].shape[1:]) if inputs else None
 
 
@@ -166,44 +185,62 @@ def _output_kind(model: keras.Model, outputs: NDArray[Any]) -> Output:
 
 
 def _find_scale(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) -> float:
-    """The scale that gives the first layer with weights the input nearer to a deviation of 1."""
-    seen: list[float] = []
-    with _watched(model, seen):
-        distances = {}
-        for scale in (UNIT, 1.0):
-            seen.clear()
-            _call(model, replace(form, scale=scale), images)
-            deviation = seen[0] if seen and seen[0] > 0 else 1.0
-            distances[scale] = abs(math.log(deviation))
+    """The scale that gives the first layer with weights the input nearer to a deviation of 1.
+
+    What is looked up in a table, an ``Embedding``, is pixels as they are.
+    """
+    import keras
+
+    distances = {}
+    for scale in (UNIT, 1.0):
+        first = _first_input(model, replace(form, scale=scale), images)
+        if first is None:  # no layer has weights: one scale is as good as the other
+            return UNIT
+        layer, deviation = first
+        if isinstance(layer, keras.layers.Embedding):
+            return 1.0
+        # An input that is the same everywhere says nothing to the model.
+        distances[scale] = abs(math.log(deviation)) if deviation > 0 else math.inf
     return min(distances, key=lambda scale: distances[scale])
 
 
-@contextmanager
-def _watched(model: keras.Model, seen: list[float]) -> Iterator[None]:
-    """Note the deviation of what each layer with weights is given, in the order of the calls."""
+def _first_input(
+    model: keras.Model, form: ModelForm, images: NDArray[np.uint8]
+) -> tuple[Any, float] | None:
+    """The first layer with weights that ``images`` come to, and the deviation of what it is given."""
     import keras
 
+    seen: list[tuple[Any, float]] = []
     layers = list(_weighted(model))
     for layer in layers:
-        call = layer.call
 
-        def watch(inputs: Any, *args: Any, call: Any = call, **options: Any) -> Any:
-            seen.append(float(np.std(keras.ops.convert_to_numpy(inputs))))
+        def watch(
+            inputs: Any, *args: Any, layer: Any = layer, call: Any = layer.call, **options: Any
+        ) -> Any:
+            seen.append((layer, float(np.std(keras.ops.convert_to_numpy(inputs)))))
             return call(inputs, *args, **options)
 
         layer.call = watch
     try:
-        yield
+        _call(model, form, images)
     finally:
         for layer in layers:
             del layer.call
+    return seen[0] if seen else None
 
 
 def _weighted(model: keras.Model) -> Iterator[Any]:
-    """Layers that multiply by weights: no normalisation, which takes any scale."""
+    """Layers that multiply by weights: no normalisation, which takes any scale.
+
+    Of recurrent layers the layer itself: TensorFlow's kernels pass their cells by.
+    """
+    import keras
+
+    whole = (keras.layers.RNN, keras.layers.Bidirectional)
     for layer in model._flatten_layers(include_self=False):
         inner = list(layer._flatten_layers(include_self=False))
-        if not inner and layer.trainable_weights and "Normalization" not in type(layer).__name__:
+        leaf = not inner or isinstance(layer, whole)
+        if leaf and layer.trainable_weights and "Normalization" not in type(layer).__name__:
             yield layer
 
 
@@ -216,7 +253,7 @@ def _find_labels(
     fit: Fit | None,
 ) -> tuple[ModelForm, keras.Model]:
     """``form`` with the labels and metrics of a step that the model takes; the model after it."""
-    refusals = []
+    refusals, taken = [], []
     for whole in (False, True):
         tried = replace(form, whole_labels=whole)
         model, batch = build(), (tried.array(images), tried.label(labels, classes))
@@ -225,19 +262,69 @@ def _find_labels(
         except Exception as error:  # whatever the author's code or Keras says to these labels
             refusals.append(first_line(error))
             continue
-        accuracy = next((name for name in ACCURACIES if name in logs), "")
-        if fit is None and ("loss" not in logs or (form.is_plain and not accuracy)):
-            raise ConfigurationError(
-                f"The model trains, but reports {', '.join(sorted(logs))}: not loss and accuracy.",
-                next_step="Compile it with metrics=['accuracy'].",
-            )
-        # An own ``fit`` may validate on other images than ours, or on none.
-        validates = fit is None and bool(accuracy) and _validates(model, batch, accuracy)
-        return replace(tried, accuracy=accuracy, validates=validates), model
-    whole_numbers = "sparse" in str(getattr(build(), "loss", "")).lower()
-    raise ConfigurationError(
+        taken.append((_read_logs(tried, model, batch, logs, fit), model))
+        if fit is not None or not _is_authors(model):
+            break  # Keras's own losses refuse what is not theirs
+    if not taken:
+        raise _cannot_train(build, refusals, fit)
+    if len(taken) == 1:
+        return taken[0]
+    return max(taken, key=lambda each: _learns(build, each[0], images, labels, classes))
+
+
+def _read_logs(
+    form: ModelForm,
+    model: keras.Model,
+    batch: tuple[Any, Any],
+    logs: Mapping[str, Any],
+    fit: Fit | None,
+) -> ModelForm:
+    """``form`` with the metrics that a step has reported."""
+    accuracy = next((name for name in ACCURACIES if name in logs), "")
+    if fit is None and ("loss" not in logs or (form.is_plain and not accuracy)):
+        raise ConfigurationError(
+            f"The model trains, but reports {', '.join(sorted(logs))}: not loss and accuracy.",
+            next_step="Compile it with metrics=['accuracy'].",
+        )
+    # An own ``fit`` may validate on other images than ours, or on none.
+    validates = fit is None and bool(accuracy) and _validates(model, batch, accuracy)
+    return replace(form, accuracy=accuracy, validates=validates)
+
+
+def _is_authors(model: keras.Model) -> bool:
+    """Whether the loss or the step is the author's own code, which may take any labels in silence."""
+    loss = model.loss
+    own_loss = loss is not None and not isinstance(loss, str | list | dict)
+    kind = loss if inspect.isroutine(loss) else type(loss)
+    return (own_loss and not str(getattr(kind, "__module__", "")).startswith("keras.")) or (
+        not type(model).__module__.startswith("keras.")
+    )
+
+
+def _learns(
+    build: Build,
+    form: ModelForm,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    classes: int,
+) -> float:
+    """How much of one batch a new model learns by heart; of equals, one-hot labels come first."""
+    model = build()
+    batch = form.array(images), form.label(labels, classes)
+    try:
+        model.fit(*batch, batch_size=len(labels), epochs=LESSONS, verbose=0)
+    except Exception:  # it took one step only
+        return -1.0
+    found = _call(model, form, images).argmax(axis=1)
+    return float((found == labels).mean()) - 0.1 * form.whole_labels
+
+
+def _cannot_train(build: Build, refusals: Sequence[str], fit: Fit | None) -> ConfigurationError:
+    whole_numbers = fit is not None or "sparse" in str(getattr(build(), "loss", "")).lower()
+    where = "the arguments of model.compile" if fit is None else "HyperModel.fit"
+    return ConfigurationError(
         f"The model builds, but cannot train: {refusals[int(whole_numbers)]}",
-        next_step="Check the arguments of model.compile.",
+        next_step=f"Check {where}.",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -60,14 +61,15 @@ def train_as_written(
         ConfigurationError: ``fit`` never calls its callbacks.
     """
     keras.utils.set_random_seed(plan.seed)
-    follower = _Follower(model, whole, training, validation, form, report)
+    follower = _Follower(model, whole, training, validation, form, report, plan.epochs)
     options = {
         "epochs": plan.epochs,
         "validation_data": _batch(validation, form, classes),
         "callbacks": [follower],
         "verbose": 0,
     }
-    fit(model, *_batch(training, form, classes), **_accepted(fit, options))
+    with suppress(_Enough):
+        fit(model, *_batch(training, form, classes), **_accepted(fit, options))
     if follower.diverged is not None:  # the author's loop may have caught it
         raise follower.diverged
     if not follower.epochs:
@@ -114,6 +116,10 @@ def _accepted(fit: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in names}
 
 
+class _Enough(BaseException):
+    """All epochs are trained; the author's loop would go on, whatever it was told."""
+
+
 class _Listener(keras.callbacks.Callback):  # type: ignore[misc]
     """Hands the figures of each epoch to ``hear``."""
 
@@ -136,8 +142,10 @@ class _Follower(_Listener):
         validation: Split,
         form: ModelForm,
         report: Report,
+        epochs: int,
     ) -> None:
         super().__init__(self._follow)
+        self._most = epochs
         self.set_model(model)
         self._trained = model
         self._whole = whole
@@ -158,6 +166,8 @@ class _Follower(_Listener):
             self.best_weights = self._trained.get_weights()
         self.epochs.append(now)
         self._report(tuple(self.epochs))
+        if len(self.epochs) >= self._most:
+            raise _Enough
         self._began = time.perf_counter()
 
     def _measure(self, logs: dict[str, Any]) -> EpochMetrics:
