@@ -118,7 +118,7 @@ def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
         typer.echo(f"{count} more builds failed: {message}", err=True)
     if not survey["builds"]:
         raise ConfigurationError(
-            f"No model of {space.reference} can be built.", next_step="Mend what is said above."
+            f"No model of {space.reference} can be built.", next_step="Correct what is said above."
         )
 
 

@@ -102,7 +102,7 @@ def locate_file(reference: str) -> Path:
 
 
 def is_shipped(reference: str) -> bool:
-    """Whether the space is one of ours, whose models need no look before they are trained."""
+    """Whether the space ships with mnist-lab: its models need no look before they are trained."""
     return any(reference in (space.id, space.name) for space in BUILT_IN)
 
 

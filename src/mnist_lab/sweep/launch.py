@@ -117,7 +117,7 @@ def launch(
             )
         except MnistLabError as error:
             if is_new and not any(map(ledger.is_begun, study.get_trials(deepcopy=False))):
-                # Refused before its first trial: what is mended may have its name.
+                # Refused before its first trial: a corrected file may have its name.
                 optuna.delete_study(study_name=name, storage=storage)
                 if str(files.work) not in str(error):  # else it names the log in there
                     shutil.rmtree(files.work, ignore_errors=True)
@@ -270,7 +270,7 @@ def _queue(study: optuna.Study, points: Sequence[Params], space: SearchSpace) ->
     there = [
         ledger.read_queued(trial)
         for trial in trials
-        if not space.asks or ledger.takes_defaults(trial)  # what it drew is no point of ours
+        if not space.asks or ledger.takes_defaults(trial)  # drawn points were not queued here
     ]
     for point in points:
         if point not in there:  # a grid may have the baseline, too

@@ -1,4 +1,4 @@
-"""One look at somebody's space before its first trial: one build and one batch, in the first worker."""
+"""Try a space before its first trial: one build and one batch, in the first worker."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _refusal(space: SearchSpace, failed: TrialFailed) -> MnistLabError:
     return ConfigurationError(
         f"{space.reference}: {said}",
         safe=nothing,
-        next_step=f"Mend the file, and look again: mnist-lab spaces {space.reference} --check",
+        next_step=f"Correct the file, and look again: mnist-lab spaces {space.reference} --check",
     )
 
 

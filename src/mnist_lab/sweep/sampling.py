@@ -39,10 +39,10 @@ class StudyView:
 
     @cached_property
     def _shown(self) -> list[FrozenTrial]:
-        own = [each for each in self._study._get_trials(deepcopy=False) if ledger.is_own(each)]
+        trials = self._study._get_trials(deepcopy=False)
         if not self._halving:
-            return own
-        return [_measured(trial) for trial in own[-WINDOW:]]
+            return [each for each in trials if ledger.is_own(each)]
+        return [_measured(each) for each in trials[-WINDOW:] if ledger.is_own(each)]
 
     def _get_trials(
         self,

@@ -126,7 +126,7 @@ class Supervisor:
         except BaseException:  # a second signal, or a mistake of ours
             try:
                 self._close_projection(source, hurry=True)
-            except (StorageInternalError, KeyError):  # lost, or deleted by somebody
+            except (StorageInternalError, KeyError):  # lost, or deleted
                 self.projector.close((), cut_off(), hurry=True)
             raise
         return self._result(*self._close_projection(source))

@@ -110,7 +110,7 @@ class TrialSource:
     ) -> tuple[ParamValue] | None:
         """What ``--set`` or the queue say of a parameter, in its own type; None if neither does."""
         found = None
-        if name in recorded:  # by somebody else, if the trial has not begun
+        if name in recorded:  # by another program, if the trial has not begun
             choose(question, recorded[name], "the trial's")
         if name in self.config.set:
             found = (choose(question, self.config.set[name], "--set"),)

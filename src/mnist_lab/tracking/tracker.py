@@ -73,7 +73,7 @@ class TrialRecord:
 
     ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
     because a checkpoint was lost. ``replica_of`` is the trial that it trains again, if it does.
-    ``form`` says how a model of somebody else's space takes images and labels, as text by name.
+    ``form`` says how a model of another author's space takes images and labels, as text by name.
     """
 
     trial: int

@@ -1,4 +1,4 @@
-"""``find_form``: find out how a model that somebody wrote takes images and labels, and what it gives.
+"""``find_form``: find how another author's model takes images and labels, and what it gives.
 
 Our own spaces promise raw pixels in, one-hot labels, probabilities out. Others' models are trained as
 they were written: their form is found by trying one batch on models that are thrown away.

@@ -118,7 +118,7 @@ def score(
 
 
 class _Measured:
-    """An engine whose figures are named as ours are, and computed where its model has none."""
+    """Names an engine's figures as `EpochMetrics` does; computes those that its model lacks."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ def _restore(
 
 
 def _adapt_normalization(model: keras.Model, training: Split, form: ModelForm) -> None:
-    """Adapt the ``Normalization`` layers that nobody has adapted to what they will be given."""
+    """Adapt the ``Normalization`` layers that are not adapted yet to what they will be given."""
     import keras
 
     for layer in model.layers if type(model).__module__.startswith("keras.") else ():

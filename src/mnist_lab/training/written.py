@@ -121,18 +121,18 @@ class _Enough(BaseException):
 
 
 class _Listener(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands the figures of each epoch to ``hear``."""
+    """Hands the figures of each epoch to ``note``."""
 
-    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, note: Callable[[dict[str, Any]], None]) -> None:
         super().__init__()
-        self._hear = hear
+        self._note = note
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._hear(dict(logs or {}))
+        self._note(dict(logs or {}))
 
 
 class _Follower(_Listener):
-    """Measures, keeps and reports each epoch of somebody else's loop."""
+    """Measures, keeps and reports each epoch of the author's loop."""
 
     def __init__(
         self,
