@@ -42,7 +42,7 @@ class SeenPoints:
     ) -> None:
         """``trial`` has these parameters, in the order that they were asked for."""
         # No branch with a continuous parameter is ever exhausted: it need not be remembered.
-        if any(values_of(distributions[name]) is None for name in params):
+        if any(count_values(distributions[name]) is None for name in params):
             return
         node = self._root
         for name, value in params.items():
@@ -74,19 +74,26 @@ class SeenPoints:
         return others[random.integers(len(others))] if others else value
 
 
-def values_of(distribution: BaseDistribution) -> list[ParamValue] | None:
-    """Every value of ``distribution``; None if it is continuous, or has more than ``MOST_VALUES``."""
+def count_values(distribution: BaseDistribution) -> int | None:
+    """How many values ``distribution`` has; None if continuous, or more than ``MOST_VALUES``."""
     if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
+        return len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if distribution.single():
-        return [distribution.low]
+    if distribution.low == distribution.high:
+        return 1
     if not distribution.step:
         return None
     count = round((distribution.high - distribution.low) / distribution.step) + 1
-    if count > MOST_VALUES:
-        return None
-    values = (distribution.low + index * distribution.step for index in range(count))
+    return count if count <= MOST_VALUES else None
+
+
+def values_of(distribution: BaseDistribution) -> list[ParamValue] | None:
+    """Every value of ``distribution``; None where ``count_values`` is."""
+    count = count_values(distribution)
+    if count is None or isinstance(distribution, CategoricalDistribution):
+        return None if count is None else list(distribution.choices)  # type: ignore[attr-defined]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    values = (distribution.low + index * (distribution.step or 0) for index in range(count))
     if isinstance(distribution, IntDistribution):
         return [int(value) for value in values]
     return [float(f"{value:.12g}") for value in values]
