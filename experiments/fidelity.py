@@ -17,9 +17,10 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import mean, median
 
+from mnist_lab.search.halving import Halving, Verdict
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import ledger, open_study
-from mnist_lab.sweep.fidelity import Halving, Verdict
+from mnist_lab.study import ledger
+from mnist_lab.study.open import open_study
 from mnist_lab.training import EpochMetrics
 
 Curve = Sequence[EpochMetrics]
@@ -32,7 +33,7 @@ BASELINE = 0  # the study's first trial
 
 
 class Replay:
-    """Halving over ``curves`` on ``workers`` workers, as ``mnist_lab.sweep.fidelity`` decides."""
+    """Halving over ``curves`` on ``workers`` workers, as ``mnist_lab.search.halving`` decides."""
 
     def __init__(self, curves: list[Curve], halving: Halving, workers: int) -> None:
         self._curves = curves

@@ -20,9 +20,10 @@ from statistics import median
 import numpy as np
 
 from mnist_lab.execution import TrialFinished, TrialJob
+from mnist_lab.publish.connect import connect_mlflow
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch
-from mnist_lab.sweep.launch import connect_mlflow
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 from mnist_lab.training import EpochMetrics, History, Report
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mnist_lab.registry.gate import GatePolicy, Measured, judge
-from mnist_lab.sweep.replicas import rank_replicas
+from mnist_lab.promotion.gate import GatePolicy, Measured, judge
+from mnist_lab.study.confirmation import rank_replicas
 
 IMAGES = 10_000
 # Of the searches of cnn-v2 in LOG.md: configurations that end their training lie around 99.3 %, 0.12

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from statistics import median
 
+from mnist_lab.publish.connect import connect_mlflow
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import SweepConfig, launch
-from mnist_lab.sweep.launch import connect_mlflow
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
 

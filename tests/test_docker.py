@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 from mnist_lab.tracking.store import open_client
 
 FOLDER = Path(__file__).parent.parent / "docker"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,35 +12,28 @@ import pytest
 import mnist_lab
 
 ROOT = Path(mnist_lab.__file__).parent
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 
-# A room imports only from rooms above it in this list; beside it, its third-party packages.
-ROOMS = {
-    "errors": set(),
-    "settings": {"pydantic", "pydantic_settings"},
-    "data": {"numpy"},
-    "spaces": {"optuna", "keras", "keras_tuner", "numpy"},
-    "training": {"numpy", "keras", "tensorflow"},
-    "evaluation": {"numpy", "sklearn", "matplotlib"},
-    "execution": {"keras", "psutil"},
-    "tracking": {"mlflow", "numpy", "filelock", "sqlalchemy", "alembic"},
-    "sweep": {"optuna", "numpy", "pydantic", "filelock", "scipy", "sqlalchemy"},
-    "report": {"optuna", "rich"},
-    "registry": {
-        "mlflow",
-        "keras",
-        "optuna",
-        "numpy",
-        "scipy",
-        "filelock",
-        "h5py",
-        "jinja2",
-        "onnxruntime",
-        "pydantic",
-        "PIL",
-    },
-    "doctor": {"mlflow", "optuna", "packaging"},
-    "cli": {"typer", "rich", "numpy", "mlflow", "optuna"},
-}
+
+@dataclass(frozen=True)
+class Room:
+    packages: set[str]
+    doors: set[str]
+
+
+def read_rooms() -> dict[str, Room]:
+    """The table of CONTRIBUTING.md, bottom to top."""
+    rows = re.findall(
+        r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|([^|]*)\|$", CONTRIBUTING.read_text(), re.MULTILINE
+    )
+    words = [
+        (name, set(re.findall(r"\w+", may)), set(re.findall(r"\w+", doors)))
+        for name, _, may, doors in rows
+    ]
+    return {name: Room(packages=may, doors=doors) for name, may, doors in words}
+
+
+ROOMS = read_rooms()
 ORDER = list(ROOMS)
 STANDARD = {"__future__", *__import__("sys").stdlib_module_names}
 
@@ -80,7 +75,23 @@ def test_a_room_imports_only_its_own_third_party_packages(path):
     for module, _ in imports_of(path):
         package = module.split(".")[0]
         if package not in STANDARD and package != "mnist_lab":
-            assert package in ROOMS[room_of(path)], f"{path.name} imports {module}"
+            assert package in ROOMS[room_of(path)].packages, f"{path.name} imports {module}"
+
+
+def test_every_room_stands_in_the_table_of_contributing():
+    found = {room_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"}
+    assert found == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_other_rooms_are_imported_by_their_doors(path):
+    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+    for module in (node.module or "" for node in nodes):
+        _, room, inner = [*module.split("."), "", ""][:3]
+        if module.startswith("mnist_lab.") and room != room_of(path) and inner:
+            assert inner in ROOMS[room].doors, (
+                f"{path.name} imports {module}, past the door of {room}"
+            )
 
 
 # Files that are nothing without Keras, and are themselves imported inside functions only.
@@ -133,13 +144,13 @@ def test_keras_tuner_is_imported_in_one_file_only():
     assert importers == {"spaces/keras_tuner.py"}
 
 
-def test_only_the_registry_can_open_the_sealed_test_images():
+def test_only_promotion_can_open_the_sealed_test_images():
     importers = {
         room_of(path)
         for path in FILES
         if any(module.startswith("mnist_lab.data.sealed") for module, _ in imports_of(path))
     }
-    assert importers == {"registry"}
+    assert importers == {"promotion"}
 
 
 def test_only_the_data_room_can_read_files_of_images():

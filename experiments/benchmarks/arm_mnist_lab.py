@@ -71,9 +71,10 @@ def run_command(options: argparse.Namespace) -> int:
 
 def run_here(options: argparse.Namespace) -> None:
     """The sweep in this process: with points that were queued, or without a tracker."""
+    from mnist_lab.publish.connect import connect_mlflow
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import SweepConfig, launch
-    from mnist_lab.sweep.launch import connect_mlflow
+    from mnist_lab.study.config import SweepConfig
+    from mnist_lab.sweep import launch
     from mnist_lab.tracking import NullTracker
 
     plain = {"sampler": "random", "pruner": "none"} if options.random or options.fixed else {}
@@ -102,10 +103,11 @@ def run_here(options: argparse.Namespace) -> None:
 def queue_points(options: argparse.Namespace, config, settings) -> None:
     """Make the study before ``launch`` does, which queues its baseline only if nothing waits."""
     from mnist_lab.data import load_dataset
+    from mnist_lab.search.optuna_pruner import make_pruner
     from mnist_lab.spaces.registry import load_space
-    from mnist_lab.sweep.storage import connect
-    from mnist_lab.sweep.strategies import make_pruner
-    from mnist_lab.sweep.study import create_study, fingerprint
+    from mnist_lab.study.open import create_study
+    from mnist_lab.study.record import fingerprint
+    from mnist_lab.study.storage import connect
 
     # ``get_space``, as ``launch`` has it, would start a process to read a file that is here already.
     made_with = fingerprint(config, load_space(config.space), load_dataset(config.dataset))

@@ -17,7 +17,7 @@ import optuna
 from common import fixed_points, load_one_hot, make_parser, open_mlflow, read_options
 
 from mnist_lab.data import CLASSES, IMAGE_SHAPE
-from mnist_lab.sweep.suggest import suggest
+from mnist_lab.search.suggest import suggest
 
 
 def search(options: argparse.Namespace) -> None:

@@ -59,8 +59,11 @@ def places(tmp_path_factory, small_file):
 def away(places, monkeypatch, capsys):
     """Type a command in this process and that folder: its exit code and output."""
     home, elsewhere = places
-    for module in ("testing", "models"):  # the suite has set up TensorFlow already
-        monkeypatch.setattr(f"mnist_lab.registry.{module}.configure", lambda _: None)
+    for module in (
+        "promotion.sealed_test",
+        "models.versions",
+    ):  # the suite has set up TensorFlow already
+        monkeypatch.setattr(f"mnist_lab.{module}.configure", lambda _: None)
     monkeypatch.setattr("mnist_lab.training.configure", lambda _: None)
     monkeypatch.setenv("MNIST_LAB_HOME", "../home")
     monkeypatch.chdir(elsewhere)
@@ -167,7 +170,6 @@ def test_relative_addresses_name_the_same_databases_from_everywhere(
     tmp_path, small_file, monkeypatch, capsys
 ):
     import mnist_lab.sweep
-    from mnist_lab.sweep import launch as real
 
     monkeypatch.setenv("KERAS_BACKEND", "none")
     monkeypatch.setattr(

@@ -20,8 +20,8 @@ from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.look import print_leaderboard
 from mnist_lab.cli.output import percent
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
-from mnist_lab.sweep import Progress, SweepResult
-from mnist_lab.sweep.progress import Lag
+from mnist_lab.publish.background import Lag
+from mnist_lab.sweep.progress import Progress, SweepResult
 
 
 @pytest.fixture
@@ -46,7 +46,6 @@ def lab(settings, monkeypatch, capsys, tmp_path):
 def fake_training(monkeypatch):
     import mnist_lab.sweep
     from mnist_lab.execution.worker import WorkerSpec
-    from mnist_lab.sweep import launch as real
 
     assert WorkerSpec.trainer  # the product's default is the real one
     monkeypatch.setattr(
@@ -313,10 +312,12 @@ def test_a_space_in_a_file_is_swept(lab, small_file, fake_training):
 def registered(monkeypatch):
     """The registry's calls, answered without Keras."""
     import mnist_lab.sweep
-    from mnist_lab import registry
-    from mnist_lab.registry import AliasEvent, Decision, GatePolicy, Promotion
-    from mnist_lab.registry.gate import Measured, judge
-    from mnist_lab.registry.models import VersionRow
+    from mnist_lab import promotion as promotions
+    from mnist_lab.models.versions import VersionRow
+    from mnist_lab.promotion.aliases import AliasEvent
+    from mnist_lab.promotion.decision import Decision
+    from mnist_lab.promotion.gate import GatePolicy, Measured, judge
+    from mnist_lab.promotion.promote import Promotion
 
     labels = np.arange(1000, dtype=np.uint8) % 10
 
@@ -335,8 +336,8 @@ def registered(monkeypatch):
     ]  # fmt: skip
     event = AliasEvent(number=1, when="2026-11-24", why="promote: x", aliases={"champion": 2},
                        done=True)  # fmt: skip
-    monkeypatch.setattr(registry, "list_versions", lambda client, name=None: rows)
-    monkeypatch.setattr(registry, "read_history", lambda client, name: [event])
+    monkeypatch.setattr(promotions, "list_versions", lambda client, name=None: rows)
+    monkeypatch.setattr(promotions, "read_history", lambda client, name: [event])
     monkeypatch.setattr(mnist_lab.sweep, "is_confirmed", lambda *_, **__: True)
     monkeypatch.setattr(mnist_lab.sweep, "open_study", lambda *_: None)
 
@@ -353,7 +354,7 @@ def registered(monkeypatch):
             decision=None if already else decision, already=already,
             promoted=decision.promoted and not already,
         )  # fmt: skip
-        monkeypatch.setattr(registry, "promote", lambda *_, **__: promotion)
+        monkeypatch.setattr(promotions, "promote", lambda *_, **__: promotion)
 
     return promotes
 
@@ -432,7 +433,7 @@ def test_what_to_send_to_the_server_is_printed_without_a_model(lab, tmp_path):
 
 
 def test_predictions_are_a_table_or_json(lab, tmp_path, monkeypatch):
-    from mnist_lab.registry import predict
+    from mnist_lab.models import predict
 
     row = predict.Prediction(source="x.npy[0]", label=3, probability=0.9, probabilities=(0.1, 0.9))
     monkeypatch.setattr(predict, "predict", lambda *_: ("mnist-cnn/2", [row]))
@@ -445,7 +446,7 @@ def test_predictions_are_a_table_or_json(lab, tmp_path, monkeypatch):
 
 
 def test_an_export_says_what_it_wrote_and_how_near_it_is(lab, monkeypatch):
-    from mnist_lab.registry import export
+    from mnist_lab.models import export
 
     done = export.Export(
         model="mnist-cnn/2", format="h5", files=(Path("exports/x.h5"),), difference=1e-7,
@@ -465,7 +466,7 @@ def test_an_export_says_what_it_wrote_and_how_near_it_is(lab, monkeypatch):
 def test_a_reproduction_says_what_differs(
     lab, fake_training, small_file, monkeypatch, outcome, expected
 ):
-    from mnist_lab.registry import reproduce
+    from mnist_lab.sweep import reproduce
 
     lab("sweep", "fnn", "--trials", 1, "--epochs", 1, "--dataset", small_file, "--study", "s")
     done = reproduce.Reproduction(
@@ -484,7 +485,7 @@ def test_a_reproduction_says_what_differs(
 
 
 def test_serving_becomes_the_server_after_saying_how_to_ask_it(lab, monkeypatch):
-    from mnist_lab.registry import serving
+    from mnist_lab.models import serving
 
     called = []
     monkeypatch.setattr(serving, "prepare", lambda *_: Path("folder"))
@@ -583,7 +584,6 @@ def test_a_sweep_of_failures_exits_with_one():
 
 def test_a_sweep_that_failed_prints_its_reasons(lab, small_file, monkeypatch):
     import mnist_lab.sweep
-    from mnist_lab.sweep import launch as real
 
     monkeypatch.setattr(
         mnist_lab.sweep,

@@ -19,8 +19,12 @@ from optuna.trial import TrialState
 from fakes import study_record, trial_record
 from mnist_lab.doctor import Finding, examine, machine, treat
 from mnist_lab.errors import ConfigurationError
+from mnist_lab.publish import sync
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, ledger, open_study, sync
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
+from mnist_lab.sweep import launch
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
 from mnist_lab.training import Checkpoint, Checkpoints
@@ -288,7 +292,7 @@ def test_a_tracking_server_that_does_not_answer_is_a_finding(settings, free_port
 
 def test_a_study_that_is_being_swept_is_left_alone(swept, client):
     client.delete_run(ledger.find_run(open_study(swept, "s"), 1))
-    script = "import sys; from pathlib import Path; from mnist_lab.sweep.study import hold\n"
+    script = "import sys; from pathlib import Path; from mnist_lab.study.open import hold\n"
     script += "with hold(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", script, str(swept.work)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mnist_lab.sweep import SweepConfig, ledger, open_study
-from mnist_lab.sweep import launch as launch_sweep
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
 
 TESTS = Path(__file__).parents[1]
 

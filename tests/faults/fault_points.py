@@ -8,17 +8,21 @@ import signal
 
 # name: where, and at which call
 POINTS = {
-    "after ask": ("mnist_lab.sweep.ledger:write_start", "before", 2),
+    "after ask": ("mnist_lab.study.ledger:write_start", "before", 2),
     "after start": ("mnist_lab.sweep.supervisor:Supervisor._submit", "after", 2),
-    "before an epoch is written": ("mnist_lab.sweep.running:RunningTrial.record", "before", 5),
-    "after an epoch is written": ("mnist_lab.sweep.running:RunningTrial.record", "after", 5),
-    "before tell": ("mnist_lab.sweep.ledger:write_result", "after", 2),
-    "after tell": ("mnist_lab.sweep.files:TrialFiles.keep_models", "before", 2),
-    "after the run is opened": ("mnist_lab.sweep.projection:Projection._find", "after", 2),
-    "before the run is closed": ("mnist_lab.sweep.files:TrialFiles.artifacts", "before", 2),
-    "after the run is closed": ("mnist_lab.sweep.files:TrialFiles.drop_artifacts", "before", 2),
+    "before an epoch is written": (
+        "mnist_lab.sweep.running_trial:RunningTrial.record",
+        "before",
+        5,
+    ),
+    "after an epoch is written": ("mnist_lab.sweep.running_trial:RunningTrial.record", "after", 5),
+    "before tell": ("mnist_lab.study.ledger:write_result", "after", 2),
+    "after tell": ("mnist_lab.execution.files:TrialFiles.keep_models", "before", 2),
+    "after the run is opened": ("mnist_lab.publish.writer:Projection._find", "after", 2),
+    "before the run is closed": ("mnist_lab.execution.files:TrialFiles.artifacts", "before", 2),
+    "after the run is closed": ("mnist_lab.execution.files:TrialFiles.drop_artifacts", "before", 2),
     "while models are logged": ("mnist_lab.tracking.mlflow_tracker:package_model", "after", 1),
-    "before the study is closed": ("mnist_lab.sweep.projection:Projection.close", "before", 1),
+    "before the study is closed": ("mnist_lab.publish.writer:Projection.close", "before", 1),
 }
 
 

@@ -16,7 +16,9 @@ from sqlalchemy.engine import Engine
 from mnist_lab.data import load_dataset
 from mnist_lab.errors import ConfigurationError, DiskFullError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, ledger
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 
 from .conftest import states
 

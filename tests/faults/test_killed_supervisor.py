@@ -9,7 +9,10 @@ import psutil
 import pytest
 
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
 from .conftest import CONFIG, children, read_until, states

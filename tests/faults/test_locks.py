@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from mnist_lab.errors import BusyError
-from mnist_lab.sweep import sync
+from mnist_lab.publish import sync
 
 from .conftest import read_until, states
 
@@ -65,7 +65,7 @@ def test_a_study_that_is_locked_for_a_while_is_waited_for(seconds, sweep, study,
 def test_a_study_that_stays_locked_is_an_error_that_loses_nothing(
     seconds, patience, sweep, study, compare, settings, monkeypatch
 ):
-    monkeypatch.setattr("mnist_lab.sweep.storage.SQLITE_PATIENCE_SECONDS", patience)
+    monkeypatch.setattr("mnist_lab.study.storage.SQLITE_PATIENCE_SECONDS", patience)
     locks = []
     file = settings.root / "optuna.db"
     with pytest.raises(BusyError, match="locked the study's database") as caught:
@@ -101,7 +101,7 @@ def test_an_mlflow_database_that_is_locked_at_the_start_costs_no_training(
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp_path):
     program = (
-        "from mnist_lab.settings import Settings; from mnist_lab.sweep.storage import connect\n"
+        "from mnist_lab.settings import Settings; from mnist_lab.study.storage import connect\n"
         "from mnist_lab.tracking.store import open_client\n"
         "connect(Settings()); open_client(Settings())"
     )

@@ -17,9 +17,13 @@ from fakes import finished, study_record
 from mnist_lab.report import latest_study, leaderboard, list_studies
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
-from mnist_lab.sweep.storage import Storage, connect
-from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.study import ledger
+from mnist_lab.study._optuna import Storage
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import create_study, open_study
+from mnist_lab.study.record import fingerprint
+from mnist_lab.study.storage import connect
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
 TRIALS = 10_000

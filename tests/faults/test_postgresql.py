@@ -16,7 +16,10 @@ import pytest
 
 from mnist_lab.errors import ServiceError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, open_study, storage
+from mnist_lab.study import storage
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
+from mnist_lab.sweep import launch
 
 from .conftest import states
 

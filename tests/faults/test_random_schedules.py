@@ -19,16 +19,20 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from fakes import FakeExecutor, study_record
 from mnist_lab.execution import TrialFailed
+from mnist_lab.execution.files import TrialFiles
+from mnist_lab.publish.background import Projector
+from mnist_lab.publish.writer import Projection
+from mnist_lab.search.optuna_pruner import make_halving, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.sweep import Supervisor, SweepConfig, ledger
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.mirror import Mirror
-from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.study import ledger
+from mnist_lab.study._optuna import Mirror
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import create_study
+from mnist_lab.study.record import fingerprint
+from mnist_lab.study.storage import connect
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_halving, make_pruner
-from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
 

@@ -9,7 +9,8 @@ import pytest
 from mnist_lab.errors import MnistLabError, masked
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import search_space  # noqa: F401 - the space file below imports it
-from mnist_lab.sweep import SweepConfig, launch
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 
 SECRET = "hunter2-token"
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.sync import find_gap
+from mnist_lab.publish.sync import find_gap
+from mnist_lab.study import ledger
 
 from .conftest import read_until, states
 

@@ -10,8 +10,10 @@ import urllib.request
 import pytest
 from mlflow import MlflowClient
 
+from mnist_lab.publish import sync
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, sync
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 from mnist_lab.tracking.server import server_environment
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mnist_lab.sweep import ledger
+from mnist_lab.study import ledger
 
 from .conftest import states
 

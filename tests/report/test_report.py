@@ -8,9 +8,11 @@ from mnist_lab.errors import UnknownNameError
 from mnist_lab.report import compare, latest_study, leaderboard, list_studies
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import SweepConfig, ledger, open_study
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import create_study, open_study
+from mnist_lab.study.record import fingerprint
+from mnist_lab.study.storage import connect
 
 
 @pytest.fixture

@@ -8,10 +8,14 @@ import optuna
 import pytest
 
 from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError, UsageError
-from mnist_lab.registry.reproduce import reproduce
 from mnist_lab.report import list_studies
-from mnist_lab.sweep import Design, SweepConfig, confirm, launch, ledger, open_study
-from mnist_lab.sweep.replicas import confirm_name
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
+from mnist_lab.study.replicas import Design, confirm_name
+from mnist_lab.sweep import launch
+from mnist_lab.sweep.confirm import confirm
+from mnist_lab.sweep.reproduce import reproduce
 
 
 @pytest.fixture

@@ -10,19 +10,15 @@ from mlflow import MlflowClient
 from mnist_lab.data import sealed
 from mnist_lab.doctor import examine
 from mnist_lab.errors import MnistLabError, ServiceError, UsageError
+from mnist_lab.publish import sync
 from mnist_lab.report import list_studies
-from mnist_lab.sweep import (
-    Design,
-    SweepConfig,
-    confirm,
-    is_confirmed,
-    launch,
-    ledger,
-    open_study,
-    read_confirmation,
-    sync,
-)
-from mnist_lab.sweep.replicas import rank_replicas
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.confirmation import rank_replicas, read_confirmation
+from mnist_lab.study.open import open_study
+from mnist_lab.study.replicas import Design, is_confirmed
+from mnist_lab.sweep import launch
+from mnist_lab.sweep.confirm import confirm
 
 TRAINER = "fakes:run_seeded_trial"
 

@@ -11,7 +11,10 @@ import pytest
 from mnist_lab.doctor import examine
 from mnist_lab.errors import ConfigurationError, MnistLabError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch, ledger, open_study
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import open_study
+from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
 

@@ -12,16 +12,21 @@ from optuna.trial import TrialState
 
 from fakes import FakeExecutor, Memory, epoch_metrics, finished, score, study_record
 from mnist_lab.execution import TrialFailed
+from mnist_lab.execution.files import TrialFiles
+from mnist_lab.publish.background import Projector
+from mnist_lab.publish.writer import Projection
+from mnist_lab.report.summary import report_pruning
+from mnist_lab.search.optuna_pruner import make_halving, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
-from mnist_lab.sweep import Supervisor, SweepConfig, ledger, report_pruning
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.mirror import Mirror
-from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.study import ledger
+from mnist_lab.study._optuna import Mirror
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import create_study
+from mnist_lab.study.record import fingerprint
+from mnist_lab.study.storage import connect
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.strategies import make_halving, make_pruner
-from mnist_lab.sweep.study import create_study, fingerprint
+from mnist_lab.sweep.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -125,8 +130,8 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
     _, parts = lab(trials=12)
     whole = optuna.create_study(direction="maximize")
     whole.enqueue_trial(get_space("fnn").baseline)
-    from mnist_lab.sweep.strategies import make_sampler
-    from mnist_lab.sweep.suggest import suggest
+    from mnist_lab.search.samplers import make_sampler
+    from mnist_lab.search.suggest import suggest
 
     for number in range(12):
         whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={})

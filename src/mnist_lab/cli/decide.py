@@ -14,9 +14,9 @@ from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 from mnist_lab.cli.run import Device, Workers, exit_as, print_lag, trains
 
 if TYPE_CHECKING:
-    from mnist_lab.registry import Promotion
+    from mnist_lab.promotion import Promotion
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import Confirmation, Design
+    from mnist_lab.study import Confirmation, Design
 
 EXIT_NOT_PROMOTED = 1
 
@@ -50,7 +50,7 @@ def confirm(
     """
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import Design
+    from mnist_lab.study import Design
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
@@ -155,21 +155,21 @@ def promote(
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab import registry
+    from mnist_lab.promotion import GatePolicy, read_policy, require_test_images
+    from mnist_lab.promotion import promote as promote_study
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import Design, is_confirmed, open_study
-    from mnist_lab.sweep.study import read_fingerprint
+    from mnist_lab.study import Design, is_confirmed, open_study, read_fingerprint
     from mnist_lab.tracking.store import open_client
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
-    policy = registry.GatePolicy() if gate is None else registry.read_policy(gate)
+    policy = GatePolicy() if gate is None else read_policy(gate)
     fresh = is_confirmed(open_study(settings, name), design)
     if not fresh:  # before hours of training
         made_with = read_fingerprint(open_study(settings, name))
         if made_with is not None:  # else confirm says what the study is
-            registry.require_test_images(made_with.dataset_source, settings)
+            require_test_images(made_with.dataset_source, settings)
     if dry_run:
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
@@ -178,7 +178,7 @@ def promote(
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
-    promotion = registry.promote(
+    promotion = promote_study(
         open_client(settings), name, settings, design=design, policy=policy, force=force
     )
     if as_json:
@@ -192,11 +192,9 @@ def promote(
 def _print_plan(
     study: str, settings: Settings, design: Design, *, fresh: bool, as_json: bool
 ) -> None:
-    from mnist_lab.registry.aliases import find_holder
-    from mnist_lab.registry.models import CHAMPION
-    from mnist_lab.registry.promote import model_name
-    from mnist_lab.sweep import open_study, read_confirmation
-    from mnist_lab.sweep.study import read_fingerprint
+    from mnist_lab.models import CHAMPION
+    from mnist_lab.promotion import find_holder, model_name
+    from mnist_lab.study import open_study, read_confirmation, read_fingerprint
     from mnist_lab.tracking.store import open_client
 
     opened = open_study(settings, study)
@@ -234,12 +232,12 @@ def rollback(
 
     Example: mnist-lab rollback mnist-cnn
     """
-    from mnist_lab import registry
+    from mnist_lab.promotion import rollback as roll_back
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
-    back, away = registry.rollback(open_client(settings), settings, model)
+    back, away = roll_back(open_client(settings), settings, model)
     if as_json:
         print_json({"model": model, "champion": back, "previous": away})
         return
@@ -247,7 +245,7 @@ def rollback(
 
 
 def _print_promotion(promotion: Promotion, settings: Settings) -> None:
-    from mnist_lab.registry.decision import describe_comparison
+    from mnist_lab.promotion import describe_comparison
 
     which = f"trial {promotion.trial} of {promotion.study}"
     version = f"{promotion.name}, version {promotion.version}"

@@ -12,7 +12,7 @@ import typer
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
-    from mnist_lab.sweep import SyncRow
+    from mnist_lab.publish import SyncRow
 
 DEFAULT_PORT = 5000
 EXIT_SERVICE = 69
@@ -79,8 +79,8 @@ def sync(
     Example: mnist-lab sync
     """
     from mnist_lab.cli.live import count_up
+    from mnist_lab.publish import sync as replay
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import sync as replay
 
     with count_up() as listener:
         rows = replay(Settings(), study, listener=listener)
@@ -146,8 +146,8 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
 
     Example: mnist-lab ui --port 5002
     """
+    from mnist_lab.publish import sync as replay
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import sync as replay
     from mnist_lab.tracking.server import server_command, server_environment
     from mnist_lab.tracking.store import open_client
 

@@ -11,10 +11,9 @@ import typer
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from mnist_lab.execution.check import SpaceCheck
+    from mnist_lab.execution import SpaceCheck
     from mnist_lab.report import Comparison, LeaderboardRow
-    from mnist_lab.spaces import SearchSpace
-    from mnist_lab.spaces.space import ParamValue
+    from mnist_lab.spaces import ParamValue, SearchSpace
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,9 +41,7 @@ def spaces(
 
     Example: mnist-lab spaces cnn --check
     """
-    from mnist_lab.spaces import get_space, list_spaces
-    from mnist_lab.spaces.registry import run_description
-    from mnist_lab.spaces.survey import BUILDS
+    from mnist_lab.spaces import BUILDS, get_space, list_spaces, run_description
 
     wanted = space_file or name
     if wanted is None:
@@ -85,8 +82,7 @@ def spaces(
 
 
 def _check(space: SearchSpace) -> SpaceCheck:
-    from mnist_lab.execution.check import check_space
-    from mnist_lab.execution.resources import usable_cores
+    from mnist_lab.execution import check_space, usable_cores
     from mnist_lab.training import Runtime, configure
 
     configure(Runtime(threads=usable_cores()))
@@ -98,7 +94,7 @@ def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
     from optuna.distributions import json_to_distribution
 
     from mnist_lab.errors import ConfigurationError
-    from mnist_lab.spaces.space import describe_range
+    from mnist_lab.spaces import describe_range
 
     columns = (
         ("parameter", lambda row: row["name"]),
@@ -123,7 +119,7 @@ def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
 
 
 def _print_space(space: SearchSpace) -> None:
-    from mnist_lab.spaces.space import describe_range
+    from mnist_lab.spaces import describe_range
 
     baseline = space.baseline
     columns = (
@@ -181,8 +177,7 @@ def leaderboard(
     """
     from mnist_lab import report
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import open_study
-    from mnist_lab.sweep.ledger import count_foreign
+    from mnist_lab.study import count_foreign, open_study
 
     settings = Settings()
     name = study or report.latest_study(settings)
@@ -210,7 +205,7 @@ def compare(
     """
     from mnist_lab import report
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import open_study
+    from mnist_lab.study import open_study
 
     found = report.compare(open_study(Settings(), study), trials)
     if as_json:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from mnist_lab.registry import AliasEvent, VersionRow
+    from mnist_lab.models import VersionRow
+    from mnist_lab.promotion import AliasEvent
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -38,8 +39,7 @@ def models(
 
     Example: mnist-lab models mnist-cnn
     """
-    from mnist_lab.registry import list_versions
-    from mnist_lab.registry.models import is_version
+    from mnist_lab.models import is_version, list_versions
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -54,8 +54,8 @@ def models(
 
 
 def _show_card(client: MlflowClient, reference: str, *, as_json: bool) -> None:
-    from mnist_lab.registry import read_card
-    from mnist_lab.registry.models import find_version
+    from mnist_lab.models import find_version
+    from mnist_lab.promotion import read_card
 
     card = read_card(client, find_version(client, reference))
     print_json({"card": card}) if as_json else typer.echo(card)
@@ -63,8 +63,8 @@ def _show_card(client: MlflowClient, reference: str, *, as_json: bool) -> None:
 
 def _show_model(client: MlflowClient, name: str, *, as_json: bool) -> None:
     from mnist_lab.errors import UnknownNameError
-    from mnist_lab.registry import list_versions, read_history
-    from mnist_lab.registry.models import count_openings
+    from mnist_lab.models import count_openings, list_versions
+    from mnist_lab.promotion import read_history
 
     rows = list_versions(client, name)
     if not rows:

@@ -17,7 +17,8 @@ from mnist_lab.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import SweepConfig, SweepResult
+    from mnist_lab.study import SweepConfig
+    from mnist_lab.sweep import SweepResult
 
 EXIT_USAGE = 64
 TOP_ROWS = 5
@@ -58,7 +59,7 @@ def trains(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def begin(*arguments: Any, **options: Any) -> None:
-        from mnist_lab.execution.processes import warm_up
+        from mnist_lab.execution import warm_up
 
         warm_up()
         command(*arguments, **options)
@@ -192,9 +193,8 @@ def _make_config(
     grid: list[str],
 ) -> SweepConfig:
     from mnist_lab.errors import UsageError
-    from mnist_lab.spaces import get_space
-    from mnist_lab.spaces.space import parse_assignment
-    from mnist_lab.sweep import parse_config, read_config
+    from mnist_lab.spaces import get_space, parse_assignment
+    from mnist_lab.study import parse_config, read_config
 
     given = {key: value for key, value in options.items() if value is not None}
     if space_file is not None:
@@ -264,8 +264,8 @@ def _this_command(study: str | None) -> str:
 
 def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> None:
     from mnist_lab.cli.look import print_leaderboard
-    from mnist_lab.report import leaderboard
-    from mnist_lab.sweep import open_study, report_pruning
+    from mnist_lab.report import leaderboard, report_pruning
+    from mnist_lab.study import open_study
 
     study = open_study(settings, result.study)
     rows = leaderboard(study, top=TOP_ROWS)

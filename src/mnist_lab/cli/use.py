@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from optuna.trial import FrozenTrial
 
-    from mnist_lab.registry.models import ModelFile
+    from mnist_lab.models import ModelFile
     from mnist_lab.settings import Settings
 
 EXIT_DIVERGED = 1
@@ -53,10 +53,9 @@ def evaluate(
 
     Example: mnist-lab evaluate mnist-cnn@champion
     """
-    from mnist_lab.registry import evaluate_model, evaluate_on
+    from mnist_lab.promotion import evaluate_model, evaluate_on
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import open_study
-    from mnist_lab.sweep.study import read_fingerprint
+    from mnist_lab.study import open_study, read_fingerprint
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
@@ -100,8 +99,8 @@ def predict(
 
     Example: mnist-lab predict mnist-cnn@champion digit.png
     """
-    from mnist_lab.registry.pictures import read_pictures
-    from mnist_lab.registry.predict import predict as classify
+    from mnist_lab.models import predict as classify
+    from mnist_lab.models import read_pictures
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -141,7 +140,7 @@ def export(
 
     Example: mnist-lab export mnist-cnn@champion --format onnx
     """
-    from mnist_lab.registry.export import export as write
+    from mnist_lab.models import export as write
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -172,7 +171,7 @@ def serve(
 
     Example: mnist-lab serve mnist-cnn@champion --port 5001
     """
-    from mnist_lab.registry.serving import prepare, prepare_path, server_command
+    from mnist_lab.models import prepare, prepare_path, server_command
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
@@ -209,8 +208,8 @@ def reproduce(
 
     Example: mnist-lab reproduce mnist-cnn-v2-10ep
     """
-    from mnist_lab.registry.reproduce import reproduce as train_again
     from mnist_lab.settings import Settings
+    from mnist_lab.sweep import reproduce as train_again
 
     settings = Settings()
     study, found = _find_record(target, trial, settings)
@@ -231,9 +230,8 @@ def reproduce(
 
 
 def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.Study, FrozenTrial]:
-    from mnist_lab.registry.models import is_version
-    from mnist_lab.sweep import open_study
-    from mnist_lab.sweep.ledger import find_trial, read_trial
+    from mnist_lab.models import is_version
+    from mnist_lab.study import find_trial, open_study, read_trial
     from mnist_lab.tracking.store import open_client
 
     if is_version(target):
@@ -245,14 +243,8 @@ def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.St
 
 
 def _find_model(client: MlflowClient, target: str, settings: Settings) -> ModelFile:
-    from mnist_lab.registry.models import (
-        find_trial_model,
-        find_version,
-        find_version_model,
-        is_version,
-    )
-    from mnist_lab.sweep import ledger, open_study
-    from mnist_lab.sweep.ledger import find_trial
+    from mnist_lab.models import find_trial_model, find_version, find_version_model, is_version
+    from mnist_lab.study import find_trial, ledger, open_study
 
     if is_version(target):
         return find_version_model(client, find_version(client, target))

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep.storage import require_writable
+from mnist_lab.study import require_writable
 
 # A CNN's checkpoints, model and figures take some 50 MB; databases grow while they are written.
 LOW_DISK_BYTES = 500 * 10**6

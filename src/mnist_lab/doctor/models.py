@@ -9,15 +9,15 @@ from mlflow.exceptions import MlflowException
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.errors import MnistLabError, first_line
-from mnist_lab.registry.aliases import find_holder
-from mnist_lab.registry.models import (
+from mnist_lab.models import (
     CHAMPION,
     PREVIOUS,
+    SpaceAbsentError,
     VersionRow,
     list_versions,
     verify_version,
 )
-from mnist_lab.registry.rebuild import SpaceAbsentError
+from mnist_lab.promotion import find_holder
 from mnist_lab.settings import Settings
 
 

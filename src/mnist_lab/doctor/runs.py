@@ -11,13 +11,11 @@ from mlflow.entities import LoggedModelStatus, Run
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import ledger, open_study
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import is_held
+from mnist_lab.study import connect, is_held, ledger, open_study
+from mnist_lab.tracking import TAG
 from mnist_lab.tracking.mlflow_tracker import EXPERIMENT_PREFIX, find_runs
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.store import sqlite_file
-from mnist_lab.tracking.tags import TAG
 
 
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:

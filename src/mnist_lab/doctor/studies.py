@@ -13,15 +13,12 @@ import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.doctor.finding import Finding
+from mnist_lab.execution import TrialFiles
+from mnist_lab.publish import find_gap, sync
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import ledger, open_study, sync
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.replicas import is_orphan
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import hold, is_held, is_ours
-from mnist_lab.sweep.sync import find_gap
+from mnist_lab.study import connect, hold, is_held, is_orphan, is_ours, ledger, open_study
 from mnist_lab.tracking import ExperimentDeletedError
-from mnist_lab.training.checkpoints import Damaged, read_checkpoint
+from mnist_lab.training import Damaged, read_checkpoint
 
 
 def check_studies(settings: Settings) -> Iterator[Finding]:

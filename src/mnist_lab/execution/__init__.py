@@ -1,8 +1,18 @@
 """Where trainings run. The supervisor talks to an ``Executor``; workers are other processes."""
 
+from mnist_lab.execution.artist import Artist, ArtistSpec
+from mnist_lab.execution.blueprint import Blueprint
+from mnist_lab.execution.check import SpaceCheck, check_space
 from mnist_lab.execution.executor import Executor
+from mnist_lab.execution.files import TrialFiles
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
+    CRASHED,
+    DISK_ERROR,
+    DISK_FULL,
+    INVALID,
+    OUT_OF_MEMORY,
+    TIMEOUT,
     Answer,
     Decision,
     EpochFinished,
@@ -16,10 +26,21 @@ from mnist_lab.execution.messages import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.resources import plan_workers
+from mnist_lab.execution.processes import may_fork, warm_up
+from mnist_lab.execution.resources import memory_cap, plan_workers, usable_cores
+from mnist_lab.execution.worker import WorkerSpec
 
 __all__ = [
+    "CRASHED",
+    "DISK_ERROR",
+    "DISK_FULL",
+    "INVALID",
+    "OUT_OF_MEMORY",
+    "TIMEOUT",
     "Answer",
+    "Artist",
+    "ArtistSpec",
+    "Blueprint",
     "Decision",
     "EpochFinished",
     "Event",
@@ -27,11 +48,19 @@ __all__ = [
     "LocalExecutor",
     "ParameterAsked",
     "Reply",
+    "SpaceCheck",
     "TrialBuilt",
     "TrialFailed",
+    "TrialFiles",
     "TrialFinished",
     "TrialJob",
     "TrialPaused",
     "TrialStarted",
+    "WorkerSpec",
+    "check_space",
+    "may_fork",
+    "memory_cap",
     "plan_workers",
+    "usable_cores",
+    "warm_up",
 ]

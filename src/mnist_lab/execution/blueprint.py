@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mnist_lab.spaces.space import Params
+from mnist_lab.spaces import Params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 from mnist_lab.data import CLASSES, IMAGE_SHAPE, load_dataset
 from mnist_lab.errors import ConfigurationError, first_line
-from mnist_lab.spaces.asking import Answers, AskingSpace, answer_default
-from mnist_lab.spaces.corners import corners
-from mnist_lab.spaces.registry import is_shipped, load_space
-from mnist_lab.spaces.space import Params, SearchSpace
-from mnist_lab.training import ModelForm, find_form
-from mnist_lab.training.find_form import Build, Fit, require_model
+from mnist_lab.spaces import (
+    Answers,
+    AskingSpace,
+    Params,
+    SearchSpace,
+    answer_default,
+    corners,
+    is_shipped,
+    load_space,
+)
+from mnist_lab.training import Build, Fit, ModelForm, find_form, require_model
 
 if TYPE_CHECKING:
     import keras

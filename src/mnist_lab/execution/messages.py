@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from mnist_lab.spaces.asking import Question
-from mnist_lab.spaces.space import Params, ParamValue
+from mnist_lab.spaces import Params, ParamValue, Question
 from mnist_lab.training import EpochMetrics
 
 # Reasons of failure, as they stand in the ledger and in MLflow's tag ``mnist_lab.reason``; what is
-# done about each is in ``sweep/failures.py``.
+# done about each is in ``search/retries.py``.
 DIVERGED = "diverged"  # the loss is not finite
 INVALID = "invalid"  # no model can be made of the parameters, or it reports the impossible
 ERROR = "error"  # the trainer raised an exception

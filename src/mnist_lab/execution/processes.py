@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from mnist_lab.training.runtime import Runtime, environment
+from mnist_lab.training import Runtime, environment
 
 _warming = threading.Lock()
 _log = logging.getLogger(__name__)

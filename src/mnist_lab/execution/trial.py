@@ -33,9 +33,10 @@ from mnist_lab.execution.messages import (
     TrialFinished,
     TrialJob,
 )
-from mnist_lab.spaces.asking import Answers, AskingSpace, Author, answer_default
-from mnist_lab.spaces.registry import is_shipped, load_space
+from mnist_lab.spaces import Answers, AskingSpace, Author, answer_default, is_shipped, load_space
 from mnist_lab.training import (
+    PLAIN,
+    VALIDATION_BATCH,
     Checkpoints,
     Diverged,
     History,
@@ -44,19 +45,16 @@ from mnist_lab.training import (
     TrainingPlan,
     around,
     find_form,
+    require_model,
+    save_model,
     train,
 )
-from mnist_lab.training.engine import VALIDATION_BATCH
-from mnist_lab.training.find_form import require_model
-from mnist_lab.training.form import PLAIN
-from mnist_lab.training.saving import save_model
 
 if TYPE_CHECKING:
     import keras
 
     from mnist_lab.execution.worker import Supervised
-    from mnist_lab.spaces import SearchSpace
-    from mnist_lab.spaces.space import Params
+    from mnist_lab.spaces import Params, SearchSpace
 
 DEFAULT_BATCH_SIZE = 128  # for declared spaces that have no parameter of that name
 KERAS_BATCH_SIZE = 32  # what ``fit`` takes unless its author says otherwise

@@ -27,8 +27,7 @@ from mnist_lab.execution.messages import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.spaces.asking import Question
-from mnist_lab.spaces.space import ParamValue
+from mnist_lab.spaces import ParamValue, Question
 from mnist_lab.training import EpochMetrics, Runtime, configure
 
 

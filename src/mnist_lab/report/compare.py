@@ -9,9 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from mnist_lab.errors import UsageError
-from mnist_lab.spaces.space import ParamValue
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.summary import SINGLE_RUN_NOISE
+from mnist_lab.report.summary import SINGLE_RUN_NOISE
+from mnist_lab.spaces import ParamValue
+from mnist_lab.study import ledger
 
 Row = tuple[ParamValue | None, ...]  # one value a trial; None where it has none
 SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import optuna
 
-from mnist_lab.spaces.space import ParamValue
-from mnist_lab.sweep import ledger
+from mnist_lab.spaces import ParamValue
+from mnist_lab.study import ledger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,7 @@ from optuna.trial import TrialState
 
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.replicas import SUFFIX
-from mnist_lab.sweep.storage import connect
-from mnist_lab.sweep.study import read_fingerprint
+from mnist_lab.study import SUFFIX, connect, ledger, read_fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)

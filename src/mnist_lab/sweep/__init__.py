@@ -1,38 +1,22 @@
-"""The sweep: an Optuna study whose trials are trainings in workers, projected into a tracker."""
+"""The loop: next, submit, on_epoch, finish; and ``confirm`` and ``reproduce``, which run it again."""
 
-from mnist_lab.sweep.config import SweepConfig, parse_config, read_config
+from mnist_lab.sweep.check_space import look_at_space
 from mnist_lab.sweep.confirm import confirm
 from mnist_lab.sweep.launch import launch
-from mnist_lab.sweep.progress import Progress, SweepResult
-from mnist_lab.sweep.replicas import (
-    Confirmation,
-    ConfirmedTrial,
-    Design,
-    is_confirmed,
-    read_confirmation,
-)
-from mnist_lab.sweep.study import open_study
-from mnist_lab.sweep.summary import PruningReport, report_pruning
+from mnist_lab.sweep.progress import Listener, Progress, SweepResult
+from mnist_lab.sweep.reproduce import reproduce
+from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
-from mnist_lab.sweep.sync import SyncRow, sync
 
 __all__ = [
-    "Confirmation",
-    "ConfirmedTrial",
-    "Design",
+    "Listener",
     "Progress",
-    "PruningReport",
+    "StopRequest",
     "Supervisor",
-    "SweepConfig",
     "SweepResult",
-    "SyncRow",
+    "answer_signals",
     "confirm",
-    "is_confirmed",
     "launch",
-    "open_study",
-    "parse_config",
-    "read_config",
-    "read_confirmation",
-    "report_pruning",
-    "sync",
+    "look_at_space",
+    "reproduce",
 ]

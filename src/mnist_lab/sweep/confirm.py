@@ -10,37 +10,35 @@ from optuna.trial import TrialState
 
 from mnist_lab.data import Dataset
 from mnist_lab.errors import MnistLabError, UsageError
-from mnist_lab.execution.worker import WorkerSpec
+from mnist_lab.execution import TrialFiles, WorkerSpec
+from mnist_lab.publish import TrackerFactory, connect_mlflow
+from mnist_lab.search import PASSING, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.failures import PASSING
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.launch import TrackerFactory, Undertaking, conduct, connect_mlflow
-from mnist_lab.sweep.mirror import Mirror
-from mnist_lab.sweep.progress import SweepResult
-from mnist_lab.sweep.replicas import (
+from mnist_lab.study import (
     SUFFIX,
     Confirmation,
     Design,
-    confirm_name,
-    pair_of,
-    read_confirmation,
-)
-from mnist_lab.sweep.storage import connect, require_writable, translate_storage_errors
-from mnist_lab.sweep.strategies import make_pruner
-from mnist_lab.sweep.study import (
     Fingerprint,
+    Mirror,
+    SweepConfig,
+    confirm_name,
+    connect,
     create_study,
     hold,
+    ledger,
     make_record,
     open_study,
+    pair_of,
+    read_confirmation,
     read_fingerprint,
+    require_writable,
     same_data,
     same_space,
+    translate_storage_errors,
 )
-from mnist_lab.sweep.watch import Listener
+from mnist_lab.sweep.launch import Undertaking, conduct
+from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.tracking import StudyRecord
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 
@@ -11,49 +11,40 @@ import optuna
 
 from mnist_lab.data import Dataset, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, ServiceError, UsageError
-from mnist_lab.execution import Executor, LocalExecutor, plan_workers
-from mnist_lab.execution.artist import Artist, ArtistSpec
-from mnist_lab.execution.processes import may_fork, warm_up
-from mnist_lab.execution.resources import memory_cap
-from mnist_lab.execution.worker import WorkerSpec
+from mnist_lab.execution import (
+    Artist,
+    Executor,
+    LocalExecutor,
+    TrialFiles,
+    WorkerSpec,
+    may_fork,
+    memory_cap,
+    plan_workers,
+    warm_up,
+)
+from mnist_lab.publish import Projection, Projector, TrackerFactory, connect_mlflow, make_artist
+from mnist_lab.search import grid_points, make_halving, make_pruner, make_sampler
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import SearchSpace, get_space
-from mnist_lab.spaces.registry import is_shipped
-from mnist_lab.spaces.space import Params
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.look import look_at_space
-from mnist_lab.sweep.mirror import Mirror
-from mnist_lab.sweep.progress import SweepResult
-from mnist_lab.sweep.projection import Projection, Projector
+from mnist_lab.spaces import Params, SearchSpace, get_space, is_shipped, trust
+from mnist_lab.study import (
+    Mirror,
+    SweepConfig,
+    connect,
+    create_study,
+    fingerprint,
+    hold,
+    ledger,
+    make_record,
+    require_writable,
+    study_name,
+    translate_storage_errors,
+)
+from mnist_lab.sweep.check_space import look_at_space
+from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
-from mnist_lab.sweep.storage import connect, require_writable, translate_storage_errors
-from mnist_lab.sweep.strategies import grid_points, make_halving, make_pruner, make_sampler
-from mnist_lab.sweep.study import create_study, fingerprint, hold, make_record, study_name
 from mnist_lab.sweep.supervisor import Supervisor
-from mnist_lab.sweep.trust import trust
-from mnist_lab.sweep.watch import Listener
 from mnist_lab.tracking import StudyRecord, Tracker
-from mnist_lab.training import Runtime
-from mnist_lab.training.precision import known_precision
-
-TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
-
-
-def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
-    """The tracker of ``study`` in the MLflow store that ``settings`` name.
-
-    Raises:
-        ConfigurationError: the store is of another version.
-        ServiceError: it does not answer.
-    """
-    # Imported late: it takes 3 s, in which the workers import TensorFlow.
-    from mnist_lab.tracking.mlflow_tracker import MlflowTracker, experiment_name
-    from mnist_lab.tracking.store import artifact_location, open_client
-
-    experiment = experiment_name(study.dataset, study.family)
-    return MlflowTracker(open_client(settings), artifact_location(settings, experiment))
+from mnist_lab.training import Runtime, known_precision
 
 
 def launch(
@@ -300,18 +291,6 @@ def _ensure_record(
         ledger.write_study(study, record)
     files.adopt(record.id)
     return record
-
-
-def make_artist(settings: Settings, dataset: str, digest: str, files: TrialFiles) -> Artist:
-    """Who draws the figures of trials on the data set of this ``digest``, which ``load_dataset`` finds
-    as ``dataset``."""
-    spec = ArtistSpec(
-        dataset=dataset,
-        digest=digest,
-        data_folder=settings.data_folder,
-        log=files.work / "artist.log",
-    )
-    return Artist(spec)
 
 
 def _make_executor(

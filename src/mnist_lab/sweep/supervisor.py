@@ -16,6 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.errors import InvalidParamsError
 from mnist_lab.execution import (
+    CRASHED,
+    INVALID,
+    TIMEOUT,
     Answer,
     Decision,
     EpochFinished,
@@ -24,31 +27,29 @@ from mnist_lab.execution import (
     ParameterAsked,
     TrialBuilt,
     TrialFailed,
+    TrialFiles,
     TrialFinished,
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.messages import CRASHED, INVALID, TIMEOUT
-from mnist_lab.spaces import SearchSpace
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.failures import (
+from mnist_lab.publish import Lag, Projector
+from mnist_lab.report import best_models, best_of_each, cut_off, summarise
+from mnist_lab.search import (
+    HALVING,
     MAX_FRUITLESS,
     RETRIED,
     START_SECONDS,
     STOPS_THE_SWEEP,
+    Halving,
+    Verdict,
     may_retry,
 )
-from mnist_lab.sweep.fidelity import Halving, Verdict
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.progress import Lag, SweepResult
-from mnist_lab.sweep.projection import Projector
-from mnist_lab.sweep.running import RunningTrial
+from mnist_lab.spaces import SearchSpace
+from mnist_lab.study import SweepConfig, ledger
+from mnist_lab.sweep.progress import Listener, SweepResult, Watch
+from mnist_lab.sweep.running_trial import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
-from mnist_lab.sweep.strategies import HALVING
-from mnist_lab.sweep.summary import best_models, best_of_each, cut_off, summarise
 from mnist_lab.sweep.trial_source import TrialSource
-from mnist_lab.sweep.watch import Listener, Watch
 from mnist_lab.training import EpochMetrics, ModelForm
 
 TICK_SECONDS = 0.5

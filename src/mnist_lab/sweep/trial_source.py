@@ -10,19 +10,11 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.errors import InvalidParamsError, UnknownNameError, first_line
-from mnist_lab.execution import TrialJob
-from mnist_lab.spaces import SearchSpace
-from mnist_lab.spaces.asking import Names, Question, choose
-from mnist_lab.spaces.space import Params, ParamValue
-from mnist_lab.sweep import ledger
-from mnist_lab.sweep.config import SweepConfig
-from mnist_lab.sweep.fidelity import Halving
-from mnist_lab.sweep.files import TrialFiles
-from mnist_lab.sweep.running import RunningTrial
-from mnist_lab.sweep.sampling import TrialSampler
-from mnist_lab.sweep.seen import SeenPoints
-from mnist_lab.sweep.strategies import draw_seed, make_sampler, trial_seed
-from mnist_lab.sweep.suggest import as_stored, suggest
+from mnist_lab.execution import TrialFiles, TrialJob
+from mnist_lab.search import Halving, SeenPoints, TrialSampler, as_stored, make_sampler, suggest
+from mnist_lab.spaces import Names, Params, ParamValue, Question, SearchSpace, choose
+from mnist_lab.study import SweepConfig, draw_seed, ledger, trial_seed
+from mnist_lab.sweep.running_trial import RunningTrial
 
 
 @dataclass(kw_only=True)

@@ -1,5 +1,6 @@
 """The projection of a study into MLflow, behind a small seam."""
 
+from mnist_lab.tracking.tags import TAG
 from mnist_lab.tracking.tracker import (
     ExperimentDeletedError,
     FoundStudy,
@@ -15,6 +16,7 @@ from mnist_lab.tracking.tracker import (
 )
 
 __all__ = [
+    "TAG",
     "ExperimentDeletedError",
     "FoundStudy",
     "ModelRecord",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mnist_lab.spaces.space import Params
+from mnist_lab.spaces import Params
 from mnist_lab.training import EpochMetrics
 
 State = Literal["running", "complete", "pruned", "failed", "interrupted"]

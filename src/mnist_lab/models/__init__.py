@@ -1,0 +1,58 @@
+"""The versions of registered models: loaded safely, used, exported, served."""
+
+from mnist_lab.models.export import export
+from mnist_lab.models.pictures import read_pictures
+from mnist_lab.models.predict import predict
+from mnist_lab.models.rebuild import SpaceAbsentError, load_trained
+from mnist_lab.models.serving import prepare, prepare_path, server_command
+from mnist_lab.models.versions import (
+    CHALLENGER,
+    CHAMPION,
+    MISSING,
+    PREVIOUS,
+    ModelFile,
+    VersionRow,
+    count_openings,
+    fetch,
+    find_trial_model,
+    find_version,
+    find_version_model,
+    is_version,
+    is_writable,
+    list_versions,
+    load,
+    read_tags,
+    verify_version,
+    versions_named,
+    versions_of,
+)
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "MISSING",
+    "PREVIOUS",
+    "ModelFile",
+    "SpaceAbsentError",
+    "VersionRow",
+    "count_openings",
+    "export",
+    "fetch",
+    "find_trial_model",
+    "find_version",
+    "find_version_model",
+    "is_version",
+    "is_writable",
+    "list_versions",
+    "load",
+    "load_trained",
+    "predict",
+    "prepare",
+    "prepare_path",
+    "read_pictures",
+    "read_tags",
+    "server_command",
+    "verify_version",
+    "versions_named",
+    "versions_of",
+]

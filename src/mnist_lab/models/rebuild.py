@@ -1,0 +1,148 @@
+"""Building a model again by its space, with nothing but the weights taken from its file.
+
+A model file is code until proven otherwise; a space's file is code that the user swept, and so
+trusts. Where it is there, and has the digest that the trial had, any Keras model can be loaded: custom
+layers, classes without ``get_config``, augmentation. Where it is not, the list in ``safe.py`` decides.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_lab.data import IMAGE_SHAPE
+from mnist_lab.errors import DataError, MnistLabError, first_line
+from mnist_lab.execution import Blueprint
+from mnist_lab.models.safe import check_archive, check_layers, load_model
+from mnist_lab.settings import Settings
+from mnist_lab.spaces import (
+    digest_sources,
+    find_trusted,
+    is_file_reference,
+    is_trusted,
+    load_space,
+    locate_file,
+)
+from mnist_lab.training import PLAIN, ModelForm, around, without_optimizer
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load_trained(
+    file: Path, sha256: str, blueprint: Blueprint | None, settings: Settings
+) -> keras.Model:
+    """Load a trial's model file: pixels in, probabilities out.
+
+    Raises:
+        DataError: the file is not what was logged; or its space is not at hand, and it holds what
+            cannot be loaded without.
+    """
+    if blueprint is None or not blueprint.sources:
+        return load_model(file, sha256)
+    members = check_archive(file, sha256)
+    blueprint = _as_it_lies_now(blueprint, settings)
+    absent = why_absent(blueprint, settings)
+    if absent:
+        check_without_space(file, members, absent)
+        return load_model(file, sha256)
+    try:
+        return _rebuild(blueprint, members["model.weights.h5"])
+    except Exception as error:  # whatever the author's code or Keras raises
+        raise DataError(
+            f"The model file {file.name} does not fit {blueprint.space}: {first_line(error)}.",
+            safe="No alias was moved.",
+            next_step="Install the versions that it was trained with: see environment in its run's "
+            "config.json.",
+        ) from error
+
+
+def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings: Settings) -> None:
+    """Every check of ``load_trained``, without loading.
+
+    Raises:
+        DataError: as ``load_trained``.
+    """
+    members = check_archive(file, sha256)
+    if blueprint is None or not blueprint.sources:
+        check_layers(file, members)
+    elif absent := why_absent(_as_it_lies_now(blueprint, settings), settings):
+        check_without_space(file, members, absent)
+
+
+class SpaceAbsentError(DataError):
+    """A model needs the code of its space, and that is not at hand."""
+
+
+def check_without_space(file: Path, members: dict[str, bytes], absent: str) -> None:
+    """Check that the file needs no space; ``absent`` says why there is none.
+
+    Raises:
+        SpaceAbsentError: the list of layers does not have all that it holds.
+        DataError: likewise, and nothing is known of a space.
+    """
+    try:
+        check_layers(file, members)
+    except DataError as error:
+        if not absent:
+            raise
+        raise SpaceAbsentError(
+            f"{error.problem} {absent}",
+            safe=error.safe,
+            next_step="Put the former space file back, or sweep it from this home: so it is trusted.",
+        ) from error
+
+
+def _as_it_lies_now(blueprint: Blueprint, settings: Settings) -> Blueprint:
+    """``blueprint`` with the place of its space's file, which may have been moved and swept again."""
+    if not is_file_reference(blueprint.space):
+        return blueprint
+    for place in find_trusted(settings, blueprint.space, blueprint.sources):
+        found = replace(blueprint, space=place)
+        if not why_absent(found, settings):
+            return found
+    return blueprint
+
+
+def why_absent(blueprint: Blueprint, settings: Settings) -> str:
+    """Why the model's space cannot be used here, in one sentence; empty if it can."""
+    if not is_file_reference(blueprint.space):
+        try:
+            space = load_space(blueprint.space)
+        except MnistLabError as error:
+            return error.problem
+        changed = space.sources != blueprint.sources
+        return f"The space {blueprint.space} has changed since it was trained." if changed else ""
+    path = locate_file(blueprint.space)
+    if not path.is_file():
+        return f"Its space's file {path} is gone."
+    if digest_sources(path) != blueprint.sources:
+        return f"Its space's file {path}, or one beside it, has changed since it was trained."
+    if not is_trusted(settings, blueprint.space, blueprint.sources):
+        return f"Its space's file {path} is code that was never swept from {settings.root}."
+    return ""
+
+
+def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
+    import keras
+
+    form = ModelForm.from_dict(blueprint.form) if blueprint.form else PLAIN
+    space = load_space(blueprint.space)
+    if not space.asks:  # one that asks checks each answer
+        space.check(blueprint.params)
+    model = space.build(blueprint.params, IMAGE_SHAPE, blueprint.classes)
+    if form.is_plain and type(model).__module__.startswith("keras."):
+        whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
+    else:
+        model(form.feed(np.zeros((1, *IMAGE_SHAPE), np.uint8)))  # it may have no weights yet
+        whole = around(model, form, IMAGE_SHAPE)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.weights.h5"
+        file.write_bytes(weights)
+        with without_optimizer(whole):
+            whole.load_weights(file)
+    return whole

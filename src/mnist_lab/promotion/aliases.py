@@ -1,0 +1,140 @@
+"""Who is ``champion``, ``challenger`` and ``previous``: moved as one, written down, taken back.
+
+MLflow moves one alias a call. So what shall be is first written to the registered model as an event,
+then the aliases are moved, then the event is marked as done: whoever comes after a ``kill -9`` finishes
+what was begun. The events are the history that ``mnist-lab models MODEL`` shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mnist_lab.errors import BusyError, MnistLabError
+from mnist_lab.models import CHAMPION, MISSING, PREVIOUS, read_tags, verify_version
+from mnist_lab.settings import Settings
+from mnist_lab.tracking import TAG
+
+_EVENT = f"{TAG}history."
+_ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasEvent:
+    """``aliases`` as they were to be from ``when`` (ISO 8601, UTC) on, None for one taken away;
+    ``done`` is False for an event that was cut off."""
+
+    number: int
+    when: str
+    why: str
+    aliases: Mapping[str, int | None]
+    done: bool
+
+
+@contextmanager
+def hold_model(settings: Settings, name: str) -> Iterator[None]:
+    """Be the only one on this machine who decides about a registered model.
+
+    Raises:
+        BusyError: somebody else is at it.
+    """
+    settings.work.mkdir(parents=True, exist_ok=True)
+    try:
+        slug = re.sub(r"[^\w.-]", "-", name)
+        with FileLock(settings.work / f"model-{slug}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise BusyError(
+            f"Another command decides about {name} just now.",
+            safe="Nothing was written.",
+            next_step="Type it again when that one has ended.",
+        ) from None
+
+
+def find_holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version that has an alias; None if there is none, or no such model."""
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in MISSING:
+            return None
+        raise
+
+
+def move(client: MlflowClient, name: str, why: str, aliases: Mapping[str, int | None]) -> None:
+    """Give each of ``aliases`` to its version, or take it away; all of them, sooner or later."""
+    event = AliasEvent(
+        number=len(read_history(client, name)) + 1,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        why=why,
+        aliases=dict(aliases),
+        done=False,
+    )
+    _write(client, name, event, done=False)
+    _apply(client, name, event)
+
+
+def settle(client: MlflowClient, name: str) -> AliasEvent | None:
+    """Finish a move that was cut off, and return it; None if none was."""
+    for event in read_history(client, name)[-1:]:
+        if not event.done:
+            _apply(client, name, event)
+            return event
+    return None
+
+
+def read_history(client: MlflowClient, name: str) -> list[AliasEvent]:
+    """Every move of the model's aliases, oldest first."""
+    tags = read_tags(client, name)
+    return [
+        AliasEvent(number=int(key.removeprefix(_EVENT)), **json.loads(value))
+        for key, value in sorted(tags.items())
+        if key.startswith(_EVENT)
+    ]
+
+
+def rollback(client: MlflowClient, settings: Settings, name: str) -> tuple[int, int]:
+    """Make the previous champion champion again, and the champion previous; return their versions.
+
+    Raises:
+        MnistLabError: there is no champion, or nothing before it.
+        DataError: the previous champion's file is not what was registered.
+    """
+    with hold_model(settings, name):
+        finished = settle(client, name)
+        champion, previous = (find_holder(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+        if champion is None or previous is None or champion.version == previous.version:
+            raise MnistLabError(
+                f"{name} has no champion before the one that is.",
+                safe="No alias was moved.",
+                next_step=f"See: mnist-lab models {name}",
+            )
+        back, away = int(previous.version), int(champion.version)
+        if finished is not None and finished.why.startswith(_ROLLBACK):
+            return away, back  # this very command, typed again
+        verify_version(client, previous, settings)
+        move(client, name, f"{_ROLLBACK} from version {away}", {CHAMPION: back, PREVIOUS: away})
+        return back, away
+
+
+def _write(client: MlflowClient, name: str, event: AliasEvent, *, done: bool) -> None:
+    facts = {"when": event.when, "why": event.why, "aliases": dict(event.aliases), "done": done}
+    client.set_registered_model_tag(name, f"{_EVENT}{event.number:04d}", json.dumps(facts))
+
+
+def _apply(client: MlflowClient, name: str, event: AliasEvent) -> None:
+    for alias, version in event.aliases.items():
+        if version is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, str(version))
+    _write(client, name, event, done=True)

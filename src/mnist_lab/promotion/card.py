@@ -1,0 +1,143 @@
+"""The model card: every fact about a version that somebody will ask for, in one page.
+
+The facts are gathered once, when the gate has decided, and kept as ``card/card.json`` with the run
+of the version; the page is drawn from them alone, the same to the byte whenever it is drawn again. A
+version whose run is gone has the page in its description.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mnist_lab.errors import UnknownNameError
+from mnist_lab.evaluation import Evaluation
+from mnist_lab.models import ModelFile, is_writable
+from mnist_lab.promotion.decision import Decision, describe_comparison
+from mnist_lab.settings import Settings
+from mnist_lab.study import Confirmation, confirm_name, ledger, open_study
+from mnist_lab.tracking import TAG
+
+FOLDER, FACTS, PAGE = "card", "card.json", "card.md"
+LONGEST_DESCRIPTION = 5000  # of a version, in MLflow's database
+MISTAKES = 5
+LICENCES = {"mnist": "data CC BY-SA 3.0 (LeCun, Cortes, Burges)"}
+
+
+def write_card(client: MlflowClient, version: ModelVersion, facts: dict[str, Any]) -> None:
+    """Show the page on ``version``, and keep the ``facts`` with its run, if that is still there."""
+    page = render(facts)
+    if is_writable(client, str(version.run_id)):
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / FACTS).write_text(json.dumps(facts, indent=1))
+            (Path(scratch) / PAGE).write_text(page)
+            client.log_artifacts(str(version.run_id), scratch, FOLDER)
+    shown = page if len(page) <= LONGEST_DESCRIPTION else page[: LONGEST_DESCRIPTION - 20] + "\n…"
+    client.update_model_version(version.name, str(version.version), shown)
+
+
+def read_card(client: MlflowClient, version: ModelVersion) -> str:
+    """The card of a version, drawn from the facts that were kept, or else as the version shows it.
+
+    Raises:
+        UnknownNameError: it has none, because no gate has decided about it.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = client.download_artifacts(str(version.run_id), f"{FOLDER}/{FACTS}", scratch)
+            return render(json.loads(Path(path).read_text()))
+        except (MlflowException, OSError):
+            if str(version.description).startswith(f"# {version.name}, version "):
+                return str(version.description)
+            name = f"{version.name}/{version.version}"
+            raise UnknownNameError(
+                "model card of", name, (), next_step="A card is made when it is promoted."
+            ) from None
+
+
+def render(facts: dict[str, Any]) -> str:
+    """Markdown of the facts that ``gather`` returned."""
+    # Markdown for people who wrote the names in it themselves: nothing is to be escaped for HTML.
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
+    environment.filters |= {
+        "percent": lambda value: f"{value:.2%}",
+        "count": lambda value: f"{value:,}",
+    }
+    template = (files("mnist_lab.promotion") / "card.md.j2").read_text("utf-8")
+    return environment.from_string(template).render(facts) + "\n"
+
+
+def gather(
+    version: ModelVersion,
+    model: ModelFile,
+    decision: Decision,
+    evaluation: Evaluation,
+    confirmation: Confirmation,
+    settings: Settings,
+) -> dict[str, Any]:
+    """All that the page says, as JSON can hold it."""
+    study = open_study(settings, confirmation.study)
+    replicas = open_study(settings, confirm_name(confirmation.study))
+    replica, record = ledger.read_trial(replicas, model.trial), ledger.read_study(study)
+    assert record is not None
+    comparison = decision.judgement.comparison
+    return {
+        "model": version.name,
+        "version": int(version.version),
+        "study": confirmation.study,
+        "trial": confirmation.chosen,
+        "seed": ledger.read_seed(replica),
+        "space": record.space,
+        "space_digest": version.tags[f"{TAG}space_digest"],
+        "sha256": model.sha256,
+        "params": {name: str(value) for name, value in replica.params.items()},
+        "parameters": confirmation.choice.parameters,
+        "dataset": {
+            "name": record.dataset,
+            **{name: asdict(split) for name, split in record.splits.items()},
+        },
+        "licence": LICENCES.get(record.dataset, "that of the data set"),
+        "environment": ledger.read_environment(replica),
+        "confirmation": asdict(confirmation),
+        "decision": asdict(decision),
+        "comparison": describe_comparison(comparison) if comparison else "",
+        "calibration_error": evaluation.calibration_error,
+        "classes": {str(label): row for label, row in enumerate(evaluation.per_class)},
+        "mistakes": _mistakes(evaluation),
+        "cost": {**_cost(study), "confirm_epochs": _cost(replicas)["epochs"]},
+    }
+
+
+def _mistakes(evaluation: Evaluation) -> list[str]:
+    pairs = [
+        (int(count), true, predicted)
+        for true, row in enumerate(evaluation.confusion)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    worst = sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:MISTAKES]
+    return [f"{true} taken for {predicted} ({count})" for count, true, predicted in worst]
+
+
+def _cost(study: optuna.Study) -> dict[str, int]:
+    trials = study.get_trials(deepcopy=False)
+    histories = [(ledger.read_history(each), ledger.read_environment(each)) for each in trials]
+    seconds = sum(
+        sum(epoch.seconds for epoch in history) * int(environment.get("threads") or 1)
+        for history, environment in histories
+    )
+    return {
+        "trials": len(trials),
+        "epochs": sum(len(history) for history, _ in histories),
+        "core_seconds": round(seconds),
+    }

@@ -1,0 +1,302 @@
+"""``promote``: a study's confirmed choice becomes champion, if the gate lets it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from mnist_lab.errors import DataError, MnistLabError, UnknownNameError
+from mnist_lab.models import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    ModelFile,
+    find_trial_model,
+    find_version_model,
+    load,
+    verify_version,
+    versions_named,
+)
+from mnist_lab.promotion.aliases import find_holder, hold_model, move, settle
+from mnist_lab.promotion.card import gather, write_card
+from mnist_lab.promotion.decision import Decision, read_decision, write_decision
+from mnist_lab.promotion.gate import GatePolicy, judge
+from mnist_lab.promotion.sealed_test import hold_contest, require_test_images
+from mnist_lab.settings import Settings
+from mnist_lab.study import (
+    Confirmation,
+    Design,
+    Fingerprint,
+    confirm_name,
+    ledger,
+    open_study,
+    read_confirmation,
+    read_fingerprint,
+)
+from mnist_lab.tracking import TAG, StudyRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """What came of it; ``already`` says that the model was champion before, and nothing was decided.
+
+    ``val_accuracy`` is the mean of the chosen trial's replicas, in [0, 1].
+    """
+
+    name: str
+    study: str
+    trial: int
+    val_accuracy: float
+    version: int
+    decision: Decision | None
+    promoted: bool
+    already: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What a study puts forward: the ``model`` of the best replica of its chosen trial."""
+
+    made_with: Fingerprint
+    confirmation: Confirmation
+    study_id: str
+    model: ModelFile
+
+    @property
+    def name(self) -> str:
+        return model_name(self.made_with)
+
+
+def model_name(made_with: Fingerprint) -> str:
+    """The registered model that a study's choice becomes a version of; as MLflow takes its name."""
+    return re.sub(r"[/:@'\"`]", "-", f"{made_with.dataset}-{made_with.family}")
+
+
+def promote(
+    client: MlflowClient,
+    study_name: str,
+    settings: Settings,
+    *,
+    design: Design,
+    policy: GatePolicy,
+    force: bool = False,
+) -> Promotion:
+    """Put the choice of a study, confirmed by ``design``, before the gate of its model.
+
+    It is registered, with the alias ``challenger``, and held against the champion on the sealed images.
+    If the gate says ``promote``, it becomes ``champion`` and the champion ``previous``; else it stays
+    ``challenger``. ``force`` moves the aliases whatever the gate says, also past a champion whose file
+    cannot be read, and is written down. Nothing is registered before its file was fetched and loaded.
+
+    Raises:
+        MnistLabError: the study was not confirmed, or the champion is of other data.
+        DataError: a model file is not what was logged, or there are no test images; no alias is moved.
+        BusyError: another promotion is under way.
+    """
+    candidate = _find_candidate(client, open_study(settings, study_name), design, settings)
+    name, decision = candidate.name, None
+    with hold_model(settings, name):
+        settle(client, name)
+        champion = find_holder(client, name, CHAMPION)
+        _require_same_data(champion, candidate.made_with, force=force)
+        found = _find_registered(client, candidate)
+        already = bool(found and champion and found.version == champion.version)
+        if not already:  # looked at before it is registered
+            require_test_images(candidate.made_with.dataset_source, settings)
+            load(client, candidate.model, settings)
+        version = found or _register(client, candidate)
+        if not already:
+            number = int(version.version)
+            move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
+            decision = _decide(client, version, champion, candidate, settings, policy, force=force)
+        if decision is not None and decision.promoted:
+            _crown(client, name, decision)
+    choice = candidate.confirmation.choice
+    return Promotion(
+        name=name,
+        study=study_name,
+        trial=choice.trial,
+        val_accuracy=choice.mean,
+        version=int(version.version),
+        decision=decision,
+        promoted=decision is not None and decision.promoted,
+        already=already,
+    )
+
+
+def _find_candidate(
+    client: MlflowClient, study: optuna.Study, design: Design, settings: Settings
+) -> Candidate:
+    made_with, confirmation = read_fingerprint(study), read_confirmation(study, design)
+    record = ledger.read_study(study)
+    if made_with is None or confirmation is None or record is None:
+        words = f"{study.study_name} --top {design.top} --seeds {design.seeds}"
+        raise MnistLabError(
+            f"Study {study.study_name!r} is not confirmed.",
+            safe="Nothing was registered.",
+            next_step=f"Type: mnist-lab confirm {words}",
+        )
+    replicas = open_study(settings, confirm_name(study.study_name))
+    for trial in ledger.rank(replicas):
+        if ledger.read_replica_of(trial) == confirmation.chosen:
+            return Candidate(
+                made_with=made_with,
+                confirmation=confirmation,
+                study_id=record.id,
+                model=_find_model(client, model_name(made_with), record, replicas, trial.number),
+            )
+    raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
+
+
+def _find_model(
+    client: MlflowClient, name: str, record: StudyRecord, replicas: optuna.Study, replica: int
+) -> ModelFile:
+    """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
+    tracked = ledger.read_tracked(replicas).get(replica)
+    for version in versions_named(client, name):
+        of = version.tags.get(f"{TAG}study_id"), version.tags.get(f"{TAG}replica")
+        if of == (record.id, str(replica)) or (tracked and version.run_id == tracked.run):
+            return find_version_model(client, version)
+    return find_trial_model(client, ledger.find_run(replicas, replica))
+
+
+def _decide(
+    client: MlflowClient,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    candidate: Candidate,
+    settings: Settings,
+    policy: GatePolicy,
+    *,
+    force: bool,
+) -> Decision:
+    """The gate's decision; one that was made of the same two by the same policy stands, and does not
+    open the sealed images again."""
+    before = int(champion.version) if champion else None
+    decision, scores = read_decision(version), None
+    if decision is None or not _stands(decision, before, policy):
+        study = candidate.confirmation.study
+        rival = _find_rival(client, champion, study, settings, force=force)
+        contest = hold_contest(client, candidate.model, rival, candidate.made_with, settings)
+        right = contest.champion.predicted == contest.labels if contest.champion else None
+        scores = contest.test.evaluation
+        decision = Decision(
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=int(version.version),
+            champion=before,
+            forced=False,
+            accuracy=scores.accuracy,
+            champion_accuracy=None if right is None else float(right.mean()),
+            openings=contest.test.openings,
+            policy=policy,
+            judgement=judge(contest.challenger, contest.champion, contest.labels, policy),
+        )
+        if champion is not None and rival is None:
+            why = "the champion's file cannot be read, so the two were not compared"
+            decision = replace(decision, judgement=replace(decision.judgement, reason=why))
+    compared = before is None or decision.champion_accuracy is not None
+    forced = force and (decision.judgement.verdict != "promote" or not compared)
+    decision = replace(decision, forced=forced)
+    if scores is not None:  # before the decision, which would not be made again
+        model, confirmation = candidate.model, candidate.confirmation
+        write_card(
+            client, version, gather(version, model, decision, scores, confirmation, settings)
+        )
+    write_decision(client, version, decision)
+    return decision
+
+
+def _stands(decision: Decision, champion: int | None, policy: GatePolicy) -> bool:
+    """Whether a decision was made of the same two, both measured, by the same policy."""
+    compared = champion is None or decision.champion_accuracy is not None
+    return compared and (decision.champion, decision.policy) == (champion, policy)
+
+
+def _find_rival(
+    client: MlflowClient,
+    champion: ModelVersion | None,
+    study: str,
+    settings: Settings,
+    *,
+    force: bool,
+) -> ModelFile | None:
+    """The champion's model; by force None for one whose file cannot be read."""
+    if champion is None:
+        return None
+    try:
+        verify_version(client, champion, settings)
+    except DataError as error:
+        if force:
+            return None
+        error.next_step = (
+            "Bring the champion's file back from a copy, or promote without comparing: "
+            f"mnist-lab promote {study} --force"
+        )
+        raise
+    return find_version_model(client, champion)
+
+
+def _crown(client: MlflowClient, name: str, decision: Decision) -> None:
+    aliases = {CHALLENGER: None, CHAMPION: decision.version}
+    if decision.champion is not None:
+        aliases[PREVIOUS] = decision.champion
+    why = "forced" if decision.forced else decision.judgement.reason
+    move(client, name, f"promote: {why}", aliases)
+
+
+def _require_same_data(
+    champion: ModelVersion | None, made_with: Fingerprint, *, force: bool
+) -> None:
+    theirs = champion.tags.get(f"{TAG}dataset_digest") if champion is not None else None
+    if theirs not in (None, made_with.dataset_digest) and not force:
+        raise MnistLabError(
+            "The champion was validated on other images: the two accuracies cannot be compared.",
+            safe="Nothing was registered.",
+            next_step="To promote this one all the same: --force",
+        )
+
+
+def _find_registered(client: MlflowClient, candidate: Candidate) -> ModelVersion | None:
+    """The version of this model that there is already: promoted before, or cut off after making it."""
+    for version in versions_named(client, candidate.name):
+        found = version.tags.get(f"{TAG}sha256"), version.run_id
+        if found == (candidate.model.sha256, candidate.model.run):
+            return version
+    return None
+
+
+def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
+    """Make a version of this model."""
+    name, model, made_with = candidate.name, candidate.model, candidate.made_with
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, tags={f"{TAG}family": made_with.family})
+    confirmation, choice = candidate.confirmation, candidate.confirmation.choice
+    return client.create_model_version(
+        name,
+        source=f"models:/{model.model}",
+        run_id=model.run,
+        model_id=model.model,
+        tags={
+            f"{TAG}study": confirmation.study,
+            f"{TAG}study_id": candidate.study_id,
+            f"{TAG}trial": str(choice.trial),
+            f"{TAG}replica": str(model.trial),
+            f"{TAG}run": model.run,
+            f"{TAG}space": made_with.space,
+            f"{TAG}space_digest": made_with.space_digest,
+            f"{TAG}dataset": made_with.dataset,
+            f"{TAG}dataset_digest": made_with.dataset_digest,
+            f"{TAG}sha256": model.sha256,
+            **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
+            f"{TAG}val_accuracy": repr(choice.mean),
+            f"{TAG}val_accuracy_low": repr(choice.low),
+            f"{TAG}val_accuracy_high": repr(choice.high),
+        },
+        description=f"Trial {choice.trial} of study {confirmation.study}: validation "
+        f"{choice.mean:.2%}, the mean of {confirmation.seeds} fresh seeds.",
+    )

@@ -1,0 +1,227 @@
+"""Opening the sealed test set: one model, once more, and the opening is counted."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from numpy.typing import NDArray
+
+from mnist_lab.data import has_test_images, load_dataset
+from mnist_lab.data.sealed import open_test_split
+from mnist_lab.errors import DataError
+from mnist_lab.evaluation import Evaluation, evaluate
+from mnist_lab.evaluation.figures import draw_predictions, save
+from mnist_lab.execution import usable_cores
+from mnist_lab.models import ModelFile, fetch, is_writable, load, load_trained, versions_of
+from mnist_lab.promotion.gate import Measured
+from mnist_lab.settings import Settings
+from mnist_lab.study import Fingerprint, same_data
+from mnist_lab.tracking import TAG
+from mnist_lab.training import VALIDATION_BATCH, Runtime, configure
+
+if TYPE_CHECKING:
+    import keras
+
+    from mnist_lab.data import Split
+
+LATENCY_CALLS = 30
+OPENINGS = f"{TAG}test_openings"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """``openings`` counts how often this model has seen the test images, this time included."""
+
+    __test__ = False  # pytest would take the class for a test by its name
+
+    model: ModelFile
+    evaluation: Evaluation
+    openings: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contest:
+    """Challenger and champion on the same sealed images, whose ``labels`` are ``(N,) uint8``."""
+
+    test: TestResult
+    challenger: Measured
+    champion: Measured | None
+    labels: NDArray[np.uint8]
+
+
+def evaluate_model(
+    client: MlflowClient, model: ModelFile, made_with: Fingerprint, settings: Settings
+) -> TestResult:
+    """Score ``model`` on the test images of its study's data set, and write down what was found.
+
+    The opening is counted before the images are opened: on the run, on every version made of it, and
+    on the registered models that these belong to. A run that is gone is written to no more.
+
+    Raises:
+        DataError: the model file or the data set is not what it was.
+    """
+    return hold_contest(client, model, None, made_with, settings).test
+
+
+def evaluate_on(
+    client: MlflowClient,
+    model: ModelFile,
+    dataset: str,
+    made_with: Fingerprint,
+    settings: Settings,
+) -> TestResult:
+    """Score ``model`` on the test images of any data set.
+
+    Of the data of its study that is ``evaluate_model``, by whatever name or path they are given. Of
+    others nothing is written down but the opening, counted by their name.
+
+    Raises:
+        DataError: the model file is not what it was, or there is no such data set.
+    """
+    given = load_dataset(dataset, data_folder=settings.data_folder)
+    if given.digest == made_with.dataset_digest:
+        return evaluate_model(client, model, made_with, settings)
+    require_test_images(dataset, settings)
+    network = load(client, model, settings)
+    openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
+    test = open_test_split(dataset, data_folder=settings.data_folder)
+    probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+    return TestResult(
+        model=model, evaluation=evaluate(probabilities, test.labels), openings=openings
+    )
+
+
+def hold_contest(
+    client: MlflowClient,
+    challenger: ModelFile,
+    champion: ModelFile | None,
+    made_with: Fingerprint,
+    settings: Settings,
+) -> Contest:
+    """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
+    measured beside it."""
+    same_data(made_with, settings)
+    require_test_images(made_with.dataset_source, settings)
+    configure(Runtime(threads=usable_cores()))
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch(client, challenger, Path(folder) / "challenger")
+        network = load_trained(file, challenger.sha256, challenger.blueprint, settings)
+        before_file, rival = None, None
+        if champion is not None:
+            before_file = fetch(client, champion, Path(folder) / "champion")
+            rival = load_trained(before_file, champion.sha256, champion.blueprint, settings)
+        openings = _count_opening(client, challenger.run, OPENINGS)
+        test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
+        probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+        evaluation = evaluate(probabilities, test.labels)
+        measured = _measure(network, probabilities, evaluation, file, test)
+        before = None
+        if rival is not None and before_file is not None:
+            theirs = rival.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+            before = _measure(rival, theirs, evaluate(theirs, test.labels), before_file, test)
+        if is_writable(client, challenger.run):
+            records = Path(folder) / "test"
+            _log_records(client, challenger.run, evaluation, probabilities, test, records)
+            _log(client, challenger.run, evaluation, openings)
+    for version in versions_of(client, challenger.run):
+        accuracy = repr(evaluation.accuracy)
+        client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
+    return Contest(
+        test=TestResult(model=challenger, evaluation=evaluation, openings=openings),
+        challenger=measured,
+        champion=before,
+        labels=test.labels,
+    )
+
+
+def require_test_images(dataset: str, settings: Settings) -> None:
+    """Raise ``DataError`` for a data set that has no test images, naming what is to be added."""
+    if has_test_images(dataset, data_folder=settings.data_folder):
+        return
+    folder = Path(dataset).is_dir()
+    what = "the IDX files t10k-images and t10k-labels" if folder else "the arrays x_test and y_test"
+    raise DataError(
+        f"{dataset} has no test images, and no model can be judged without.",
+        safe="Nothing was trained, registered or opened.",
+        next_step=f"Add {what}, and type the same command again; the study stays as it is.",
+    )
+
+
+def _measure(
+    network: keras.Model,
+    probabilities: NDArray[np.float32],
+    evaluation: Evaluation,
+    file: Path,
+    test: Split,
+) -> Measured:
+    return Measured(
+        predicted=probabilities.argmax(axis=1),
+        calibration_error=evaluation.calibration_error,
+        parameters=int(network.count_params()),
+        file_size=file.stat().st_size,
+        latency=_latency(network, test.images[:1]),
+    )
+
+
+def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
+    """Milliseconds for one image, the median of ``LATENCY_CALLS``; the first call, which compiles, is
+    not counted."""
+    network.predict_on_batch(image)
+    times = []
+    for _ in range(LATENCY_CALLS):
+        began = time.perf_counter()
+        network.predict_on_batch(image)
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def _count_opening(client: MlflowClient, run: str, key: str) -> int:
+    """Count one more under the tag ``key``; the run may be gone, and the versions know the count."""
+    versions, writable = versions_of(client, run), is_writable(client, run)
+    counted = [version.tags for version in versions]
+    counted += [client.get_run(run).data.tags] if writable else []
+    openings = max((int(tags.get(key, 0)) for tags in counted), default=0) + 1
+    if writable:
+        client.set_tag(run, key, str(openings))
+    for version in versions:
+        # Those before it was registered, too; a version that is deleted takes none of the sum along.
+        new = openings - int(version.tags.get(key, 0))
+        total = int(client.get_registered_model(version.name).tags.get(key, 0)) + new
+        client.set_registered_model_tag(version.name, key, str(total))
+        client.set_model_version_tag(version.name, version.version, key, str(openings))
+    return openings
+
+
+def _log_records(
+    client: MlflowClient,
+    run: str,
+    evaluation: Evaluation,
+    probabilities: NDArray[np.float32],
+    test: Split,
+    folder: Path,
+) -> None:
+    folder.mkdir(parents=True)
+    save(draw_predictions(evaluation, probabilities, test), folder / "figures")
+    for name, document in evaluation.to_json().items():
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1))
+    client.log_artifacts(run, str(folder), "test")
+
+
+def _log(client: MlflowClient, run: str, evaluation: Evaluation, openings: int) -> None:
+    stamp = int(time.time() * 1000)
+    numbers = {
+        "test_accuracy": evaluation.accuracy,
+        "test_loss": evaluation.loss,
+        **evaluation.scalars("test"),
+    }
+    rows = [Metric(key, value, stamp, openings) for key, value in numbers.items()]
+    client.log_batch(run, metrics=rows)

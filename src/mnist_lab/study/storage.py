@@ -1,0 +1,150 @@
+"""The study's storage: opened, and its errors translated to one line."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+
+from mnist_lab.errors import (
+    BusyError,
+    ConfigurationError,
+    DiskFullError,
+    ServiceError,
+    first_line,
+    is_disk_full,
+    masked,
+)
+from mnist_lab.settings import Settings
+from mnist_lab.study._optuna import Storage
+
+SCHEMA_TIMEOUT_SECONDS = 120
+SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
+SERVER_PATIENCE_SECONDS = 60  # a database server that is restarted is back within seconds
+SERVER_PAUSE_SECONDS = 0.5
+
+
+def _connect_patiently(dialect: Any, _: Any, words: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A new connection for SQLAlchemy, waited for while the server does not answer."""
+    deadline = time.monotonic() + SERVER_PATIENCE_SECONDS
+    while True:
+        try:
+            return dialect.connect(*words, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SERVER_PAUSE_SECONDS)
+
+
+def require_writable(settings: Settings) -> None:
+    """Say now, not after an hour of training, that a folder cannot be written.
+
+    Raises:
+        ConfigurationError: which one, and why.
+    """
+    folders = [settings.root, settings.work]
+    if settings.tracking_uri_override is None:
+        folders.append(settings.artifact_root)
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise ConfigurationError(
+                f"{folder} cannot be written: {error.strerror}.",
+                safe="Nothing was trained.",
+                next_step="Change its permissions, or type the command in another folder.",
+            ) from None
+
+
+@contextmanager
+def translate_storage_errors(settings: Settings) -> Iterator[None]:
+    """Say in one line what has become of the study's storage, or of the disk.
+
+    Raises:
+        DiskFullError, BusyError, ServiceError
+    """
+    kept = "Every finished trial and every checkpoint before is kept."
+    try:
+        yield
+    except KeyError as error:
+        if error.args != (models.NOT_FOUND_MSG,):
+            raise
+        raise ServiceError(
+            "Somebody deleted the study, or some of its trials, while it was swept.",
+            safe="What was logged to MLflow before is there.",
+            next_step="The same command again begins it anew.",
+        ) from error
+    except (StorageInternalError, OSError) as error:
+        if is_disk_full(error):
+            raise DiskFullError(
+                f"No space left in {settings.root}, {_free_bytes(settings)}: {first_line(error)}.",
+                safe=kept,
+                next_step="Make room, then type the same command again.",
+            ) from error
+        if isinstance(error, OSError):
+            raise
+        if "locked" in f"{error}{error.__cause__}":
+            raise BusyError(
+                f"Another process has locked the study's database for {SQLITE_PATIENCE_SECONDS} s.",
+                safe=kept,
+                next_step="End it, then type the same command again.",
+            ) from error
+        raise ServiceError(
+            f"The study's storage is lost: {masked(first_line(error.__cause__ or error))}.",
+            safe=kept,
+            next_step="When it answers again, type the same command again.",
+        ) from error
+
+
+def _free_bytes(settings: Settings) -> str:
+    return f"{shutil.disk_usage(settings.root).free:,} bytes free"
+
+
+def connect(settings: Settings) -> RDBStorage:
+    """Open the study storage, creating its schema if it is new.
+
+    Raises:
+        ServiceError: it cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = settings.storage
+    try:
+        if not storage.startswith("sqlite"):
+            # A server that was restarted closed its connections: each is tried before it is used.
+            server = Storage(storage, engine_kwargs={"pool_pre_ping": True})
+            sqlalchemy.event.listen(server.engine, "do_connect", _connect_patiently)
+            return server
+        # Two processes that create one schema at once would fail each other. No study has a name
+        # that begins with a dot, and so none has this lock.
+        settings.work.mkdir(parents=True, exist_ok=True)
+        with FileLock(settings.work / ".optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
+            options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
+            return Storage(storage, engine_kwargs=options)
+    except Exception as error:  # whatever the database's driver raises
+        if is_disk_full(error):
+            raise
+        if "locked" in str(error):
+            raise BusyError(
+                f"Another process has locked the study's database: {masked(first_line(error))}.",
+                safe="Nothing was written.",
+                next_step="End it, then type the same command again.",
+            ) from error
+        driver = "Install its driver; for postgresql+psycopg://: pip install 'mnist-lab[postgres]'"
+        raise ServiceError(
+            f"The study storage cannot be opened: {masked(first_line(error)).rstrip('.')}.",
+            next_step=driver if isinstance(error, ImportError) else "Check MNIST_LAB_STORAGE.",
+        ) from error

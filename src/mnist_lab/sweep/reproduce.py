@@ -1,0 +1,163 @@
+"""``reproduce``: train a trial again from its record, and compare epoch by epoch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_lab.data import shared
+from mnist_lab.errors import MnistLabError
+from mnist_lab.execution import (
+    Answer,
+    Decision,
+    EpochFinished,
+    LocalExecutor,
+    ParameterAsked,
+    TrialFailed,
+    TrialFinished,
+    TrialJob,
+    WorkerSpec,
+    memory_cap,
+)
+from mnist_lab.settings import Settings
+from mnist_lab.spaces import Params, recorded
+from mnist_lab.study import Fingerprint, ledger, read_fingerprint, same_data, same_space
+from mnist_lab.training import EpochMetrics, Runtime
+
+Outcome = Literal["bit-exact", "within tolerance", "diverged"]
+# Of the best validation accuracy: trainings that differ by their seeds alone are seldom further apart
+# (experiments/LOG.md: standard deviations of 0.02 to 0.17 points).
+TOLERANCE = 0.003
+TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """``bit-exact``: every recorded figure of every epoch is the same (seven digits each).
+
+    ``first_difference`` is the first epoch that is not, None if all are. ``recorded`` and ``found``
+    are the best validation accuracies. ``environment`` has what is not as it was, as (then, now).
+    """
+
+    study: str
+    trial: int
+    outcome: Outcome
+    epochs: int
+    first_difference: int | None
+    recorded: float
+    found: float
+    environment: dict[str, tuple[str, str]]
+
+
+def reproduce(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    settings: Settings,
+    *,
+    trainer: str = WorkerSpec.trainer,
+) -> Reproduction:
+    """Train ``trial`` again: same space, parameters, seed, data, threads and precision, in a process of
+    its own.
+
+    On the CPU; nothing is written but a temporary folder.
+
+    Raises:
+        MnistLabError: the trial is not complete, or the training fails.
+        ConfigurationError, DataError: space or data are not what they were.
+    """
+    made_with = read_fingerprint(study)
+    if made_with is None or trial.state != TrialState.COMPLETE:
+        raise MnistLabError(
+            f"Trial {trial.number} of {study.study_name} is not complete.",
+            next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
+        )
+    space = same_space(made_with)
+    dataset = same_data(made_with, settings)
+    then = ledger.read_environment(trial)
+    runtime = Runtime(
+        threads=int(then.get("threads") or "1"),
+        precision=then.get("precision", "float32"),  # all that there was before it was recorded
+    )
+    with tempfile.TemporaryDirectory() as folder, shared(dataset, Path(folder) / "data") as data:
+        spec = WorkerSpec(
+            index=0,
+            runtime=runtime,
+            dataset=data,
+            log=Path(folder) / "worker.log",
+            trainer=trainer,
+        )
+        epochs, finished = _train(
+            spec, _job(study, trial, made_with, folder, asks=space.asks), trial.params
+        )
+    return _compare(study, trial, epochs, finished.environment)
+
+
+def _job(
+    study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder: str, *, asks: bool
+) -> TrialJob:
+    return TrialJob(
+        trial=trial.number,
+        study=study.study_name,
+        space=made_with.reference,
+        space_digest=made_with.space_digest,
+        space_sources=made_with.sources,
+        params={} if asks else trial.params,
+        epochs=made_with.epochs,
+        seed=ledger.read_seed(trial),
+        folder=folder,
+        checkpoints=False,
+    )
+
+
+def _train(
+    spec: WorkerSpec, job: TrialJob, params: Params
+) -> tuple[Sequence[EpochMetrics], TrialFinished]:
+    epochs: Sequence[EpochMetrics] = ()
+    answer = recorded(params)
+    with closing(LocalExecutor([spec], memory_cap=memory_cap(1))) as executor:
+        executor.start()
+        executor.submit(job)
+        while True:
+            match executor.next_event(TICK_SECONDS):
+                case EpochFinished(epochs=epochs):
+                    executor.decide(job.trial, Decision.GO_ON)
+                case ParameterAsked(question=question):
+                    executor.decide(job.trial, Answer(value=answer(question)))
+                case TrialFinished() as finished:
+                    return epochs, finished
+                case TrialFailed(reason=reason, detail=detail):
+                    raise MnistLabError(f"Training it again failed: {reason} ({detail}).")
+
+
+def _compare(
+    study: optuna.Study,
+    trial: FrozenTrial,
+    epochs: Sequence[EpochMetrics],
+    environment: dict[str, str],
+) -> Reproduction:
+    recorded, then = ledger.read_history(trial), ledger.read_environment(trial)
+    pairs = zip(recorded, epochs, strict=True)
+    different = [old.epoch for old, new in pairs if old.metrics() != new.metrics()]
+    best, found = (max(each.val_accuracy for each in h) for h in (recorded, epochs))
+    close = abs(best - found) <= TOLERANCE
+    return Reproduction(
+        study=study.study_name,
+        trial=trial.number,
+        outcome="bit-exact" if not different else "within tolerance" if close else "diverged",
+        epochs=len(recorded),
+        first_difference=different[0] if different else None,
+        recorded=best,
+        found=found,
+        environment={
+            key: (then.get(key, "unknown"), environment.get(key, "unknown"))
+            for key in sorted({*then, *environment})
+            if then.get(key) != environment.get(key)
+        },
+    )

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import pytest
+
+from fakes import finished, model_record, outcome, study_record, trial_record
+from mnist_lab import promotion as promotions
+from mnist_lab.promotion.gate import GatePolicy
+from mnist_lab.search.optuna_pruner import make_pruner
+from mnist_lab.spaces import get_space
+from mnist_lab.study import ledger
+from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.open import create_study
+from mnist_lab.study.record import fingerprint
+from mnist_lab.study.replicas import Design, confirm_name
+from mnist_lab.study.seeds import replica_seed
+from mnist_lab.study.storage import connect
+from mnist_lab.tracking.mlflow_tracker import MlflowTracker
+from mnist_lab.tracking.store import artifact_location
+
+# A few real images only: what is asked of an accuracy elsewhere cannot be asked of these.
+LENIENT = GatePolicy(minimum_accuracy=0.0, maximum_recall_loss=1.0, maximum_calibration_error=1.0,
+                     maximum_latency=1e6)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def networks(small_dataset, tmp_path_factory):
+    """Model files by skill: "none" has learned nothing, "some" a little, "good" and "twin" much."""
+    folder, space = tmp_path_factory.mktemp("networks"), get_space("fnn")
+    files = {}
+    train = small_dataset.train
+    labels = keras.utils.to_categorical(train.labels, 10)
+    for seed, (skill, epochs) in enumerate({"none": 0, "some": 2, "good": 25, "twin": 25}.items()):
+        keras.utils.set_random_seed(seed)
+        params = space.point({"units_1": 64, "normalisation": "scale", "dropout": 0.0})
+        network = space.build(params, (28, 28), 10)
+        if epochs:
+            network.fit(train.images, labels, batch_size=32, epochs=epochs, verbose=0)
+        files[skill] = folder / f"{skill}.keras"
+        keras.Model(network.inputs, network.outputs).save(files[skill])
+    return files
+
+
+@pytest.fixture(autouse=True)
+def tensorflow_as_it_is(monkeypatch):
+    """A command sets TensorFlow up first; here the suite has imported it already."""
+    for module in ("promotion.sealed_test", "models.versions"):
+        monkeypatch.setattr(f"mnist_lab.{module}.configure", lambda _: None)
+
+
+@pytest.fixture
+def made_with(small_dataset):
+    return fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+
+
+@pytest.fixture
+def make_study(settings, client, small_dataset, networks, made_with):
+    """A finished, confirmed study of one trial whose best replica has logged a model of a skill."""
+    pruner = make_pruner("none", epochs=1)
+
+    def make(name, skill="good", value=0.9, *, confirmed=True, model=True):
+        tracker = MlflowTracker(client, artifact_location(settings, "e"))
+        study = create_study(connect(settings), name, made_with, pruner=pruner)
+        record = study_record(id=name, name=name, dataset_digest=small_dataset.digest,
+                              settings={"seed": "0", "epochs": "1"})  # fmt: skip
+        ledger.write_study(study, record)
+        _trial(study, tracker, record, value)
+        if not confirmed:
+            return None
+        replicas = create_study(connect(settings), confirm_name(name), made_with, pruner=pruner)
+        again = replace(record, id=f"{name}-c", name=replicas.study_name, confirms=name)
+        ledger.write_study(replicas, again)
+        for replica, difference in enumerate((0.0, -0.01)):
+            seed = replica_seed(0, replica)
+            ledger.queue_replica(replicas, study.trials[0].params, of=0, seed=seed)
+            run = _trial(replicas, tracker, again, value + difference)
+            if model and replica == 0:
+                best = run
+                tracker.log_model(run, model_record(networks[skill], study=replicas.study_name,
+                                                    scalars={}, params={}))  # fmt: skip
+        return best if model else None
+
+    def _trial(study, tracker, record, value):
+        parent = tracker.open_study(record)
+        trial = study.ask()
+        number = trial.number
+        of = ledger.read_replica_of(trial)
+        run = tracker.open_trial(
+            record, parent, trial_record(trial=number, params={}, replica_of=of)
+        )
+        ledger.write_start(trial, seed=number, attempt=1)
+        ledger.write_tracked(study, ledger.Tracked(trial=number, run=run, closed=True))
+        ledger.write_result(trial, finished(number, 1, value))
+        study.tell(trial, value)
+        tracker.close_trial(run, outcome())
+        return run
+
+    return make
+
+
+@pytest.fixture
+def promote(client, settings, monkeypatch):
+    # Figures take a second a promotion; one test has them drawn.
+    monkeypatch.setattr("mnist_lab.promotion.sealed_test.draw_predictions", lambda *_: {})
+
+    def promote(study, **options):
+        given = {"policy": LENIENT, "design": Design(top=1, seeds=2), **options}
+        return promotions.promote(client, study, settings, **given)
+
+    return promote
+
+
+@pytest.fixture
+def lenient():
+    return LENIENT

@@ -1,0 +1,530 @@
+"""Promotion, with a real registry and real models of few images."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+
+from mnist_lab import promotion as promotions
+from mnist_lab.data.sealed import open_test_split
+from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
+from mnist_lab.evaluation.figures import draw_predictions
+from mnist_lab.models.versions import (
+    count_openings,
+    find_trial_model,
+    find_version,
+    list_versions,
+    verify_version,
+)
+from mnist_lab.promotion.aliases import move, read_history
+from mnist_lab.promotion.decision import read_decision
+
+NAME = "tiny-fnn"
+
+
+def aliases(client):
+    return client.get_registered_model(NAME).aliases
+
+
+def model_path(client, run):
+    location = client.get_logged_model(find_trial_model(client, run).model).artifact_location
+    return Path(location.removeprefix("file://")) / "data" / "model.keras"
+
+
+def test_the_first_model_becomes_the_champion(make_study, promote, client):
+    make_study("a")
+    promotion = promote("a")
+    assert (promotion.name, promotion.version, promotion.promoted) == (NAME, 1, True)
+    assert promotion.decision.champion is None
+    assert aliases(client) == {"champion": 1}
+
+
+def test_a_first_model_that_is_too_weak_does_not(make_study, promote, client):
+    make_study("a", "none")
+    promotion = promote("a", policy=promotions.GatePolicy(maximum_latency=1e6))
+    assert (promotion.promoted, promotion.decision.judgement.verdict) == (False, "reject")
+    assert aliases(client) == {"challenger": 1}
+
+
+def test_a_model_that_is_certainly_better_takes_over(make_study, promote, client):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promotion = promote("b")
+    found = promotion.decision.judgement.comparison
+    assert (promotion.version, promotion.decision.champion) == (2, 1)
+    assert found.gain == pytest.approx(
+        promotion.decision.accuracy - promotion.decision.champion_accuracy
+    )
+    assert aliases(client) == {"champion": 2, "previous": 1}
+
+
+def test_a_worse_model_is_rejected_with_the_interval_though_its_validation_is_higher(
+    make_study, promote, client
+):
+    make_study("a", "good", 0.9)
+    make_study("b", "none", 0.99)
+    promote("a")
+    promotion = promote("b")
+    judgement = promotion.decision.judgement
+    assert (promotion.promoted, judgement.verdict) == (False, "reject")
+    assert judgement.comparison.low < judgement.comparison.high < 0
+    assert aliases(client) == {"champion": 1, "challenger": 2}
+
+
+def test_a_model_that_cannot_be_told_apart_is_a_tie(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "twin")
+    promote("a")
+    assert promote("b").decision.judgement.verdict == "tie"
+    assert aliases(client) == {"champion": 1, "challenger": 2}
+
+
+def test_force_promotes_a_worse_model_and_writes_it_down(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "none")
+    promote("a")
+    promotion = promote("b", force=True)
+    assert (promotion.promoted, promotion.decision.forced) == (True, True)
+    assert aliases(client) == {"champion": 2, "previous": 1}
+    version = client.get_model_version(NAME, "2")
+    assert read_decision(version).forced
+    assert read_history(client, NAME)[-1].why == "promote: forced"
+
+
+def test_the_decision_stands_on_the_version_and_with_its_run(make_study, promote, client, tmp_path):
+    make_study("a", "none")
+    run = make_study("b", "good")
+    promote("a")
+    promotion = promote("b")
+    version = client.get_model_version(NAME, "2")
+    assert read_decision(version) == promotion.decision
+    assert version.tags["mnist_lab.verdict"] == "promote"
+    folder = Path(client.download_artifacts(run, "decision", str(tmp_path)))
+    assert json.loads((folder / "decision.json").read_text())["judgement"]["verdict"] == "promote"
+    said = (folder / "decision.md").read_text()
+    assert "95 % interval" in said
+    assert "| yes |" in said
+
+
+def test_a_decision_that_was_made_stands_and_opens_nothing_again(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "none")
+    promote("a")
+    first = promote("b").decision
+    assert promote("b").decision == first
+    assert [row.test_openings for row in list_versions(client)] == [1, 1]
+    assert count_openings(client, NAME) == 2
+
+
+def test_another_policy_is_another_decision(make_study, promote, lenient):
+    make_study("a", "good")
+    make_study("b", "twin")
+    promote("a")
+    promote("b")
+    again = promote("b", policy=replace(lenient, test="bootstrap"))
+    assert again.decision.judgement.comparison.method == "bootstrap"
+    assert again.decision.openings == 2
+
+
+def test_promoting_the_champion_again_does_nothing(make_study, promote, client):
+    make_study("a")
+    promote("a")
+    again = promote("a", force=True)
+    assert (again.already, again.promoted, again.decision) == (True, False, None)
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+    assert [row.test_openings for row in list_versions(client)] == [1]
+
+
+def test_a_study_that_is_not_confirmed_is_not_promoted(make_study, promote, client):
+    make_study("a", confirmed=False)
+    with pytest.raises(MnistLabError, match="Type: mnist-lab confirm a"):
+        promote("a")
+    assert not client.search_registered_models()
+
+
+def test_a_choice_without_a_logged_model_says_so(make_study, promote):
+    make_study("a", model=False)
+    with pytest.raises(UnknownNameError, match="logged model"):
+        promote("a")
+
+
+def test_a_version_says_where_it_came_from(make_study, promote, client, small_dataset):
+    run = make_study("a")
+    promote("a")
+    version = client.get_model_version(NAME, "1")
+    assert version.run_id == run
+    tags = {key.removeprefix("mnist_lab."): value for key, value in version.tags.items()}
+    known = {"study": "a", "trial": "0", "replica": "0", "run": run, "val_accuracy": "0.895"}
+    assert known.items() <= tags.items()
+    assert tags["dataset_digest"] == small_dataset.digest
+    assert len(tags["sha256"]) == len(tags["space_digest"]) == 64
+
+
+def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
+    make_study, promote, client, small_file, plain_mlflow, monkeypatch
+):
+    monkeypatch.setattr("mnist_lab.promotion.sealed_test.draw_predictions", draw_predictions)
+    run = make_study("a")
+    decision = promote("a").decision
+    test = open_test_split(str(small_file))
+    model = plain_mlflow.keras.load_model(f"models:/{NAME}@champion")
+    predicted = model.predict(test.images, verbose=0).argmax(axis=1)
+    assert decision.accuracy == np.mean(predicted == test.labels)
+    data = client.get_run(run).data
+    assert data.metrics["test_accuracy"] == pytest.approx(decision.accuracy)
+    assert data.tags["mnist_lab.test_openings"] == "1"
+    names = {file.path for file in client.list_artifacts(run, "test")}
+    assert names == {
+        "test/figures", "test/confusion_matrix.json", "test/classification_report.json",
+        "test/roc.json",
+    }  # fmt: skip
+
+
+def test_every_later_opening_is_counted_on_version_and_model(
+    make_study, promote, client, settings, made_with
+):
+    run = make_study("a")
+    promote("a")
+    promotions.evaluate_model(client, find_trial_model(client, run), made_with, settings)
+    assert [row.test_openings for row in list_versions(client)] == [2]
+    assert count_openings(client, NAME) == 2
+
+
+def test_other_test_images_are_counted_by_their_name(make_study, client, settings, made_with):
+    run = make_study("a")
+    model = find_trial_model(client, run)
+    first, second = (
+        promotions.evaluate_on(client, model, "mnist", made_with, settings) for _ in range(2)
+    )
+    assert (first.openings, second.openings) == (1, 2)
+    assert first.evaluation.samples == 10_000
+    assert client.get_run(run).data.tags["mnist_lab.test_openings.mnist"] == "2"
+    assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
+
+
+def test_the_same_images_under_another_name_are_the_same_images(
+    make_study, promote, client, settings, small_file, tmp_path, made_with
+):
+    run = make_study("a")
+    other = tmp_path / "other.npz"
+    other.write_bytes(small_file.read_bytes())
+    before = promotions.evaluate_on(
+        client, find_trial_model(client, run), str(other), made_with, settings
+    )
+    assert before.openings == 1
+    assert promote("a").decision.openings == 2
+    assert count_openings(client, NAME) == 2  # that before it was registered, too
+
+
+def test_data_that_changed_since_the_sweep_is_never_opened(make_study, client, settings, made_with):
+    run = make_study("a")
+    with pytest.raises(DataError, match="is not the data that the study was made with"):
+        promotions.evaluate_model(
+            client,
+            find_trial_model(client, run),
+            replace(made_with, dataset_digest="0" * 64),
+            settings,
+        )
+    assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
+
+
+def test_a_champion_of_other_images_is_no_measure(make_study, promote, client):
+    make_study("a", "none")
+    make_study("b")
+    promote("a")
+    client.set_model_version_tag(NAME, "1", "mnist_lab.dataset_digest", "0" * 64)
+    with pytest.raises(MnistLabError, match="validated on other images"):
+        promote("b")
+
+
+@pytest.mark.parametrize(
+    "damage", ["flip", *(pytest.param(each, marks=pytest.mark.slow) for each in ("cut", "gone"))]
+)
+def test_a_damaged_challenger_moves_no_alias(make_study, promote, client, damage):
+    make_study("a", "none")
+    promote("a")
+    path = model_path(client, make_study("b"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 255
+    path.write_bytes(content if damage == "flip" else content[:-500])
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(DataError, match=r"is refused|cannot be fetched"):
+        promote("b")
+    assert aliases(client) == {"champion": 1}
+    assert count_openings(client, NAME) == 1
+
+
+def test_a_damaged_champion_opens_nothing(make_study, promote, client):
+    run = make_study("a", "none")
+    make_study("b")
+    promote("a")
+    path = model_path(client, run)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="is refused"):
+        promote("b")
+    assert aliases(client) == {"champion": 1, "challenger": 2}
+    assert count_openings(client, NAME) == 1
+
+
+def test_a_second_promotion_at_the_same_time_is_refused(make_study, promote, settings):
+    make_study("a")
+    with FileLock(settings.work / f"model-{NAME}.lock"), pytest.raises(BusyError, match="just now"):
+        promote("a")
+
+
+class Killed(BaseException):
+    """As a kill -9: nothing catches it."""
+
+
+WRITES = ("create_model_version", "set_registered_model_alias", "delete_registered_model_alias",
+          "set_registered_model_tag", "set_model_version_tag", "log_artifacts", "set_tag",
+          "log_batch")  # fmt: skip
+
+
+# Its 18 writes, and what follows the last; those between decision and aliases always.
+POINTS = [
+    pytest.param(point, marks=() if point in (15, 17) else pytest.mark.slow) for point in range(18)
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
+    make_study, promote, client, monkeypatch, point
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    left = [point]
+
+    def dying(method):
+        def call(*args, **options):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return method(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(client, name, dying(getattr(client, name)))
+        try:
+            promote("b")
+        except Killed:
+            held = aliases(client)
+            assert held["champion"] in (1, 2)
+            for alias, version in held.items():
+                assert (alias, int(version)) in {("champion", 1), ("champion", 2),
+                                                 ("challenger", 2), ("previous", 1)}  # fmt: skip
+        else:
+            pytest.fail("raise the range: the promotion made fewer writes than that")
+    promote("b")
+    assert aliases(client) == {"champion": 2, "previous": 1}
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
+    assert read_history(client, NAME)[-1].done
+
+
+# A promotion in a process of its own that is killed when it gives the alias ``champion``.
+DYING = """
+import os, signal, sys
+from mlflow import MlflowClient
+from mnist_lab import promotion as promotions
+from mnist_lab.settings import Settings
+from mnist_lab.sweep import Design
+from mnist_lab.tracking.store import open_client
+
+real = MlflowClient.set_registered_model_alias
+
+def die(self, name, alias, version):
+    if alias == "champion":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, name, alias, version)
+
+MlflowClient.set_registered_model_alias = die
+policy = promotions.GatePolicy(minimum_accuracy=0, maximum_recall_loss=1, maximum_latency=1e6,
+                             maximum_calibration_error=1)
+settings = Settings()
+promotions.promote(open_client(settings), sys.argv[1], settings, design=Design(top=1, seeds=2),
+                 policy=policy)
+"""
+
+
+def test_a_promotion_whose_process_was_killed_is_finished_by_the_next(
+    make_study, promote, client, settings
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    environment = {**os.environ, "MNIST_LAB_HOME": str(settings.root)}
+    dead = subprocess.run([sys.executable, "-c", DYING, "b"], env=environment, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    assert aliases(client) == {"champion": 1}  # challenger was taken away, champion not yet given
+    assert not read_history(client, NAME)[-1].done
+    assert promote("b").already
+    assert aliases(client) == {"champion": 2, "previous": 1}
+
+
+def test_rollback_makes_the_previous_champion_champion_again(make_study, promote, client, settings):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    assert promotions.rollback(client, settings, NAME) == (1, 2)
+    assert aliases(client) == {"champion": 1, "previous": 2}
+    assert promotions.rollback(client, settings, NAME) == (2, 1)
+    whys = [event.why for event in read_history(client, NAME)]
+    assert whys[-2:] == ["rollback from version 2", "rollback from version 1"]
+
+
+def test_a_rollback_that_was_killed_is_finished_by_the_next_command(
+    make_study, promote, client, settings, monkeypatch
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set_registered_model_alias", die)
+        with pytest.raises(Killed):
+            promotions.rollback(client, settings, NAME)
+    assert promotions.rollback(client, settings, NAME) == (1, 2)  # finishes it, and no more
+    assert aliases(client) == {"champion": 1, "previous": 2}
+    assert len(read_history(client, NAME)) == 5
+
+
+def test_rolling_back_to_a_damaged_file_is_refused(make_study, promote, client, settings):
+    run = make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    path = model_path(client, run)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="refused"):
+        promotions.rollback(client, settings, NAME)
+    assert aliases(client) == {"champion": 2, "previous": 1}
+
+
+@pytest.mark.parametrize("name", [NAME, "../evil", "it's"])
+def test_there_is_nothing_before_the_first_champion(make_study, promote, client, settings, name):
+    make_study("a")
+    promote("a")
+    with pytest.raises(MnistLabError, match="no champion before"):
+        promotions.rollback(client, settings, name)
+
+
+def test_aliases_that_somebody_moved_by_hand_stay_where_they_are(make_study, promote, client):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    promote("b")
+    client.set_registered_model_alias(NAME, "champion", "1")
+    move(client, NAME, "a note", {"mine": 2})
+    assert aliases(client) == {"champion": 1, "previous": 1, "mine": 2}
+
+
+def test_a_registry_that_fails_is_not_taken_for_an_empty_one(make_study, promote, client):
+    make_study("a")
+
+    def fail(*_):
+        raise MlflowException("the disk is on fire")
+
+    client.get_model_version_by_alias = fail
+    with pytest.raises(MlflowException, match="on fire"):
+        promote("a")
+
+
+def test_versions_are_listed_newest_first_with_their_aliases(make_study, promote, client):
+    for study, skill, value in (("a", "none", 0.8), ("b", "good", 0.9)):
+        make_study(study, skill, value)
+        promote(study)
+    rows = list_versions(client)
+    assert [(row.version, row.aliases, row.study) for row in rows] == [
+        (2, ("champion",), "b"), (1, ("previous",), "a"),
+    ]  # fmt: skip
+    assert [row.val_accuracy for row in rows] == pytest.approx([0.895, 0.795])
+    assert [row.verdict for row in rows] == ["promote", "promote"]
+    assert list_versions(client, "other") == []
+
+
+@pytest.mark.parametrize("reference", [f"{NAME}@champion", f"{NAME}/1"])
+def test_a_version_is_found_by_alias_and_by_number(make_study, promote, client, reference):
+    make_study("a")
+    promote("a")
+    assert find_version(client, reference).version == 1
+
+
+@pytest.mark.parametrize("reference", [f"{NAME}@champ", f"{NAME}/9"])
+def test_an_unknown_version_is_refused_with_the_known_ones(make_study, promote, client, reference):
+    make_study("a")
+    promote("a")
+    with pytest.raises(UnknownNameError, match=f"{NAME}@champion"):
+        find_version(client, reference)
+
+
+def test_a_bare_name_is_no_version(client):
+    with pytest.raises(UsageError, match="MODEL@ALIAS"):
+        find_version(client, NAME)
+
+
+def test_the_card_has_every_fact_and_is_drawn_again_to_the_byte(
+    make_study, promote, client, tmp_path, small_dataset
+):
+    make_study("a", "none")
+    run = make_study("b", "good")
+    promote("a")
+    promote("b")
+    version = client.get_model_version(NAME, "2")
+    page = promotions.read_card(client, version)
+    kept = Path(client.download_artifacts(run, "card/card.md", str(tmp_path))).read_text()
+    assert page == kept == version.description
+    for said in (
+        "# tiny-fnn, version 2", "Gate: **promote**", version.tags["mnist_lab.sha256"],
+        "| class | precision | recall | images |", "taken for", "95 % interval", "chosen",
+        'load_model("models:/tiny-fnn/2")', "core-seconds", "kept: ",
+    ):  # fmt: skip
+        assert said in page
+    assert len(page) < 5000
+
+
+def test_a_version_that_no_gate_has_seen_has_no_card(make_study, client):
+    run = make_study("a")
+    model = find_trial_model(client, run).model
+    client.create_registered_model("other")
+    version = client.create_model_version("other", f"models:/{model}", run_id=run)
+    with pytest.raises(UnknownNameError, match="model card"):
+        promotions.read_card(client, version)
+
+
+def test_a_version_that_mnist_lab_did_not_register_is_not_loaded(
+    make_study, promote, client, settings
+):
+    make_study("a")
+    promote("a")
+    client.delete_model_version_tag(NAME, "1", "mnist_lab.sha256")
+    with pytest.raises(DataError, match="was not registered by mnist-lab"):
+        verify_version(client, client.get_model_version(NAME, "1"), settings)
+
+
+def test_a_decision_of_another_version_is_made_again(make_study, promote, client):
+    make_study("a", "good")
+    make_study("b", "twin")
+    promote("a")
+    promote("b")
+    client.set_model_version_tag(NAME, "2", "mnist_lab.decision", '{"verdict": "unheard of"}')
+    assert promote("b").decision.openings == 2

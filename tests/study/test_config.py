@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from mnist_lab.errors import ConfigurationError
+from mnist_lab.study.config import SweepConfig, parse_config, read_config
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "study.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_file_sets_every_field(write):
+    values = {
+        "space": "cnn", "trials": 3, "study": "s", "sampler": "random", "pruner": "none",
+        "epochs": 2, "workers": 1, "device": "cpu", "workers_per_gpu": 2, "timeout": 5.0,
+        "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
+        "trial_timeout": 60.0, "retries": 2, "worker_memory": 900, "checkpoints": False,
+    }  # fmt: skip
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    file = write("\n".join([*lines, "[set]", "blocks = 2", "[grid]", "filters_1 = [8, 16]"]))
+    config = read_config(file, {})
+    assert {key: getattr(config, key) for key in values} == values
+    assert (config.set, config.grid) == ({"blocks": 2}, {"filters_1": [8, 16]})
+    assert {each.name for each in fields(SweepConfig)} == {*values, "set", "grid"}
+
+
+@pytest.mark.parametrize("key", ["retries", "keep_models", "trial_timeout", "worker_memory"])
+def test_a_value_that_cannot_be_is_refused(key):
+    with pytest.raises(ConfigurationError, match=key):
+        SweepConfig(space="cnn", **{key: -1})
+
+
+def test_options_win_over_the_file(write):
+    assert read_config(write('space = "cnn"\ntrials = 3'), {"trials": 8}).trials == 8
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_name(write):
+    with pytest.raises(
+        ConfigurationError, match=r"study.toml, line 2: unknown key 'trails'.*'trials'"
+    ):
+        read_config(write('space = "cnn"\ntrails = 3'), {})
+
+
+def test_a_value_of_another_type_is_refused_with_its_line(write):
+    with pytest.raises(ConfigurationError, match=r"line 2: trials: .*integer"):
+        read_config(write('space = "cnn"\ntrials = "many"'), {})
+
+
+def test_a_missing_space_is_refused(write):
+    with pytest.raises(ConfigurationError, match="space"):
+        read_config(write("trials = 3"), {})
+
+
+def test_what_is_no_toml_is_refused(write):
+    with pytest.raises(ConfigurationError, match="is no TOML"):
+        read_config(write("space = "), {})
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"trials": 0}, {"epochs": 0}, {"max_failures": 0}, {"keep_models": -1}]
+)
+def test_numbers_that_make_no_sense_are_refused(changes):
+    with pytest.raises(ConfigurationError):
+        parse_config({"space": "cnn", **changes})
