@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import mean, median
 
-from mnist_lab.search.halving import Halving, Verdict
+from mnist_lab.search.halving import Halving, SchedulerDecision
 from mnist_lab.settings import Settings
 from mnist_lab.study import ledger
 from mnist_lab.study.open import open_study
@@ -54,9 +54,9 @@ class Replay:
             self.trace.append((now, best))
             self._halving.record(trial, self._curves[trial][:epoch])
             verdict = self._halving.judge(trial, epoch)
-            if verdict is Verdict.PAUSE:
+            if verdict is SchedulerDecision.PAUSE:
                 self._halving.pause(trial, epoch)
-            if verdict is Verdict.GO_ON and epoch < len(self._curves[trial]):
+            if verdict is SchedulerDecision.GO_ON and epoch < len(self._curves[trial]):
                 self._train(now, trial, epoch + 1)
             else:
                 self._idle += 1
@@ -86,9 +86,9 @@ class Replay:
 class LeadersFirst(Halving):
     """Where the best of those that came to a rung goes on at once, be it the only one."""
 
-    def judge(self, trial: int, epoch: int) -> Verdict:
+    def judge(self, trial: int, epoch: int) -> SchedulerDecision:
         leads = epoch in self._ranked and self._ranked[epoch][0][1] == trial
-        return Verdict.GO_ON if leads else super().judge(trial, epoch)
+        return SchedulerDecision.GO_ON if leads else super().judge(trial, epoch)
 
 
 class Median(Halving):
@@ -99,12 +99,12 @@ class Median(Halving):
     def record(self, trial: int, history: Curve) -> None:
         self._curves = {**getattr(self, "_curves", {}), trial: history}
 
-    def judge(self, trial: int, epoch: int) -> Verdict:
+    def judge(self, trial: int, epoch: int) -> SchedulerDecision:
         ended = [each for each in self._curves.values() if len(each) == EPOCHS]
         others = [each[epoch - 1].val_accuracy for each in ended]
         mine = max(each.val_accuracy for each in self._curves[trial])
         poor = len(ended) >= 5 and epoch > 1 and mine < median(others)
-        return Verdict.PRUNE if poor else Verdict.GO_ON
+        return SchedulerDecision.PRUNE if poor else SchedulerDecision.GO_ON
 
 
 def halving(

@@ -20,7 +20,7 @@ from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.look import print_leaderboard
 from mnist_lab.cli.output import percent
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
-from mnist_lab.publish.background import Lag
+from mnist_lab.publish.background import Backlog
 from mnist_lab.sweep.progress import Progress, SweepResult
 
 
@@ -518,7 +518,7 @@ def test_the_test_images_of_an_unknown_study_cannot_be_opened(lab):
 def result(**changes):
     fields = {
         "study": "s", "total": 9, "finished": 2, "best": None, "reasons": {}, "stopped": "",
-        "signal": 0, "lag": Lag(),
+        "signal": 0, "lag": Backlog(),
     }  # fmt: skip
     return SweepResult(**{**fields, **changes})
 

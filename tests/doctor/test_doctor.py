@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from fakes import study_record, trial_record
-from mnist_lab.doctor import Finding, examine, machine, treat
+from mnist_lab.doctor import Finding, examine, machine, repair
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.publish import sync
 from mnist_lab.settings import Settings
@@ -52,7 +52,7 @@ def problems(settings):
 
 
 def repaired(settings):
-    treat(examine(settings))
+    repair(examine(settings))
     return problems(settings)
 
 
@@ -180,7 +180,7 @@ def test_after_a_move_a_version_is_found_where_it_lies_now(swept, client, tmp_pa
     client.create_model_version("m", location, run_id=run)  # by a path
     moved = Settings(home=tmp_path / "elsewhere")
     shutil.move(swept.root, moved.root)
-    treat(examine(moved))
+    repair(examine(moved))
     again = open_client(moved)
     uris = [again.get_model_version_download_uri("m", number) for number in ("1", "2")]
     assert all(uri.startswith(moved.artifact_root.as_uri()) for uri in uris)
@@ -260,7 +260,7 @@ def test_an_upgrade_copies_the_file_first(settings, monkeypatch):
         set_schema(settings, store.schema_problem(settings).text.split()[-1])
 
     monkeypatch.setattr(store.subprocess, "run", upgrade)
-    treat(examine(settings))
+    repair(examine(settings))
     assert called == [settings.tracking_uri]
     assert len(list(settings.root.glob("mlflow.db.before-*"))) == 1
     assert examine(settings) == []
@@ -293,7 +293,9 @@ def test_a_tracking_server_that_does_not_answer_is_a_finding(settings, free_port
 def test_a_study_that_is_being_swept_is_left_alone(swept, client):
     client.delete_run(ledger.find_run(open_study(swept, "s"), 1))
     script = "import sys; from pathlib import Path; from mnist_lab.study.open import hold\n"
-    script += "with hold(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+    script += (
+        "with lock_study(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+    )
     words = [sys.executable, "-c", script, str(swept.work)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
@@ -310,7 +312,7 @@ def test_what_one_repair_cannot_do_does_not_keep_the_next_from_being_done(swept)
         raise RuntimeError("no")
 
     bad = Finding(subject="x", problem="broken", advice="a", repair=fail)
-    (resisted,) = treat([bad, *examine(swept)])
+    (resisted,) = repair([bad, *examine(swept)])
     assert resisted.problem == "broken; repairing it failed: RuntimeError: no"
     assert not left.exists()
 
@@ -320,7 +322,7 @@ def test_files_of_another_study_of_the_same_name_are_left_alone(swept):
     left.mkdir()
     (swept.work / "s" / "study-id").write_text("another")
     assert problems(swept) == ["has files of a study that is not in this storage"]
-    treat(examine(swept))
+    repair(examine(swept))
     assert left.exists()
 
 

@@ -18,11 +18,11 @@ POINTS = {
     "after an epoch is written": ("mnist_lab.sweep.running_trial:RunningTrial.record", "after", 5),
     "before tell": ("mnist_lab.study.ledger:write_result", "after", 2),
     "after tell": ("mnist_lab.execution.files:TrialFiles.keep_models", "before", 2),
-    "after the run is opened": ("mnist_lab.publish.writer:Projection._find", "after", 2),
+    "after the run is opened": ("mnist_lab.publish.writer:TrackerWriter._find", "after", 2),
     "before the run is closed": ("mnist_lab.execution.files:TrialFiles.artifacts", "before", 2),
     "after the run is closed": ("mnist_lab.execution.files:TrialFiles.drop_artifacts", "before", 2),
     "while models are logged": ("mnist_lab.tracking.mlflow_tracker:package_model", "after", 1),
-    "before the study is closed": ("mnist_lab.publish.writer:Projection.close", "before", 1),
+    "before the study is closed": ("mnist_lab.publish.writer:TrackerWriter.close", "before", 1),
 }
 
 

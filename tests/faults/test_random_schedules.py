@@ -20,13 +20,13 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from fakes import FakeExecutor, study_record
 from mnist_lab.execution import TrialFailed
 from mnist_lab.execution.files import TrialFiles
-from mnist_lab.publish.background import Projector
-from mnist_lab.publish.writer import Projection
+from mnist_lab.publish.background import BackgroundWriter
+from mnist_lab.publish.writer import TrackerWriter
 from mnist_lab.search.optuna_pruner import make_halving, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.study import ledger
-from mnist_lab.study._optuna import Mirror
+from mnist_lab.study._optuna import SingleWriterStorage
 from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.open import create_study
 from mnist_lab.study.record import fingerprint
@@ -82,7 +82,7 @@ class World:
     def study(self):
         config = self.config()
         return create_study(
-            Mirror(connect(self.settings)),
+            SingleWriterStorage(connect(self.settings)),
             "s",
             fingerprint(config, SPACE, self.dataset),
             pruner=make_pruner("none", epochs=EPOCHS),
@@ -116,8 +116,8 @@ class World:
             for done in self.checkpoints.values():
                 del done[at % (EPOCHS + 1) :]
         files = TrialFiles(self.settings.work / "s")
-        projector = Projector(
-            Projection(study_record(), lambda: Unreliable(self), files), reached=True
+        projector = BackgroundWriter(
+            TrackerWriter(study_record(), lambda: Unreliable(self), files), reached=True
         )
         try:
             study = self.study()
@@ -182,7 +182,7 @@ def deadly_storage():
     world = []
 
     def wrap(name):
-        original = getattr(Mirror, name)
+        original = getattr(SingleWriterStorage, name)
 
         def write(self, *arguments, **options):
             if world:
@@ -193,7 +193,7 @@ def deadly_storage():
 
     with pytest.MonkeyPatch.context() as patch:
         for name in WRITES:
-            patch.setattr(Mirror, name, wrap(name)[1])
+            patch.setattr(SingleWriterStorage, name, wrap(name)[1])
         yield world
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mnist_lab.publish.sync import find_gap
+from mnist_lab.publish.sync import find_difference
 from mnist_lab.study import ledger
 
 from .conftest import read_until, states
@@ -42,7 +42,7 @@ def test_one_signal_lets_the_epoch_finish_and_everything_can_go_on(
     epochs = len(ledger.read_history(study().trials[1]))
     assert epochs == 2  # the one that was running when the signal came
     compare()
-    assert find_gap(study(), settings).whole
+    assert find_difference(study(), settings).whole
     assert sweep().finished == 4
     assert ledger.read_retrained(study().trials[1]) == 0
     compare()

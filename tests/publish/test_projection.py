@@ -10,15 +10,17 @@ import pytest
 
 from fakes import Memory, model_record, outcome, study_record, summary, trial_record
 from mnist_lab.execution.files import TrialFiles
-from mnist_lab.publish.background import PATIENCE_WITH_BROKEN_SECONDS, Projector
-from mnist_lab.publish.writer import Projection
+from mnist_lab.publish.background import PATIENCE_WITH_BROKEN_SECONDS, BackgroundWriter
+from mnist_lab.publish.writer import TrackerWriter
 
 
 @pytest.fixture
 def make(tmp_path):
     def make(tracker, **options):
         files = TrialFiles(tmp_path)
-        projector = Projector(Projection(study_record(), lambda: tracker, files), **options)
+        projector = BackgroundWriter(
+            TrackerWriter(study_record(), lambda: tracker, files), **options
+        )
         projector.start()
         return projector
 
@@ -69,13 +71,13 @@ def test_a_tracker_that_stumbles_at_the_end_is_asked_again(make):
 
 def test_a_tracker_that_answered_is_waited_for_while_the_data_sets_figures_are_drawn(tmp_path):
     tracker = Memory()
-    slow = Projection(
+    slow = TrackerWriter(
         study_record(),
         lambda: tracker,
         TrialFiles(tmp_path),
         draw_dataset=lambda _: time.sleep(2 * PATIENCE_WITH_BROKEN_SECONDS),
     )
-    projector = Projector(slow)
+    projector = BackgroundWriter(slow)
     projector.start()
     projector.tell(ended(0))
     assert projector.close([], summary()).items == 0
@@ -102,10 +104,10 @@ def test_in_a_hurry_nothing_is_drawn_and_what_still_runs_is_closed_first(tmp_pat
             assert stopped.wait(10)
             raise ConnectionAbortedError
 
-    projection = Projection(
+    projection = TrackerWriter(
         study_record(), lambda: tracker, files, draw=draw, stop_drawing=stopped.set
     )
-    projector = Projector(projection)
+    projector = BackgroundWriter(projection)
     projector.start()
     projector.tell(trial_record(2))
     for trial in (0, 1):
@@ -120,15 +122,17 @@ def test_in_a_hurry_nothing_is_drawn_and_what_still_runs_is_closed_first(tmp_pat
 
 def test_a_record_in_the_hand_of_a_tracker_that_hangs_is_counted_as_lacking(tmp_path):
     tracker = Memory(lambda name: time.sleep(20) if name == "close_trial" else None)
-    projector = Projector(Projection(study_record(), lambda: tracker, TrialFiles(tmp_path)))
+    projector = BackgroundWriter(
+        TrackerWriter(study_record(), lambda: tracker, TrialFiles(tmp_path))
+    )
     projector.start()
     projector.tell(ended(0))
     assert projector.close([], summary(), hurry=True).items == 2  # the trial and the summary
 
 
 def test_a_tracker_that_never_answers_is_waited_for_less_than_two_seconds(tmp_path):
-    silent = Projection(study_record(), lambda: time.sleep(20), TrialFiles(tmp_path))
-    projector = Projector(silent)
+    silent = TrackerWriter(study_record(), lambda: time.sleep(20), TrialFiles(tmp_path))
+    projector = BackgroundWriter(silent)
     projector.start()
     projector.tell(ended(0))
     began = time.monotonic()

@@ -8,7 +8,7 @@ from mnist_lab.errors import ServiceError, UnknownNameError
 from mnist_lab.publish import sync
 from mnist_lab.study import ledger
 from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.lock import hold
+from mnist_lab.study.lock import lock_study
 from mnist_lab.study.open import open_study
 from mnist_lab.sweep import launch
 
@@ -69,7 +69,7 @@ def test_a_run_in_another_state_is_written_again(swept):
 
 
 def test_a_study_that_is_being_swept_is_left_to_its_sweep(swept):
-    with hold(swept.work, "s"):
+    with lock_study(swept.work, "s"):
         (row,) = sync(swept, make_tracker=lambda *_: Memory())
     assert "is being swept" in row.note
 

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fakes import epoch_metrics
-from mnist_lab.search.halving import Halving, Verdict, rungs_of
+from mnist_lab.search.halving import Halving, SchedulerDecision, rungs_of
 from mnist_lab.search.optuna_pruner import make_halving
 from mnist_lab.search.seen import SeenPoints
 from mnist_lab.search.trial_sampler import TrialSampler
@@ -45,32 +45,32 @@ def test_a_trial_that_is_trained_whole_is_expected_beside_the_others():
 
 
 def test_the_first_trial_waits_at_its_rung():
-    assert standings(t0=0.9).judge(0, 1) is Verdict.PAUSE
+    assert standings(t0=0.9).judge(0, 1) is SchedulerDecision.PAUSE
 
 
 def test_a_trial_that_is_trained_whole_is_not_paused():
     halving = make_halving("halving", trials=9, epochs=10, seed=0, whole=[0])
     for trial, accuracy in enumerate((0.1, 0.9, 0.8, 0.7, 0.6)):
         halving.record(trial, history(accuracy))
-    assert halving.judge(0, 1) is Verdict.GO_ON
-    assert halving.judge(4, 1) is not Verdict.GO_ON
+    assert halving.judge(0, 1) is SchedulerDecision.GO_ON
+    assert halving.judge(4, 1) is not SchedulerDecision.GO_ON
 
 
 def test_the_best_of_three_goes_on_at_once():
-    assert standings(t0=0.5, t1=0.6, t2=0.9).judge(2, 1) is Verdict.GO_ON
+    assert standings(t0=0.5, t1=0.6, t2=0.9).judge(2, 1) is SchedulerDecision.GO_ON
 
 
 def test_between_rungs_every_trial_goes_on():
-    assert standings(t0=0.1, t1=0.9).judge(0, 2) is Verdict.GO_ON
+    assert standings(t0=0.1, t1=0.9).judge(0, 2) is SchedulerDecision.GO_ON
 
 
 def test_without_rungs_every_trial_goes_on():
-    assert standings(rungs=(), t0=0.1).judge(0, 1) is Verdict.GO_ON
+    assert standings(rungs=(), t0=0.1).judge(0, 1) is SchedulerDecision.GO_ON
 
 
 def test_a_trial_that_has_no_place_left_is_pruned():
     halving = standings(trials=9, t0=0.9, t1=0.8, t2=0.7, t3=0.1)
-    assert halving.judge(3, 1) is Verdict.PRUNE
+    assert halving.judge(3, 1) is SchedulerDecision.PRUNE
 
 
 def test_a_paused_trial_that_is_pushed_out_of_the_places_is_hopeless():
@@ -95,7 +95,7 @@ def test_a_promoted_trial_is_not_paused_again_where_it_was():
     halving = standings(trials=1, t0=0.9)
     halving.pause(0, 1)
     assert halving.promote(all_asked=True) == 0
-    assert halving.judge(0, 1) is Verdict.GO_ON
+    assert halving.judge(0, 1) is SchedulerDecision.GO_ON
 
 
 def test_the_highest_rung_comes_first():
@@ -120,14 +120,14 @@ def test_a_trial_stands_by_its_best_epoch_up_to_the_rung():
     halving.record(0, history(0.1, 0.9, 0.2))
     halving.record(1, history(0.1, 0.2, 0.3))
     halving.record(2, history(0.1, 0.2, 0.4))
-    assert halving.judge(0, 3) is Verdict.GO_ON
+    assert halving.judge(0, 3) is SchedulerDecision.GO_ON
 
 
 def test_a_failed_trial_takes_no_place():
     halving = standings(trials=3, t0=0.9, t1=0.5)
-    assert halving.judge(1, 1) is Verdict.PRUNE
+    assert halving.judge(1, 1) is SchedulerDecision.PRUNE
     halving.forget(0)
-    assert halving.judge(1, 1) is Verdict.PAUSE
+    assert halving.judge(1, 1) is SchedulerDecision.PAUSE
 
 
 def test_about_one_trial_in_twenty_is_audited_and_always_the_same():
@@ -140,12 +140,12 @@ def test_about_one_trial_in_twenty_is_audited_and_always_the_same():
 def test_an_audited_trial_is_not_pruned_but_finished_in_the_end():
     halving = standings(trials=3, t0=0.9, t1=0.1)
     halving.is_audited = lambda trial: trial == 1
-    assert halving.judge(1, 1) is Verdict.PAUSE
+    assert halving.judge(1, 1) is SchedulerDecision.PAUSE
     halving.pause(1, 1)
     assert halving.hopeless() == []
     assert halving.audit() == 1
     assert halving.audit() is None
-    assert halving.judge(1, 3) is Verdict.GO_ON
+    assert halving.judge(1, 3) is SchedulerDecision.GO_ON
 
 
 class Seen(optuna.samplers.RandomSampler):

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from mnist_lab.search.suggest import suggest
 from mnist_lab.settings import Settings
-from mnist_lab.study._optuna import Mirror
+from mnist_lab.study._optuna import SingleWriterStorage
 from mnist_lab.study.storage import connect
 
 DISTRIBUTIONS = {
@@ -40,7 +40,7 @@ def settings(tmp_path):
 def mirrored(settings):
     """A study of ten trials in every state, written through a mirror."""
     study = optuna.create_study(
-        storage=Mirror(connect(settings)), study_name="s", direction="maximize"
+        storage=SingleWriterStorage(connect(settings)), study_name="s", direction="maximize"
     )
     study.enqueue_trial({"x": 0.5, "n": 3, "kind": "tanh"}, user_attrs={"baseline": True})
     for number in range(10):
@@ -68,7 +68,7 @@ def test_memory_and_database_have_the_same_trials(mirrored, settings):
 def test_trials_by_state_are_those_of_the_database(mirrored, settings, state):
     mirrored.enqueue_trial({"n": 5})
     theirs = optuna.load_study(study_name="s", storage=connect(settings))
-    again = optuna.load_study(study_name="s", storage=Mirror(connect(settings)))
+    again = optuna.load_study(study_name="s", storage=SingleWriterStorage(connect(settings)))
     expected = [trial.number for trial in theirs.get_trials(states=(state,))]
     assert expected
     for study in (mirrored, again):
@@ -77,14 +77,16 @@ def test_trials_by_state_are_those_of_the_database(mirrored, settings, state):
 
 def test_a_study_is_read_once(mirrored, monkeypatch):
     reads = []
-    monkeypatch.setattr(Mirror, "_read_trials_from_remote_storage", lambda *_: reads.append(1))
+    monkeypatch.setattr(
+        SingleWriterStorage, "_read_trials_from_remote_storage", lambda *_: reads.append(1)
+    )
     assert len(mirrored.get_trials()) == 10
     assert mirrored.best_trial.number == 6
     assert reads == []
 
 
 def test_another_mirror_goes_on_with_what_is_there(mirrored, settings):
-    study = optuna.load_study(study_name="s", storage=Mirror(connect(settings)))
+    study = optuna.load_study(study_name="s", storage=SingleWriterStorage(connect(settings)))
     study.tell(9, 0.99)
     assert study.best_value == 0.99
     assert [trial.number for trial in study.get_trials()] == list(range(10))

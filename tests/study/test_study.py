@@ -17,7 +17,7 @@ from mnist_lab.errors import (
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
 from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.lock import hold
+from mnist_lab.study.lock import lock_study
 from mnist_lab.study.open import create_study, open_study, study_name
 from mnist_lab.study.record import fingerprint, read_fingerprint
 from mnist_lab.study.storage import connect
@@ -109,13 +109,13 @@ def test_an_evil_name_is_refused(name, small_dataset):
 def test_a_study_has_one_supervisor_and_the_second_says_who_holds_it(tmp_path):
     program = (
         "import sys; from pathlib import Path; from mnist_lab.study.open import hold\n"
-        "with hold(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+        "with lock_study(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(BusyError, match=f"process {other.pid}"), hold(tmp_path, "s"):
+        with pytest.raises(BusyError, match=f"process {other.pid}"), lock_study(tmp_path, "s"):
             pass
         other.kill()
-    with hold(tmp_path, "s"):  # a dead process holds nothing
+    with lock_study(tmp_path, "s"):  # a dead process holds nothing
         pass

@@ -13,14 +13,14 @@ from optuna.trial import TrialState
 from fakes import FakeExecutor, Memory, epoch_metrics, finished, score, study_record
 from mnist_lab.execution import TrialFailed
 from mnist_lab.execution.files import TrialFiles
-from mnist_lab.publish.background import Projector
-from mnist_lab.publish.writer import Projection
+from mnist_lab.publish.background import BackgroundWriter
+from mnist_lab.publish.writer import TrackerWriter
 from mnist_lab.report.summary import report_pruning
 from mnist_lab.search.optuna_pruner import make_halving, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
 from mnist_lab.study import ledger
-from mnist_lab.study._optuna import Mirror
+from mnist_lab.study._optuna import SingleWriterStorage
 from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.open import create_study
 from mnist_lab.study.record import fingerprint
@@ -44,7 +44,7 @@ def lab(tmp_path, small_dataset):
         fields = {"space": "fnn", "trials": 6, "epochs": 3, "pruner": "none", **changes}
         config = SweepConfig(**fields)
         study = create_study(
-            Mirror(connect(settings)),
+            SingleWriterStorage(connect(settings)),
             "s",
             fingerprint(config, space, small_dataset),
             pruner=make_pruner(config.pruner, epochs=config.epochs),
@@ -54,7 +54,9 @@ def lab(tmp_path, small_dataset):
         executor = executor or FakeExecutor()
         executor.checkpoints = checkpoints
         files = TrialFiles(tmp_path / "work")
-        projector = Projector(Projection(study_record(), lambda: tracker, files), reached=True)
+        projector = BackgroundWriter(
+            TrackerWriter(study_record(), lambda: tracker, files), reached=True
+        )
         projector.start()
         supervisor = Supervisor(
             config=config,

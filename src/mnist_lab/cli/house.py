@@ -116,13 +116,14 @@ def doctor(
 
     Example: mnist-lab doctor --repair
     """
-    from mnist_lab.doctor import examine, treat
+    from mnist_lab.doctor import examine
+    from mnist_lab.doctor import repair as repair_all
     from mnist_lab.settings import Settings
 
     settings = Settings()
     findings = examine(settings)
     if repair:
-        resisted = treat(findings)
+        resisted = repair_all(findings)
         findings = resisted or examine(settings)
     if as_json:
         print_json([finding.to_dict() for finding in findings])

@@ -12,7 +12,7 @@ from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from mnist_lab.execution import SpaceCheck
-    from mnist_lab.report import Comparison, LeaderboardRow
+    from mnist_lab.report import LeaderboardRow, TrialComparison
     from mnist_lab.spaces import ParamValue, SearchSpace
 
 
@@ -214,7 +214,7 @@ def compare(
     _print_comparison(found)
 
 
-def _print_comparison(found: Comparison) -> None:
+def _print_comparison(found: TrialComparison) -> None:
     rows = [*found.facts.items(), *found.differ.items()]
     if found.after:
         rows.insert(2, (f"val_accuracy, epoch {found.after}", found.then))

@@ -21,7 +21,7 @@ def examine(settings: Settings) -> list[Finding]:
     return list(_examine(settings))
 
 
-def treat(findings: Sequence[Finding]) -> list[Finding]:
+def repair(findings: Sequence[Finding]) -> list[Finding]:
     """Repair what can be repaired, in the order in which it was found; return what resisted."""
     resisted = []
     for finding in findings:

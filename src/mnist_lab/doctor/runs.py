@@ -11,7 +11,7 @@ from mlflow.entities import LoggedModelStatus, Run
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
-from mnist_lab.study import connect, is_held, ledger, open_study
+from mnist_lab.study import connect, is_locked, ledger, open_study
 from mnist_lab.tracking import TAG
 from mnist_lab.tracking.mlflow_tracker import EXPERIMENT_PREFIX, find_runs
 from mnist_lab.tracking.pages import all_pages
@@ -53,7 +53,7 @@ def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
 
 def _is_swept(tags: Mapping[str, str], settings: Settings) -> bool:
     """Whether a sweep on this machine holds the study that the tags name."""
-    return is_held(settings.work, tags.get(f"{TAG}study", ""))
+    return is_locked(settings.work, tags.get(f"{TAG}study", ""))
 
 
 def _study_ids(settings: Settings) -> set[str]:

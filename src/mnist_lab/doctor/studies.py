@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.execution import TrialFiles
-from mnist_lab.publish import find_gap, sync
+from mnist_lab.publish import find_difference, sync
 from mnist_lab.settings import Settings
-from mnist_lab.study import connect, hold, is_held, is_orphan, is_ours, ledger, open_study
+from mnist_lab.study import connect, is_locked, is_orphan, is_ours, ledger, lock_study, open_study
 from mnist_lab.tracking import ExperimentDeletedError
 from mnist_lab.training import Damaged, read_checkpoint
 
@@ -28,7 +28,7 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
         study = open_study(settings, name)
         record = ledger.read_study(study)
         owners.add(record.id if record else "")
-        if not is_ours(study) or record is None or is_held(settings.work, name):
+        if not is_ours(study) or record is None or is_locked(settings.work, name):
             continue  # somebody else's, or its sweep looks after it
         if is_orphan(study):
             continue  # no page of MLflow is its own
@@ -51,7 +51,7 @@ def _check_strangers(settings: Settings, owners: Container[str]) -> Iterator[Fin
 
 def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
     try:
-        gap = find_gap(study, settings)
+        gap = find_difference(study, settings)
     except ExperimentDeletedError as error:
         yield Finding(
             subject=f"study {study.study_name}",
@@ -107,5 +107,5 @@ def _check_checkpoints(files: TrialFiles, number: int) -> Iterator[Finding]:
 
 
 def _remove(folder: Path, files: TrialFiles) -> None:
-    with hold(files.work.parent, files.work.name):  # or a sweep may be writing it anew
+    with lock_study(files.work.parent, files.work.name):  # or a sweep may be writing it anew
         shutil.rmtree(folder)

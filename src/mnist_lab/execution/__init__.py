@@ -1,9 +1,9 @@
 """Where trainings run. The supervisor talks to an ``Executor``; workers are other processes."""
 
-from mnist_lab.execution.artist import Artist, ArtistSpec
 from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.execution.check import SpaceCheck, check_space
 from mnist_lab.execution.executor import Executor
+from mnist_lab.execution.figures import FigureProcess, FigureSpec
 from mnist_lab.execution.files import TrialFiles
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
@@ -38,13 +38,13 @@ __all__ = [
     "OUT_OF_MEMORY",
     "TIMEOUT",
     "Answer",
-    "Artist",
-    "ArtistSpec",
     "Blueprint",
     "Decision",
     "EpochFinished",
     "Event",
     "Executor",
+    "FigureProcess",
+    "FigureSpec",
     "LocalExecutor",
     "ParameterAsked",
     "Reply",

@@ -2,7 +2,7 @@
 
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card
-from mnist_lab.promotion.decision import Decision, describe_comparison
+from mnist_lab.promotion.decision import PromotionRecord, describe_comparison
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.promote import Promotion, model_name, promote
 from mnist_lab.promotion.sealed_test import (
@@ -14,9 +14,9 @@ from mnist_lab.promotion.sealed_test import (
 
 __all__ = [
     "AliasEvent",
-    "Decision",
     "GatePolicy",
     "Promotion",
+    "PromotionRecord",
     "TestResult",
     "describe_comparison",
     "evaluate_model",

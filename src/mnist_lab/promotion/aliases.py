@@ -41,7 +41,7 @@ class AliasEvent:
 
 
 @contextmanager
-def hold_model(settings: Settings, name: str) -> Iterator[None]:
+def lock_model(settings: Settings, name: str) -> Iterator[None]:
     """Be the only one on this machine who decides about a registered model.
 
     Raises:
@@ -83,7 +83,7 @@ def move(client: MlflowClient, name: str, why: str, aliases: Mapping[str, int | 
     _apply(client, name, event)
 
 
-def settle(client: MlflowClient, name: str) -> AliasEvent | None:
+def finish_pending(client: MlflowClient, name: str) -> AliasEvent | None:
     """Finish a move that was cut off, and return it; None if none was."""
     for event in read_history(client, name)[-1:]:
         if not event.done:
@@ -109,8 +109,8 @@ def rollback(client: MlflowClient, settings: Settings, name: str) -> tuple[int, 
         MnistLabError: there is no champion, or nothing before it.
         DataError: the previous champion's file is not what was registered.
     """
-    with hold_model(settings, name):
-        finished = settle(client, name)
+    with lock_model(settings, name):
+        finished = finish_pending(client, name)
         champion, previous = (find_holder(client, name, alias) for alias in (CHAMPION, PREVIOUS))
         if champion is None or previous is None or champion.version == previous.version:
             raise MnistLabError(

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import ModelFile, is_writable
-from mnist_lab.promotion.decision import Decision, describe_comparison
+from mnist_lab.promotion.decision import PromotionRecord, describe_comparison
 from mnist_lab.settings import Settings
 from mnist_lab.study import Confirmation, confirm_name, ledger, open_study
 from mnist_lab.tracking import TAG
@@ -80,7 +80,7 @@ def render(facts: dict[str, Any]) -> str:
 def gather(
     version: ModelVersion,
     model: ModelFile,
-    decision: Decision,
+    decision: PromotionRecord,
     evaluation: Evaluation,
     confirmation: Confirmation,
     settings: Settings,

@@ -12,14 +12,14 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_lab.models import is_writable
-from mnist_lab.promotion.gate import Comparison, GatePolicy, Judgement
+from mnist_lab.promotion.gate import GatePolicy, Judgement, PairedTest
 from mnist_lab.tracking import TAG
 
 _DECISION = f"{TAG}decision"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class PromotionRecord:
     """Why a version is champion, or is not. ``champion`` is the version it was held against.
 
     Accuracies are of the sealed images, the champion's None if its file could not be read; ``openings``
@@ -41,15 +41,15 @@ class Decision:
         return self.forced or self.judgement.verdict == "promote"
 
 
-def read_decision(version: ModelVersion) -> Decision | None:
+def read_decision(version: ModelVersion) -> PromotionRecord | None:
     """The last decision about a version; None if there is none that this version understands."""
     try:
-        return TypeAdapter(Decision).validate_json(version.tags.get(_DECISION, ""))
+        return TypeAdapter(PromotionRecord).validate_json(version.tags.get(_DECISION, ""))
     except ValidationError:
         return None
 
 
-def write_decision(client: MlflowClient, version: ModelVersion, decision: Decision) -> None:
+def write_decision(client: MlflowClient, version: ModelVersion, decision: PromotionRecord) -> None:
     """On the version, as tags, and with its run, if it is still there, as JSON and markdown."""
     document = json.dumps(asdict(decision))
     number = str(version.version)
@@ -64,7 +64,7 @@ def write_decision(client: MlflowClient, version: ModelVersion, decision: Decisi
         client.log_artifacts(str(version.run_id), scratch, "decision")
 
 
-def describe_decision(name: str, decision: Decision) -> str:
+def describe_decision(name: str, decision: PromotionRecord) -> str:
     """The decision as markdown."""
     judgement, against = decision.judgement, decision.champion
     lines = [
@@ -86,7 +86,7 @@ def describe_decision(name: str, decision: Decision) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_comparison(found: Comparison) -> str:
+def describe_comparison(found: PairedTest) -> str:
     """One sentence for people."""
     return (
         f"Of the same {found.images:,} images {found.gained} are right with this version only and "

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from mnist_lab.errors import ConfigurationError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Verdict = Literal["promote", "tie", "reject"]
+GateVerdict = Literal["promote", "tie", "reject"]
 RESAMPLES = 10_000  # of the bootstrap: p-values near 0.05 have a standard error of 0.002
 _BOOTSTRAP_SEED = 0  # the same decision from the same predictions
 
@@ -74,7 +74,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedTest:
     """Challenger against champion on the same images.
 
     ``gained`` images only the challenger has right, ``lost`` ones only the champion. ``gain`` is the
@@ -107,9 +107,9 @@ class Criterion:
 class Judgement:
     """``comparison`` is None where there is no champion."""
 
-    verdict: Verdict
+    verdict: GateVerdict
     reason: str
-    comparison: Comparison | None
+    comparison: PairedTest | None
     criteria: tuple[Criterion, ...]
 
 
@@ -124,7 +124,7 @@ def judge(
     comparison = None if champion is None else compare(challenger, champion, labels, policy)
     criteria = tuple(_criteria(challenger, champion, labels, policy))
     broken = [each.name for each in criteria if not each.passed]
-    verdict: Verdict = "promote"
+    verdict: GateVerdict = "promote"
     reason = "the first of its name, and it keeps every limit"
     if comparison is not None:
         verdict, reason = _weigh(comparison, policy)
@@ -136,14 +136,14 @@ def judge(
 
 def compare(
     challenger: Measured, champion: Measured, labels: NDArray[np.uint8], policy: GatePolicy
-) -> Comparison:
+) -> PairedTest:
     """The paired test that ``policy`` names."""
     right, right_before = challenger.predicted == labels, champion.predicted == labels
     gained = int((right & ~right_before).sum())
     lost = int((~right & right_before).sum())
     test = {"mcnemar": mcnemar, "bootstrap": bootstrap}[policy.test]
     p_value, low, high = test(gained, lost, len(labels))
-    return Comparison(
+    return PairedTest(
         method=policy.test,
         images=len(labels),
         gained=gained,
@@ -186,7 +186,7 @@ def bootstrap(gained: int, lost: int, images: int) -> tuple[float, float, float]
     return min(1.0, 2 * (least + 1) / (RESAMPLES + 1)), float(low), float(high)
 
 
-def _weigh(comparison: Comparison, policy: GatePolicy) -> tuple[Verdict, str]:
+def _weigh(comparison: PairedTest, policy: GatePolicy) -> tuple[GateVerdict, str]:
     certain = comparison.p_value < policy.significance
     if certain and comparison.gain < 0:
         return "reject", "certainly worse than the champion"

@@ -22,11 +22,11 @@ from mnist_lab.models import (
     verify_version,
     versions_named,
 )
-from mnist_lab.promotion.aliases import find_holder, hold_model, move, settle
+from mnist_lab.promotion.aliases import find_holder, finish_pending, lock_model, move
 from mnist_lab.promotion.card import gather, write_card
-from mnist_lab.promotion.decision import Decision, read_decision, write_decision
+from mnist_lab.promotion.decision import PromotionRecord, read_decision, write_decision
 from mnist_lab.promotion.gate import GatePolicy, judge
-from mnist_lab.promotion.sealed_test import hold_contest, require_test_images
+from mnist_lab.promotion.sealed_test import require_test_images, score_both
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
     Confirmation,
@@ -53,7 +53,7 @@ class Promotion:
     trial: int
     val_accuracy: float
     version: int
-    decision: Decision | None
+    decision: PromotionRecord | None
     promoted: bool
     already: bool
 
@@ -100,8 +100,8 @@ def promote(
     """
     candidate = _find_candidate(client, open_study(settings, study_name), design, settings)
     name, decision = candidate.name, None
-    with hold_model(settings, name):
-        settle(client, name)
+    with lock_model(settings, name):
+        finish_pending(client, name)
         champion = find_holder(client, name, CHAMPION)
         _require_same_data(champion, candidate.made_with, force=force)
         found = _find_registered(client, candidate)
@@ -115,7 +115,7 @@ def promote(
             move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
             decision = _decide(client, version, champion, candidate, settings, policy, force=force)
         if decision is not None and decision.promoted:
-            _crown(client, name, decision)
+            _make_champion(client, name, decision)
     choice = candidate.confirmation.choice
     return Promotion(
         name=name,
@@ -174,29 +174,29 @@ def _decide(
     policy: GatePolicy,
     *,
     force: bool,
-) -> Decision:
+) -> PromotionRecord:
     """The gate's decision; one that was made of the same two by the same policy stands, and does not
     open the sealed images again."""
     before = int(champion.version) if champion else None
     decision, scores = read_decision(version), None
     if decision is None or not _stands(decision, before, policy):
         study = candidate.confirmation.study
-        rival = _find_rival(client, champion, study, settings, force=force)
-        contest = hold_contest(client, candidate.model, rival, candidate.made_with, settings)
-        right = contest.champion.predicted == contest.labels if contest.champion else None
-        scores = contest.test.evaluation
-        decision = Decision(
+        opponent = _find_champion(client, champion, study, settings, force=force)
+        both = score_both(client, candidate.model, opponent, candidate.made_with, settings)
+        right = both.champion.predicted == both.labels if both.champion else None
+        scores = both.test.evaluation
+        decision = PromotionRecord(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             version=int(version.version),
             champion=before,
             forced=False,
             accuracy=scores.accuracy,
             champion_accuracy=None if right is None else float(right.mean()),
-            openings=contest.test.openings,
+            openings=both.test.openings,
             policy=policy,
-            judgement=judge(contest.challenger, contest.champion, contest.labels, policy),
+            judgement=judge(both.challenger, both.champion, both.labels, policy),
         )
-        if champion is not None and rival is None:
+        if champion is not None and opponent is None:
             why = "the champion's file cannot be read, so the two were not compared"
             decision = replace(decision, judgement=replace(decision.judgement, reason=why))
     compared = before is None or decision.champion_accuracy is not None
@@ -211,13 +211,13 @@ def _decide(
     return decision
 
 
-def _stands(decision: Decision, champion: int | None, policy: GatePolicy) -> bool:
+def _stands(decision: PromotionRecord, champion: int | None, policy: GatePolicy) -> bool:
     """Whether a decision was made of the same two, both measured, by the same policy."""
     compared = champion is None or decision.champion_accuracy is not None
     return compared and (decision.champion, decision.policy) == (champion, policy)
 
 
-def _find_rival(
+def _find_champion(
     client: MlflowClient,
     champion: ModelVersion | None,
     study: str,
@@ -241,7 +241,7 @@ def _find_rival(
     return find_version_model(client, champion)
 
 
-def _crown(client: MlflowClient, name: str, decision: Decision) -> None:
+def _make_champion(client: MlflowClient, name: str, decision: PromotionRecord) -> None:
     aliases = {CHALLENGER: None, CHAMPION: decision.version}
     if decision.champion is not None:
         aliases[PREVIOUS] = decision.champion

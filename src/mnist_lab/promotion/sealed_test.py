@@ -24,7 +24,7 @@ from mnist_lab.execution import usable_cores
 from mnist_lab.models import ModelFile, fetch, is_writable, load, load_trained, versions_of
 from mnist_lab.promotion.gate import Measured
 from mnist_lab.settings import Settings
-from mnist_lab.study import Fingerprint, same_data
+from mnist_lab.study import Fingerprint, load_original_dataset
 from mnist_lab.tracking import TAG
 from mnist_lab.training import VALIDATION_BATCH, Runtime, configure
 
@@ -49,7 +49,7 @@ class TestResult:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contest:
+class Scores:
     """Challenger and champion on the same sealed images, whose ``labels`` are ``(N,) uint8``."""
 
     test: TestResult
@@ -69,7 +69,7 @@ def evaluate_model(
     Raises:
         DataError: the model file or the data set is not what it was.
     """
-    return hold_contest(client, model, None, made_with, settings).test
+    return score_both(client, model, None, made_with, settings).test
 
 
 def evaluate_on(
@@ -100,34 +100,38 @@ def evaluate_on(
     )
 
 
-def hold_contest(
+def score_both(
     client: MlflowClient,
     challenger: ModelFile,
     champion: ModelFile | None,
     made_with: Fingerprint,
     settings: Settings,
-) -> Contest:
+) -> Scores:
     """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
     measured beside it."""
-    same_data(made_with, settings)
+    load_original_dataset(made_with, settings)
     require_test_images(made_with.dataset_source, settings)
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
         file = fetch(client, challenger, Path(folder) / "challenger")
         network = load_trained(file, challenger.sha256, challenger.blueprint, settings)
-        before_file, rival = None, None
+        champion_file, champion_network = None, None
         if champion is not None:
-            before_file = fetch(client, champion, Path(folder) / "champion")
-            rival = load_trained(before_file, champion.sha256, champion.blueprint, settings)
+            champion_file = fetch(client, champion, Path(folder) / "champion")
+            champion_network = load_trained(
+                champion_file, champion.sha256, champion.blueprint, settings
+            )
         openings = _count_opening(client, challenger.run, OPENINGS)
         test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
         evaluation = evaluate(probabilities, test.labels)
         measured = _measure(network, probabilities, evaluation, file, test)
         before = None
-        if rival is not None and before_file is not None:
-            theirs = rival.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-            before = _measure(rival, theirs, evaluate(theirs, test.labels), before_file, test)
+        if champion_network is not None and champion_file is not None:
+            theirs = champion_network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+            before = _measure(
+                champion_network, theirs, evaluate(theirs, test.labels), champion_file, test
+            )
         if is_writable(client, challenger.run):
             records = Path(folder) / "test"
             _log_records(client, challenger.run, evaluation, probabilities, test, records)
@@ -135,7 +139,7 @@ def hold_contest(
     for version in versions_of(client, challenger.run):
         accuracy = repr(evaluation.accuracy)
         client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
-    return Contest(
+    return Scores(
         test=TestResult(model=challenger, evaluation=evaluation, openings=openings),
         challenger=measured,
         champion=before,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mnist_lab.errors import first_line, is_disk_full
-from mnist_lab.publish.writer import Projection
+from mnist_lab.publish.writer import TrackerWriter
 from mnist_lab.study import Tracked
 from mnist_lab.tracking import (
     ModelRecord,
@@ -27,11 +27,11 @@ PATIENCE_SECONDS = 60.0
 PATIENCE_WITH_SIGNAL_SECONDS = 3.0
 
 
-class Projector:
-    """Runs a ``Projection`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
+class BackgroundWriter:
+    """Runs a ``TrackerWriter`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
 
     def __init__(
-        self, projection: Projection, *, reached: bool = False, local: bool = False
+        self, projection: TrackerWriter, *, reached: bool = False, local: bool = False
     ) -> None:
         """``reached``: the tracker has answered before; ``local``: its disk is this machine's."""
         self._projection = projection
@@ -75,7 +75,7 @@ class Projector:
         summary: StudySummary,
         *,
         hurry: bool = False,
-    ) -> Lag:
+    ) -> Backlog:
         """Write the rest, and what still runs as interrupted; then the summary and the models.
 
         Gives up on a tracker that does not take them, and in the end on any; sooner in a ``hurry``.
@@ -85,14 +85,14 @@ class Projector:
             self._projection.hurry()
         with self._lock:
             interrupted = TrialOutcome(state="interrupted", ended=time.time())
-            cut_off = {
+            interrupted_summary = {
                 number: replace(record, outcome=interrupted)
                 for number, record in self._running.items()
             }
             # First: a trial that has ended waits in a run that says so, or in the study.
             self._pending = {
-                **cut_off,
-                **{n: r for n, r in self._pending.items() if n not in cut_off},
+                **interrupted_summary,
+                **{n: r for n, r in self._pending.items() if n not in interrupted_summary},
             }
         self._models, self._summary = list(models), summary
         self._closing = True
@@ -107,7 +107,7 @@ class Projector:
                 break
         self._abandoned = True
         left = len(self._pending) + len(self._models) + (self._summary is not None)
-        return Lag(left, self.trouble or "no answer") if left else Lag()
+        return Backlog(left, self.trouble or "no answer") if left else Backlog()
 
     def _work(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -180,7 +180,7 @@ class Projector:
 
 
 @dataclass(frozen=True)
-class Lag:
+class Backlog:
     """What the tracker has not taken: how many trials and models, and why; both empty if nothing."""
 
     items: int = 0

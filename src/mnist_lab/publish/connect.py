@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnist_lab.execution import (
-    Artist,
-    ArtistSpec,
+    FigureProcess,
+    FigureSpec,
     TrialFiles,
 )
 from mnist_lab.settings import Settings
@@ -30,13 +30,14 @@ def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
     return MlflowTracker(open_client(settings), artifact_location(settings, experiment))
 
 
-def make_artist(settings: Settings, dataset: str, digest: str, files: TrialFiles) -> Artist:
-    """Who draws the figures of trials on the data set of this ``digest``, which ``load_dataset`` finds
-    as ``dataset``."""
-    spec = ArtistSpec(
+def make_figure_process(
+    settings: Settings, dataset: str, digest: str, files: TrialFiles
+) -> FigureProcess:
+    """The process that draws figures of trials on the data set ``dataset`` of this ``digest``."""
+    spec = FigureSpec(
         dataset=dataset,
         digest=digest,
         data_folder=settings.data_folder,
         log=files.work / "artist.log",
     )
-    return Artist(spec)
+    return FigureProcess(spec)

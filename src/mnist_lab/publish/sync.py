@@ -11,16 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_lab.errors import BusyError, MnistLabError, first_line
 from mnist_lab.execution import TrialFiles
-from mnist_lab.publish.connect import TrackerFactory, connect_mlflow, make_artist
-from mnist_lab.publish.writer import Projection
+from mnist_lab.publish.connect import TrackerFactory, connect_mlflow, make_figure_process
+from mnist_lab.publish.writer import TrackerWriter
 from mnist_lab.report import best_models, study_state, summarise
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
     connect,
-    hold,
     is_orphan,
     is_ours,
     ledger,
+    lock_study,
     open_study,
     read_fingerprint,
     searched_study,
@@ -78,13 +78,13 @@ def _sync_study(
     if _is_elsewhere(study, settings):
         return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:
-        with hold(settings.work, name):
+        with lock_study(settings.work, name):
             files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
-            artist = make_artist(
+            artist = make_figure_process(
                 settings, made_with.dataset_source, made_with.dataset_digest, files
             )
             with closing(artist):
-                projection = Projection(
+                projection = TrackerWriter(
                     record,
                     lambda: tracker,
                     files,
@@ -110,7 +110,7 @@ def _is_elsewhere(study: optuna.Study, settings: Settings) -> bool:
 def _write(
     study: optuna.Study,
     tracker: Tracker,
-    projection: Projection,
+    projection: TrackerWriter,
     files: TrialFiles,
     listener: Callable[[str, int, int], None],
 ) -> SyncRow:
@@ -133,7 +133,7 @@ def _write(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gap:
+class Difference:
     """How the tracker differs from a study: its own run, and its trials by number."""
 
     study: str
@@ -144,9 +144,9 @@ class Gap:
         return not self.study and not self.trials
 
 
-def find_gap(
+def find_difference(
     study: optuna.Study, settings: Settings, *, make_tracker: TrackerFactory = connect_mlflow
-) -> Gap:
+) -> Difference:
     """What the tracker lacks; writes nothing.
 
     Raises:
@@ -154,11 +154,11 @@ def find_gap(
     """
     record = ledger.read_study(study)
     if record is None:
-        return Gap(study="", trials={})
+        return Difference(study="", trials={})
     return _compare(study, record, make_tracker(settings, record))
 
 
-def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
+def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Difference:
     found = tracker.find_study(record)
     states = tracker.find_trials(record, found.run) if found is not None else {}
     tracked, wrong = ledger.read_tracked(study), {}
@@ -168,7 +168,7 @@ def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Gap:
         if problem or not known:
             wrong[trial.number] = problem or "not acknowledged"
     page = _difference(found.state if found else None, study_state(searched_study(study)))
-    return Gap(study=page, trials=wrong)
+    return Difference(study=page, trials=wrong)
 
 
 def _difference(found: State | None, expected: State) -> str:

@@ -1,4 +1,4 @@
-"""Write a study into the tracker: its page, its trials' runs, its best models. Every step can be repeated."""
+"""Write a study's page, its trials' runs and its best models into the tracker; repeatable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnist_lab.tracking import (
 )
 
 
-class Projection:
+class TrackerWriter:
     """Brings the tracker in line with a study. Every step may fail and be repeated."""
 
     def __init__(

@@ -1,27 +1,27 @@
 """Reading studies: rows for tables, made from the ledger alone."""
 
-from mnist_lab.report.compare import Comparison, compare
+from mnist_lab.report.compare import TrialComparison, compare
 from mnist_lab.report.leaderboard import LeaderboardRow, leaderboard
 from mnist_lab.report.studies import StudyRow, latest_study, list_studies
 from mnist_lab.report.summary import (
     PruningReport,
     best_models,
     best_of_each,
-    cut_off,
+    interrupted_summary,
     report_pruning,
     study_state,
     summarise,
 )
 
 __all__ = [
-    "Comparison",
     "LeaderboardRow",
     "PruningReport",
     "StudyRow",
+    "TrialComparison",
     "best_models",
     "best_of_each",
     "compare",
-    "cut_off",
+    "interrupted_summary",
     "latest_study",
     "leaderboard",
     "list_studies",

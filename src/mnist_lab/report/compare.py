@@ -18,7 +18,7 @@ SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class TrialComparison:
     """Trials by number, and what they have: ``facts`` and the parameters that ``differ``, by name.
 
     ``same`` are the parameters that all of them share. ``after`` is the last epoch that all have been
@@ -37,7 +37,7 @@ class Comparison:
     told_apart: bool | None
 
 
-def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
+def compare(study: optuna.Study, numbers: Sequence[str]) -> TrialComparison:
     """Compare trials of ``study`` in any state.
 
     Raises:
@@ -56,7 +56,7 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> Comparison:
     }
     alike = after > 0 and all(len(each) == after for each in histories)
     best = sorted((each.get("best_val_accuracy", 0.0) for each in scalars), reverse=True)
-    return Comparison(
+    return TrialComparison(
         study=study.study_name,
         trials=tuple(trial.number for trial in trials),
         facts={

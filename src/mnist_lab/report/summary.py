@@ -115,7 +115,7 @@ def summarise(study: optuna.Study) -> StudySummary:
     )
 
 
-def cut_off() -> StudySummary:
+def interrupted_summary() -> StudySummary:
     """What can be said when the study cannot be read."""
     return StudySummary(
         state="interrupted",

@@ -1,13 +1,13 @@
 """Which trial is next, and how far each trains: schedulers, samplers, retries."""
 
-from mnist_lab.search.halving import Halving, Verdict, rungs_of
+from mnist_lab.search.halving import Halving, SchedulerDecision, rungs_of
 from mnist_lab.search.optuna_pruner import HALVING, make_halving, make_pruner
 from mnist_lab.search.retries import (
-    MAX_FRUITLESS,
-    PASSING,
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
     RETRIED,
     START_SECONDS,
     STOPS_THE_SWEEP,
+    TRANSIENT,
     may_retry,
 )
 from mnist_lab.search.samplers import grid_points, make_sampler
@@ -17,15 +17,15 @@ from mnist_lab.search.trial_sampler import TrialSampler
 
 __all__ = [
     "HALVING",
-    "MAX_FRUITLESS",
-    "PASSING",
+    "MAX_ATTEMPTS_WITHOUT_PROGRESS",
     "RETRIED",
     "START_SECONDS",
     "STOPS_THE_SWEEP",
+    "TRANSIENT",
     "Halving",
+    "SchedulerDecision",
     "SeenPoints",
     "TrialSampler",
-    "Verdict",
     "as_stored",
     "grid_points",
     "make_halving",

@@ -33,7 +33,7 @@ AUDITED_SHARE = 0.05
 _AUDIT_STREAM = 7
 
 
-class Verdict(Enum):
+class SchedulerDecision(Enum):
     """What becomes of a trial at the end of an epoch."""
 
     GO_ON = "go on"
@@ -76,11 +76,11 @@ class Halving:
         self._promoted: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[float, int]] = {}
         self._ranked: dict[int, list[tuple[float, int]]] = {rung: [] for rung in self.rungs}
-        self._places: dict[int, int] = {}
+        self._slots_per_rung: dict[int, int] = {}
         places = trials
         for rung in self.rungs:
             places = max(1, places // reduction)
-            self._places[rung] = places
+            self._slots_per_rung[rung] = places
 
     def record(self, trial: int, history: Sequence[EpochMetrics]) -> None:
         """Note how ``trial`` stood at every rung that it has reached."""
@@ -96,22 +96,22 @@ class Halving:
             if (entry := self._entries.pop((rung, trial), None)) is not None:
                 ranked.remove(entry)
 
-    def judge(self, trial: int, epoch: int) -> Verdict:
+    def judge(self, trial: int, epoch: int) -> SchedulerDecision:
         """What ``trial``, recorded up to ``epoch``, is to do now."""
         promoted = self._promoted.get(trial, 0) >= epoch  # it says again how far it had come
-        if epoch not in self._ranked or self.is_whole(trial) or promoted:
-            return Verdict.GO_ON
+        if epoch not in self._ranked or self.is_exempt(trial) or promoted:
+            return SchedulerDecision.GO_ON
         ranked = self._ranked[epoch]
         place = bisect.bisect_left(ranked, self._entries[epoch, trial])
         if place < len(ranked) // self._reduction:
-            return Verdict.GO_ON
-        hopeless = place >= self._places[epoch] and not self.is_audited(trial)
-        return Verdict.PRUNE if hopeless else Verdict.PAUSE
+            return SchedulerDecision.GO_ON
+        hopeless = place >= self._slots_per_rung[epoch] and not self.is_audited(trial)
+        return SchedulerDecision.PRUNE if hopeless else SchedulerDecision.PAUSE
 
     def expected_epochs(self, epochs: int) -> int:
         """What a study whose trials train ``epochs`` at most will train in all, about."""
         reached = [0, *self.rungs, epochs]
-        trials = [self._trials, *self._places.values()]
+        trials = [self._trials, *self._slots_per_rung.values()]
         stretches = zip(trials, itertools.pairwise(reached), strict=True)
         beyond = len(self._whole) * (epochs - self.rungs[0]) if self.rungs else 0
         return beyond + sum(count * (end - start) for count, (start, end) in stretches)
@@ -125,7 +125,7 @@ class Halving:
             trial
             for rung, ranked in self._ranked.items()
             # Each result pushes one trial out of the places at most: it is the first outside.
-            for _, trial in ranked[self._places[rung] : self._places[rung] + 1]
+            for _, trial in ranked[self._slots_per_rung[rung] : self._slots_per_rung[rung] + 1]
             if self.paused.get(trial) == rung and not self.is_audited(trial)
         ]
 
@@ -148,15 +148,15 @@ class Halving:
         """A paused trial that goes on to its end though it would be pruned; None for none left."""
         trial = next((each for each in self.paused if self.is_audited(each)), None)
         if trial is not None:
-            self.let_finish(trial)
+            self.exempt(trial)
         return trial
 
-    def let_finish(self, trial: int) -> None:
+    def exempt(self, trial: int) -> None:
         """From now on ``trial`` is neither paused nor pruned."""
         self.paused.pop(trial, None)
         self._whole.add(trial)
 
-    def is_whole(self, trial: int) -> bool:
+    def is_exempt(self, trial: int) -> bool:
         return trial in self._whole
 
     def is_audited(self, trial: int) -> bool:

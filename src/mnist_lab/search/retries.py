@@ -23,11 +23,11 @@ from mnist_lab.execution import CRASHED, DISK_ERROR, DISK_FULL, OUT_OF_MEMORY, T
 
 RETRIED = (CRASHED, OUT_OF_MEMORY)
 # Of the moment, not of the point: a replica that failed so is trained again by the next confirm.
-PASSING = (CRASHED, OUT_OF_MEMORY, TIMEOUT)
+TRANSIENT = (CRASHED, OUT_OF_MEMORY, TIMEOUT)
 STOPS_THE_SWEEP = (DISK_FULL, DISK_ERROR)
 # So often may a trial be begun without coming a single epoch further, when nobody asked it to stop:
 # it takes its supervisor, or the machine, down with it.
-MAX_FRUITLESS = 3
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 

@@ -1,16 +1,16 @@
 """What is known: an Optuna study, its typed records, its storage, its locks and its replicas."""
 
-from mnist_lab.study._optuna import Mirror, use_fast_tpe, view
+from mnist_lab.study._optuna import SingleWriterStorage, use_fast_tpe, view
 from mnist_lab.study.config import SweepConfig, parse_config, read_config
 from mnist_lab.study.confirmation import Confirmation, ConfirmedTrial, read_confirmation
 from mnist_lab.study.ledger import Tracked, count_foreign, find_trial, read_trial
-from mnist_lab.study.lock import hold, is_held
+from mnist_lab.study.lock import is_locked, lock_study
 from mnist_lab.study.open import (
     create_study,
     is_ours,
+    load_original_dataset,
+    load_original_space,
     open_study,
-    same_data,
-    same_space,
     study_name,
 )
 from mnist_lab.study.record import Fingerprint, fingerprint, make_record, read_fingerprint
@@ -33,7 +33,7 @@ __all__ = [
     "ConfirmedTrial",
     "Design",
     "Fingerprint",
-    "Mirror",
+    "SingleWriterStorage",
     "SweepConfig",
     "Tracked",
     "confirm_name",
@@ -44,11 +44,13 @@ __all__ = [
     "find_replicas",
     "find_trial",
     "fingerprint",
-    "hold",
     "is_confirmed",
-    "is_held",
+    "is_locked",
     "is_orphan",
     "is_ours",
+    "load_original_dataset",
+    "load_original_space",
+    "lock_study",
     "make_record",
     "open_study",
     "pair_of",
@@ -58,8 +60,6 @@ __all__ = [
     "read_fingerprint",
     "read_trial",
     "require_writable",
-    "same_data",
-    "same_space",
     "searched_study",
     "study_name",
     "translate_storage_errors",

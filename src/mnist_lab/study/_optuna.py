@@ -35,7 +35,7 @@ from mnist_lab.study import ledger
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 
 
-class Mirror(_CachedStorage):
+class SingleWriterStorage(_CachedStorage):
     """Optuna's cache, which reads unfinished trials again and again, made to trust what it wrote.
 
     A supervisor is the only writer of its study, so what it has read once and written

@@ -177,7 +177,7 @@ def _rank(
                 parameters=int(scalars[0]["parameters"]),
                 seconds=float(np.mean([each["fit_seconds"] for each in scalars])),
                 tied=bool(ranking.means.max() - mean <= ranking.difference),
-                best=min(trials, key=ledger.merit).number,
+                best=min(trials, key=ledger.rank_key).number,
             )
         )
     return tuple(sorted(rows, key=lambda row: -row.mean)), ranking.difference

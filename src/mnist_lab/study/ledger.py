@@ -187,7 +187,7 @@ def read_attempt(trial: FrozenTrial) -> int:
     return int(_start(trial)["attempt"])
 
 
-def read_fruitless(trial: FrozenTrial) -> int:
+def read_attempts_without_progress(trial: FrozenTrial) -> int:
     """How many attempts in a row, the last included, added no epoch though nobody stopped them."""
     start = _start(trial)
     further = len(read_history(trial)) != start["epochs"]
@@ -357,10 +357,10 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials with a possible accuracy, best first; of equals, the earlier."""
     done = own_trials(study, (TrialState.COMPLETE,))
     possible = [trial for trial in done if 0.0 <= (trial.value or 0.0) <= 1.0]
-    return sorted(possible, key=merit)
+    return sorted(possible, key=rank_key)
 
 
-def merit(trial: FrozenTrial) -> tuple[float, int]:
+def rank_key(trial: FrozenTrial) -> tuple[float, int]:
     """The order of ``rank``."""
     return -(trial.value or 0.0), trial.number
 

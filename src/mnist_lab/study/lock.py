@@ -17,19 +17,19 @@ from mnist_lab.errors import (
 _NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,119}")
 
 
-def is_held(folder: Path, name: str) -> bool:
+def is_locked(folder: Path, name: str) -> bool:
     """Whether a process on this machine holds the study."""
     if not (_NAME.fullmatch(name) and (folder / f"{name}.lock").exists()):
         return False
     try:
-        with hold(folder, name):
+        with lock_study(folder, name):
             return False
     except BusyError:
         return True
 
 
 @contextmanager
-def hold(folder: Path, name: str) -> Iterator[None]:
+def lock_study(folder: Path, name: str) -> Iterator[None]:
     """Be the only supervisor of a study on this machine; the lock dies with its process.
 
     Raises:

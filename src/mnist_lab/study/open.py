@@ -85,7 +85,7 @@ def open_study(settings: Settings, name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=opened)
 
 
-def same_space(made_with: Fingerprint) -> SearchSpace:
+def load_original_space(made_with: Fingerprint) -> SearchSpace:
     """The space that a study was made with.
 
     Raises:
@@ -104,7 +104,7 @@ def same_space(made_with: Fingerprint) -> SearchSpace:
     return space
 
 
-def same_data(made_with: Fingerprint, settings: Settings) -> Dataset:
+def load_original_dataset(made_with: Fingerprint, settings: Settings) -> Dataset:
     """The data that a study was made with.
 
     Raises:

@@ -1,6 +1,6 @@
 """The loop: next, submit, on_epoch, finish; and ``confirm`` and ``reproduce``, which run it again."""
 
-from mnist_lab.sweep.check_space import look_at_space
+from mnist_lab.sweep.check_space import check_space_first
 from mnist_lab.sweep.confirm import confirm
 from mnist_lab.sweep.launch import launch
 from mnist_lab.sweep.progress import Listener, Progress, SweepResult
@@ -15,8 +15,8 @@ __all__ = [
     "Supervisor",
     "SweepResult",
     "answer_signals",
+    "check_space_first",
     "confirm",
     "launch",
-    "look_at_space",
     "reproduce",
 ]

@@ -38,7 +38,7 @@ MOST_SECONDS = 300.0  # for one build and one batch, where no --trial-timeout sa
 NO_TRIAL = -1
 
 
-def look_at_space(
+def check_space_first(
     executor: Executor, config: SweepConfig, space: SearchSpace, work: Path, stop: StopRequest
 ) -> None:
     """Build the model of the space's defaults (and ``--set``), and try one batch.

@@ -12,7 +12,7 @@ from mnist_lab.data import Dataset
 from mnist_lab.errors import MnistLabError, UsageError
 from mnist_lab.execution import TrialFiles, WorkerSpec
 from mnist_lab.publish import TrackerFactory, connect_mlflow
-from mnist_lab.search import PASSING, make_pruner
+from mnist_lab.search import TRANSIENT, make_pruner
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.study import (
@@ -20,24 +20,24 @@ from mnist_lab.study import (
     Confirmation,
     Design,
     Fingerprint,
-    Mirror,
+    SingleWriterStorage,
     SweepConfig,
     confirm_name,
     connect,
     create_study,
-    hold,
     ledger,
+    load_original_dataset,
+    load_original_space,
+    lock_study,
     make_record,
     open_study,
     pair_of,
     read_confirmation,
     read_fingerprint,
     require_writable,
-    same_data,
-    same_space,
     translate_storage_errors,
 )
-from mnist_lab.sweep.launch import Undertaking, conduct
+from mnist_lab.sweep.launch import SweepSetup, run_sweep
 from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.tracking import StudyRecord
 
@@ -61,19 +61,19 @@ def confirm(
         ConfigurationError, DataError: space or data are not what the study was made with.
     """
     searched, made_with, record = _open(settings, name)
-    space, dataset = same_space(made_with), same_data(made_with, settings)
+    space, dataset = load_original_space(made_with), load_original_dataset(made_with, settings)
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
-        held.enter_context(hold(settings.work, confirm_name(name)))
+        held.enter_context(lock_study(settings.work, confirm_name(name)))
         pruner = make_pruner("none", epochs=made_with.epochs)
         study = create_study(
-            Mirror(connect(settings)), confirm_name(name), made_with, pruner=pruner
+            SingleWriterStorage(connect(settings)), confirm_name(name), made_with, pruner=pruner
         )
         _queue(study, searched, design)
         config = _config(study, made_with, record, workers, device)
-        result = conduct(
-            _undertake(config, study, space, dataset, record, settings),
+        result = run_sweep(
+            _set_up(config, study, space, dataset, record, settings),
             settings,
             listener=listener,
             make_tracker=make_tracker,
@@ -105,7 +105,7 @@ def _queue(study: optuna.Study, searched: optuna.Study, design: Design) -> None:
     there = {
         pair_of(trial)
         for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.FAIL or ledger.read_reason(trial) not in PASSING
+        if trial.state != TrialState.FAIL or ledger.read_reason(trial) not in TRANSIENT
     }
     for of, seed in design.replicas(searched):
         if (of, seed) not in there:
@@ -137,14 +137,14 @@ def _config(
     )
 
 
-def _undertake(
+def _set_up(
     config: SweepConfig,
     study: optuna.Study,
     space: SearchSpace,
     dataset: Dataset,
     searched: StudyRecord,
     settings: Settings,
-) -> Undertaking:
+) -> SweepSetup:
     record = ledger.read_study(study)
     if record is None:
         fresh = make_record(study.study_name, config, space, dataset)
@@ -152,6 +152,6 @@ def _undertake(
         ledger.write_study(study, record)
     files = TrialFiles(settings.work / study.study_name)
     files.adopt(record.id)
-    return Undertaking(
+    return SweepSetup(
         config=config, study=study, space=space, dataset=dataset, record=record, files=files
     )

@@ -12,8 +12,8 @@ import optuna
 from mnist_lab.data import Dataset, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, ServiceError, UsageError
 from mnist_lab.execution import (
-    Artist,
     Executor,
+    FigureProcess,
     LocalExecutor,
     TrialFiles,
     WorkerSpec,
@@ -22,24 +22,30 @@ from mnist_lab.execution import (
     plan_workers,
     warm_up,
 )
-from mnist_lab.publish import Projection, Projector, TrackerFactory, connect_mlflow, make_artist
+from mnist_lab.publish import (
+    BackgroundWriter,
+    TrackerFactory,
+    TrackerWriter,
+    connect_mlflow,
+    make_figure_process,
+)
 from mnist_lab.search import grid_points, make_halving, make_pruner, make_sampler
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Params, SearchSpace, get_space, is_shipped, trust
 from mnist_lab.study import (
-    Mirror,
+    SingleWriterStorage,
     SweepConfig,
     connect,
     create_study,
     fingerprint,
-    hold,
     ledger,
+    lock_study,
     make_record,
     require_writable,
     study_name,
     translate_storage_errors,
 )
-from mnist_lab.sweep.check_space import look_at_space
+from mnist_lab.sweep.check_space import check_space_first
 from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
@@ -75,7 +81,7 @@ def launch(
     space = get_space(config.space)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     name = study_name(config, space, dataset)
-    points = _first_points(config, space)
+    points = _queued_points(config, space)
     pruner = make_pruner(config.pruner, epochs=config.epochs)
     # A sampler or device that is not there is refused now, before there is a study.
     make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)
@@ -83,13 +89,13 @@ def launch(
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
-        held.enter_context(hold(settings.work, name))
-        storage = Mirror(connect(settings))
+        held.enter_context(lock_study(settings.work, name))
+        storage = SingleWriterStorage(connect(settings))
         is_new = name not in optuna.get_all_study_names(storage)
         study = create_study(storage, name, fingerprint(config, space, dataset), pruner=pruner)
         _queue(study, points, space)
         files = TrialFiles(settings.work / name)
-        undertaking = Undertaking(
+        setup = SweepSetup(
             config=_within_grid(config, study),
             study=study,
             space=space,
@@ -98,8 +104,8 @@ def launch(
             files=files,
         )
         try:
-            return conduct(
-                undertaking,
+            return run_sweep(
+                setup,
                 settings,
                 listener=listener,
                 make_tracker=make_tracker,
@@ -116,7 +122,7 @@ def launch(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undertaking:
+class SweepSetup:
     """A study that is open and held, and what its trials are made of."""
 
     config: SweepConfig
@@ -127,8 +133,8 @@ class Undertaking:
     files: TrialFiles
 
 
-def conduct(
-    undertaking: Undertaking,
+def run_sweep(
+    setup: SweepSetup,
     settings: Settings,
     *,
     listener: Listener,
@@ -140,15 +146,15 @@ def conduct(
 
     ``looks``: the space is tried with one batch before.
     """
-    config, study, files = undertaking.config, undertaking.study, undertaking.files
-    trust(settings, undertaking.space)  # its user has named it here, and it is run now
+    config, study, files = setup.config, setup.study, setup.files
+    trust(settings, setup.space)  # its user has named it here, and it is run now
     missing = config.trials - len(ledger.own_trials(study, ledger.FINISHED))
-    executor = _make_executor(undertaking, settings, trainer, missing=missing)
-    artist = make_artist(settings, undertaking.dataset.source, undertaking.dataset.digest, files)
+    executor = _make_executor(setup, settings, trainer, missing=missing)
+    artist = make_figure_process(settings, setup.dataset.source, setup.dataset.digest, files)
     with ExitStack() as held:
         stop = held.enter_context(answer_signals())
         if missing > 0:
-            held.enter_context(shared(undertaking.dataset, files.shared_data))
+            held.enter_context(shared(setup.dataset, files.shared_data))
         held.enter_context(closing(executor))
         held.enter_context(closing(artist))
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
@@ -158,14 +164,14 @@ def conduct(
         if missing > 0 and alone:
             executor.start()
         if looks:
-            look_at_space(executor, config, undertaking.space, files.work, stop)
-        projector = _start_projector(settings, undertaking, make_tracker, artist)
+            check_space_first(executor, config, setup.space, files.work, stop)
+        projector = _start_projector(settings, setup, make_tracker, artist)
         if missing > 0 and not alone:
             executor.start()
         supervisor = Supervisor(
             config=config,
             study=study,
-            space=undertaking.space,
+            space=setup.space,
             executor=executor,
             projector=projector,
             files=files,
@@ -175,7 +181,7 @@ def conduct(
                 trials=config.trials,
                 epochs=config.epochs,
                 seed=config.seed,
-                whole=_find_known(study, config, undertaking.space),
+                whole=_find_initial_points(study, config, setup.space),
             ),
             listener=listener,
         )
@@ -195,25 +201,25 @@ def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
 
 def _start_projector(
     settings: Settings,
-    undertaking: Undertaking,
+    setup: SweepSetup,
     make_tracker: TrackerFactory,
-    artist: Artist,
-) -> Projector:
+    artist: FigureProcess,
+) -> BackgroundWriter:
     """A database on this machine is opened, and refused if it does not fit, before anything is
     trained; a server may come later."""
-    record, first = undertaking.record, list[Tracker]()
+    record, first = setup.record, list[Tracker]()
     if settings.tracks_locally:
         with suppress(ServiceError):  # locked by somebody: the projector will try again
             first.append(make_tracker(settings, record))
-    projection = Projection(
+    projection = TrackerWriter(
         record,
         lambda: first.pop() if first else make_tracker(settings, record),
-        undertaking.files,
+        setup.files,
         draw=artist.draw,
         draw_dataset=artist.draw_dataset,
         stop_drawing=artist.close,
     )
-    projector = Projector(projection, reached=bool(first), local=settings.tracks_locally)
+    projector = BackgroundWriter(projection, reached=bool(first), local=settings.tracks_locally)
     projector.start()
     return projector
 
@@ -227,15 +233,15 @@ def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
     )
 
 
-def _first_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
+def _queued_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
     """The known points; between a grid's points only the first of them."""
-    points = _known_points(config, space)
+    points = _initial_points(config, space)
     if config.sampler == "grid":
         return points[:1] + list(grid_points(space, config.grid, config.set))
     return points[: config.trials]
 
 
-def _known_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
+def _initial_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
     """The baseline, changed by ``config.set``; then the space's starts, changed as well."""
     if space.asks:  # the defaults, which the code itself knows
         return [{}]
@@ -246,12 +252,12 @@ def _known_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
     return points
 
 
-def _find_known(study: optuna.Study, config: SweepConfig, space: SearchSpace) -> list[int]:
+def _find_initial_points(study: optuna.Study, config: SweepConfig, space: SearchSpace) -> list[int]:
     """The trials that were queued with a known point."""
     trials = study.get_trials(deepcopy=False)
     if space.asks:
         return [trial.number for trial in trials if ledger.is_baseline(trial)]
-    known = _known_points(config, space)
+    known = _initial_points(config, space)
     return [trial.number for trial in trials if ledger.read_queued(trial) in known]
 
 
@@ -294,15 +300,15 @@ def _ensure_record(
 
 
 def _make_executor(
-    undertaking: Undertaking, settings: Settings, trainer: str, *, missing: int
+    setup: SweepSetup, settings: Settings, trainer: str, *, missing: int
 ) -> Executor:
-    config, precision = undertaking.config, known_precision(settings.precision)
+    config, precision = setup.config, known_precision(settings.precision)
     specs = [
         WorkerSpec(
             index=index,
             runtime=replace(runtime, precision=precision),
-            dataset=undertaking.files.shared_data,
-            log=undertaking.files.work / f"worker-{index}.log",
+            dataset=setup.files.shared_data,
+            log=setup.files.work / f"worker-{index}.log",
             trainer=trainer,
         )
         for index, runtime in enumerate(_plan(config, at_most=missing))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lab.publish import Lag
+from mnist_lab.publish import Backlog
 from mnist_lab.study import SweepConfig, ledger
 from mnist_lab.sweep.running_trial import RunningTrial
 from mnist_lab.training import EpochMetrics
@@ -59,14 +59,14 @@ class SweepResult:
     reasons: dict[str, int]
     stopped: str
     signal: int
-    lag: Lag
+    lag: Backlog
 
 
 Listener = Callable[[Progress], None]
 
 
 @dataclass(kw_only=True)
-class Watch:
+class ProgressReporter:
     """Makes a ``Progress`` of the state of things.
 
     ``finished_before`` trials and ``trained_before`` epochs were there at the start. The time left is

@@ -28,7 +28,13 @@ from mnist_lab.execution import (
 )
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Params, recorded
-from mnist_lab.study import Fingerprint, ledger, read_fingerprint, same_data, same_space
+from mnist_lab.study import (
+    Fingerprint,
+    ledger,
+    load_original_dataset,
+    load_original_space,
+    read_fingerprint,
+)
 from mnist_lab.training import EpochMetrics, Runtime
 
 Outcome = Literal["bit-exact", "within tolerance", "diverged"]
@@ -78,8 +84,8 @@ def reproduce(
             f"Trial {trial.number} of {study.study_name} is not complete.",
             next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
         )
-    space = same_space(made_with)
-    dataset = same_data(made_with, settings)
+    space = load_original_space(made_with)
+    dataset = load_original_dataset(made_with, settings)
     then = ledger.read_environment(trial)
     runtime = Runtime(
         threads=int(then.get("threads") or "1"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import optuna
 
 from mnist_lab.execution import TrialFailed, TrialJob
-from mnist_lab.search import TrialSampler, Verdict
+from mnist_lab.search import SchedulerDecision, TrialSampler
 from mnist_lab.study import ledger
 from mnist_lab.training import EpochMetrics
 
@@ -18,7 +18,7 @@ class RunningTrial:
     """``history`` is what the ledger has; ``retried`` are the reasons of the retries so far.
 
     ``fruitless`` attempts before this one added no epoch; ``pruned_at`` is the epoch of the pruner's
-    verdict; ``verdict`` says what becomes of the trial when its worker has left it. ``deadline`` is a
+    decision; ``decision`` says what becomes of the trial when its worker has left it. ``deadline`` is a
     time of ``time.monotonic``; ``failure`` is what was found here while the worker was content;
     ``refused`` says why the trial cannot be begun.
     """
@@ -36,7 +36,7 @@ class RunningTrial:
     pruned_at: int | None = None
     failure: TrialFailed | None = None
     refused: str = ""
-    verdict: Verdict = Verdict.GO_ON
+    decision: SchedulerDecision = SchedulerDecision.GO_ON
 
     @property
     def number(self) -> int:

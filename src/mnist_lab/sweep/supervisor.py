@@ -32,21 +32,21 @@ from mnist_lab.execution import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.publish import Lag, Projector
-from mnist_lab.report import best_models, best_of_each, cut_off, summarise
+from mnist_lab.publish import BackgroundWriter, Backlog
+from mnist_lab.report import best_models, best_of_each, interrupted_summary, summarise
 from mnist_lab.search import (
     HALVING,
-    MAX_FRUITLESS,
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
     RETRIED,
     START_SECONDS,
     STOPS_THE_SWEEP,
     Halving,
-    Verdict,
+    SchedulerDecision,
     may_retry,
 )
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.study import SweepConfig, ledger
-from mnist_lab.sweep.progress import Listener, SweepResult, Watch
+from mnist_lab.sweep.progress import Listener, ProgressReporter, SweepResult
 from mnist_lab.sweep.running_trial import RunningTrial
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.trial_source import TrialSource
@@ -71,7 +71,7 @@ class Supervisor:
     study: optuna.Study
     space: SearchSpace
     executor: Executor
-    projector: Projector
+    projector: BackgroundWriter
     files: TrialFiles
     stop: StopRequest
     halving: Halving
@@ -98,9 +98,9 @@ class Supervisor:
             space=self.space,
             files=self.files,
             halving=self.halving,
-            unfinished=self._read_standings(trials),
+            unfinished=self._restore(trials),
         )
-        watch = Watch(
+        watch = ProgressReporter(
             config=self.config,
             study=self.study,
             listener=self.listener,
@@ -122,17 +122,17 @@ class Supervisor:
                     self._show(watch, complaint)
             self.executor.close()  # workers take a second to leave; figures are drawn meanwhile
         except StorageInternalError:  # nothing can be read any more
-            self.projector.close((), cut_off())
+            self.projector.close((), interrupted_summary())
             raise
         except BaseException:  # a second signal, or a mistake of ours
             try:
                 self._close_projection(source, hurry=True)
             except (StorageInternalError, KeyError):  # lost, or deleted
-                self.projector.close((), cut_off(), hurry=True)
+                self.projector.close((), interrupted_summary(), hurry=True)
             raise
         return self._result(*self._close_projection(source))
 
-    def _read_standings(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    def _restore(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Tell ``halving`` what the ledger has; return the trials that were left and do not wait."""
         unfinished = []
         for trial in trials:
@@ -140,16 +140,16 @@ class Supervisor:
             if trial.state != TrialState.FAIL:
                 self.halving.record(trial.number, ledger.read_history(trial))
             if ledger.read_audited_at(trial) is not None:
-                self.halving.let_finish(trial.number)
+                self.halving.exempt(trial.number)
             if trial.state != TrialState.RUNNING or ledger.is_anothers(trial):
                 continue
-            if reached in self.halving.rungs and not self.halving.is_whole(trial.number):
+            if reached in self.halving.rungs and not self.halving.is_exempt(trial.number):
                 self.halving.pause(trial.number, reached)
             else:
                 unfinished.append(trial)
         return unfinished
 
-    def _show(self, watch: Watch, news: str) -> None:
+    def _show(self, watch: ProgressReporter, news: str) -> None:
         watch.tell(self._states, self._running, self._ranked[:1], self._trained, news)
 
     def _expected_epochs(self) -> int | None:
@@ -180,7 +180,7 @@ class Supervisor:
             if broken or running.refused:
                 detail = f"not allowed: {broken}" if broken else running.refused
                 self._fail(TrialFailed(trial=running.number, reason=INVALID, detail=detail))
-            elif running.fruitless >= MAX_FRUITLESS:
+            elif running.fruitless >= MAX_ATTEMPTS_WITHOUT_PROGRESS:
                 detail = f"{running.fruitless} attempts came no further, and their sweeps died"
                 running.retried = [CRASHED] * self.config.retries
                 self._fail(TrialFailed(trial=running.number, reason=CRASHED, detail=detail))
@@ -278,10 +278,14 @@ class Supervisor:
         if last.epoch >= self.config.epochs:
             return Decision.GO_ON
         pruned = running.should_prune(last)
-        running.verdict = (
-            Verdict.PRUNE if pruned else self.halving.judge(running.number, last.epoch)
+        running.decision = (
+            SchedulerDecision.PRUNE if pruned else self.halving.judge(running.number, last.epoch)
         )
-        stays = running.verdict is Verdict.GO_ON and not self.stop.requested and not self._halted
+        stays = (
+            running.decision is SchedulerDecision.GO_ON
+            and not self.stop.requested
+            and not self._halted
+        )
         return Decision.GO_ON if stays else Decision.PAUSE
 
     def _finish(self, event: TrialFinished) -> str:
@@ -300,10 +304,10 @@ class Supervisor:
         if running.failure is not None:
             return self._fail(running.failure)
         epoch = len(running.history)
-        if running.verdict is Verdict.PRUNE:
+        if running.decision is SchedulerDecision.PRUNE:
             self._prune(event.trial)
             return f"trial {event.trial} pruned after epoch {epoch}"
-        if running.verdict is Verdict.PAUSE:
+        if running.decision is SchedulerDecision.PAUSE:
             ledger.write_left(self._running.pop(event.trial).trial)
             self.halving.pause(event.trial, epoch)
             return f"trial {event.trial} paused after epoch {epoch}"
@@ -345,7 +349,7 @@ class Supervisor:
         if state == TrialState.FAIL:
             self.halving.forget(number)
         if state == TrialState.COMPLETE:
-            bisect.insort(self._ranked, ledger.read_trial(self.study, number), key=ledger.merit)
+            bisect.insort(self._ranked, ledger.read_trial(self.study, number), key=ledger.rank_key)
         else:
             self.files.drop_model(number)
         best = {trial.number for trial in best_of_each(self._ranked, self.config.keep_models)}
@@ -387,7 +391,7 @@ class Supervisor:
         failed = self._states[TrialState.FAIL]
         return f"all {failed} trials failed" if failed == self._finished else ""
 
-    def _close_projection(self, source: TrialSource, *, hurry: bool = False) -> tuple[str, Lag]:
+    def _close_projection(self, source: TrialSource, *, hurry: bool = False) -> tuple[str, Backlog]:
         """Say how it ended, in the ledger and to the tracker."""
         stopped = self._why_ended()
         for number in list(self._running):  # cut off
@@ -406,7 +410,7 @@ class Supervisor:
             self._note_tracked()
         return stopped, lag
 
-    def _result(self, stopped: str, lag: Lag) -> SweepResult:
+    def _result(self, stopped: str, lag: Backlog) -> SweepResult:
         failed = ledger.own_trials(self.study, (TrialState.FAIL,))
         return SweepResult(
             study=self.study.study_name,

@@ -170,7 +170,10 @@ class TrialSource:
         sampler = self._sampler(before.number)
         self.study.sampler = sampler
         trial, seed = optuna.Trial(self.study, before._trial_id), ledger.read_seed(before)
-        fruitless, history = ledger.read_fruitless(before), list(ledger.read_history(before))
+        fruitless, history = (
+            ledger.read_attempts_without_progress(before),
+            list(ledger.read_history(before)),
+        )
         ledger.write_start(
             trial, seed=seed, attempt=attempt, fruitless=fruitless, epochs=len(history)
         )

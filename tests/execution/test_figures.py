@@ -12,12 +12,12 @@ import pytest
 
 from fakes import epoch_metrics
 from mnist_lab.evaluation.drawing import save_predictions
-from mnist_lab.execution.artist import Artist, ArtistSpec
+from mnist_lab.execution.figures import FigureProcess, FigureSpec
 
 
 @pytest.fixture
 def spec(small_file, small_dataset, tmp_path):
-    return ArtistSpec(
+    return FigureSpec(
         dataset=str(small_file),
         digest=small_dataset.digest,
         data_folder=tmp_path,
@@ -27,7 +27,7 @@ def spec(small_file, small_dataset, tmp_path):
 
 @pytest.fixture
 def artist(spec):
-    made = Artist(spec)
+    made = FigureProcess(spec)
     yield made
     made.close()
 
@@ -71,7 +71,7 @@ def test_a_drawing_that_fails_costs_its_figures_only(artist, tmp_path, small_dat
 
 def test_no_figure_is_drawn_of_other_data_than_the_trials_had(spec, tmp_path, small_dataset):
     leave_predictions(tmp_path / "trial", small_dataset)
-    with closing(Artist(replace(spec, digest="another"))) as artist:
+    with closing(FigureProcess(replace(spec, digest="another"))) as artist:
         artist.draw(tmp_path / "trial")
     assert not (tmp_path / "trial/artifacts/figures").exists()
     assert "is not the data that the trials were trained on" in spec.log.read_text()

@@ -1,4 +1,4 @@
-"""``Artist``: a process beside the workers that draws figures while nobody waits for them."""
+"""``FigureProcess``: a process beside the workers that draws figures while nobody waits for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIAL, _DATASET = "trial", "dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArtistSpec:
+class FigureSpec:
     """``dataset`` and ``data_folder`` as ``load_dataset`` takes them, and the ``digest`` that the data
     must have; ``log`` takes complaints."""
 
@@ -33,10 +33,10 @@ class ArtistSpec:
     log: Path
 
 
-class Artist:
+class FigureProcess:
     """Draws a trial's figures in a process of its own, which is started at the first of them."""
 
-    def __init__(self, spec: ArtistSpec) -> None:
+    def __init__(self, spec: FigureSpec) -> None:
         self._spec = spec
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -92,7 +92,7 @@ class Artist:
         return self._connection
 
 
-def _work(spec: ArtistSpec, connection: Connection) -> None:
+def _work(spec: FigureSpec, connection: Connection) -> None:
     end_with_parent()
     print_to(spec.log)
     os.nice(NICENESS)
