@@ -170,9 +170,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
-    trials = ledger.rank(open_study(Settings(), options.study))
+    trials = open_study.ranked((Settings(), options.study))
     best = trials[0].value
-    curves = [ledger.read_history(trial) for trial in sorted(trials, key=lambda each: each.number)]
+    curves = [trial.history for trial in sorted(trials, key=lambda each: each.number)]
     print(f"{options.study}: {len(curves)} trials, best {best:.4f}")
     for epoch in (1, 3, 5):
         print(f"rank correlation after epoch {epoch}: {rank_correlation(curves, epoch):.2f}")

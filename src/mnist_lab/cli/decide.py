@@ -78,7 +78,7 @@ def _confirm(
             error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
             raise
     print_lag(result)
-    exit_as(result, mend="Mend the cause, and type the same command again.")
+    exit_as(result, when_failed="Correct the cause, and type the same command again.")
     if confirmation is None:
         raise MnistLabError(
             f"No trial of {study} could be trained again {design.seeds} times.",
@@ -159,7 +159,7 @@ def promote(
     from mnist_lab.promotion import promote as promote_study
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
-    from mnist_lab.study import Design, is_confirmed, open_study, read_fingerprint
+    from mnist_lab.study import Design, is_confirmed, open_study
     from mnist_lab.tracking.store import open_client
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
@@ -167,9 +167,8 @@ def promote(
     policy = GatePolicy() if gate is None else read_policy(gate)
     fresh = is_confirmed(open_study(settings, name), design)
     if not fresh:  # before hours of training
-        made_with = read_fingerprint(open_study(settings, name))
-        if made_with is not None:  # else confirm says what the study is
-            require_test_images(made_with.dataset_source, settings)
+        study_record = open_study(settings, name).record
+        require_test_images(study_record.dataset_source, settings)
     if dry_run:
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
@@ -194,12 +193,11 @@ def _print_plan(
 ) -> None:
     from mnist_lab.models import CHAMPION
     from mnist_lab.promotion import find_holder, model_name
-    from mnist_lab.study import open_study, read_confirmation, read_fingerprint
+    from mnist_lab.study import open_study, read_confirmation
     from mnist_lab.tracking.store import open_client
 
     opened = open_study(settings, study)
-    made_with, confirmation = read_fingerprint(opened), read_confirmation(opened, design)
-    name = model_name(made_with) if made_with else ""
+    confirmation, name = read_confirmation(opened, design), model_name(opened.record)
     champion = find_holder(open_client(settings), name, CHAMPION)
     plan = {
         "study": study,
@@ -217,7 +215,7 @@ def _print_plan(
         else f"Its {design.top} best trials would be trained again with {design.seeds} seeds each, "
         "and one registered."
     )
-    against = f"version {plan['champion']}" if champion else "nobody: it would be the first"
+    against = f"version {plan['champion']}" if champion else "no champion: it would be the first"
     typer.echo(f"{study} -> {name}. {first} On the sealed images it would meet {against}.")
     typer.echo("Nothing was trained, registered or opened.")
 

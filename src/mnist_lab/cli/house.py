@@ -109,7 +109,7 @@ def doctor(
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Look for what is wrong, and mend it with --repair.
+    """Look for what is wrong, and repair it with --repair.
 
     Compares studies, MLflow, checkpoints, models, versions and folders. Exit code 1 if anything is
     wrong.

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mnist_lab.sweep import Progress
+from mnist_lab.sweep import NewsKind, Progress
 
 BAR_WIDTH = 24
 
@@ -30,8 +30,9 @@ def watch() -> Iterator[Callable[[Progress], None]]:
     with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
 
         def tell(progress: Progress) -> None:
-            if " failed: " in progress.news:  # the reason must outlive the live view
-                live.console.print(progress.news, style="red", markup=False)
+            if progress.news is not None and progress.news.kind is NewsKind.FAILED:
+                # The reason must outlive the live view.
+                live.console.print(progress.news.text, style="red", markup=False)
             live.update(render(progress))
 
         yield tell
@@ -57,11 +58,11 @@ def plain_listener(console: Console) -> Callable[[Progress], None]:
     began = time.monotonic()
 
     def tell(progress: Progress) -> None:
-        if progress.news:
+        if progress.news is not None:
             seconds = time.monotonic() - began
             counts = f"[{progress.finished}/{progress.total}]"
             console.print(
-                f"{seconds:7.1f} s {counts} {progress.news}", markup=False, soft_wrap=True
+                f"{seconds:7.1f} s {counts} {progress.news.text}", markup=False, soft_wrap=True
             )
 
     return tell

@@ -177,15 +177,18 @@ def leaderboard(
     """
     from mnist_lab import report
     from mnist_lab.settings import Settings
-    from mnist_lab.study import count_foreign, open_study
+    from mnist_lab.study import open_study
 
     settings = Settings()
     name = study or report.latest_study(settings)
     opened = open_study(settings, name)
     rows = report.leaderboard(opened, top=top)
-    foreign = count_foreign(opened)
+    foreign = opened.count_foreign()
     if foreign:
-        typer.echo(f"Left out, because mnist-lab did not write them: {foreign} trials.", err=True)
+        typer.echo(
+            f"Left out, because mnist-lab did not write them: {foreign} trial{'s' * (foreign != 1)}.",
+            err=True,
+        )
     if as_json:
         print_json(rows)
         return

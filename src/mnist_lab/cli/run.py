@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 64
 TOP_ROWS = 5
-MEND = "Failed trials count: mend the cause, then raise --trials or give another --study."
+WHEN_FAILED = "Failed trials count: correct the cause, then raise --trials or give another --study."
 
 Assignments = Annotated[
     list[str] | None,
@@ -271,7 +271,12 @@ def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> 
     rows = leaderboard(study, top=TOP_ROWS)
     if as_json:
         best = result.best.number if result.best else None
-        print_json({**vars(result), "best": best, "leaderboard": [vars(row) for row in rows]})
+        stopped = {
+            "stopped": str(result.stopped or ""),
+            "stop_reason": result.stopped.reason.value if result.stopped else "",
+        }
+        facts = {**vars(result), **stopped, "best": best}
+        print_json({**facts, "leaderboard": [vars(row) for row in rows]})
         return
     title = f"{result.study}: {result.finished} of {result.total} trials finished"
     print_leaderboard(rows, title=title)
@@ -299,19 +304,23 @@ def print_lag(result: SweepResult) -> None:
         )
 
 
-def exit_as(result: SweepResult, *, mend: str = MEND) -> None:
-    """Leave with the code and the line that a sweep which did not come to its end asks for; ``mend``
-    says what to do when trials failed."""
+def exit_as(result: SweepResult, *, when_failed: str = WHEN_FAILED) -> None:
+    """Exit with the code and the next step that a sweep which ended early asks for.
+
+    ``when_failed`` says what to do when trials failed.
+    """
     from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
+    from mnist_lab.study import StopReason
 
     kept = f"{result.finished} finished trials and the running ones' epochs are kept."
     again = f"Go on with: {_this_command(result.study)}"
     if result.signal:
         raise InterruptedSweep("Interrupted.", safe=kept, next_step=again, exit_code=result.signal)
-    if result.stopped.startswith("disk_"):
-        room = f"Mend the disk, then type: {_this_command(result.study)}"
+    if result.stopped is None:
+        return
+    if result.stopped.reason is StopReason.DISK:
+        room = f"Repair the disk, then type: {_this_command(result.study)}"
         raise DiskFullError(f"Stopped: {result.stopped}.", safe=kept, next_step=room)
-    if result.stopped.endswith("failed"):
-        raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=mend)
-    if result.stopped:
-        typer.echo(f"Stopped: {result.stopped}. {kept} {again}", err=True)
+    if result.stopped.reason.is_failure:
+        raise MnistLabError(f"Stopped: {result.stopped}.", safe=kept, next_step=when_failed)
+    typer.echo(f"Stopped: {result.stopped}. {kept} {again}", err=True)

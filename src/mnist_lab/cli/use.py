@@ -16,12 +16,11 @@ from mnist_lab.cli.run import trains
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import optuna
     from mlflow import MlflowClient
-    from optuna.trial import FrozenTrial
 
     from mnist_lab.models import ModelFile
     from mnist_lab.settings import Settings
+    from mnist_lab.study import Ledger, TrialFacts
 
 EXIT_DIVERGED = 1
 SERVING_PORT = 5001  # beside MLflow's pages at 5000
@@ -55,18 +54,17 @@ def evaluate(
     """
     from mnist_lab.promotion import evaluate_model, evaluate_on
     from mnist_lab.settings import Settings
-    from mnist_lab.study import open_study, read_fingerprint
+    from mnist_lab.study import open_study
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
     client = open_client(settings)
     model = _find_model(client, target, settings)
-    made_with = read_fingerprint(open_study(settings, model.study))
-    assert made_with is not None
+    record = open_study(settings, model.study).record
     if dataset is None:
-        result = evaluate_model(client, model, made_with, settings)
+        result = evaluate_model(client, model, record, settings)
     else:
-        result = evaluate_on(client, model, dataset, made_with, settings)
+        result = evaluate_on(client, model, dataset, record, settings)
     evaluation = result.evaluation
     if as_json:
         facts = {"study": model.study, "trial": model.trial, "openings": result.openings}
@@ -229,25 +227,25 @@ def reproduce(
         raise typer.Exit(EXIT_DIVERGED)
 
 
-def _find_record(target: str, trial: str, settings: Settings) -> tuple[optuna.Study, FrozenTrial]:
+def _find_record(target: str, trial: str, settings: Settings) -> tuple[Ledger, TrialFacts]:
     from mnist_lab.models import is_version
-    from mnist_lab.study import find_trial, open_study, read_trial
+    from mnist_lab.study import open_study
     from mnist_lab.tracking.store import open_client
 
     if is_version(target):
         model = _find_model(open_client(settings), target, settings)
         study = open_study(settings, model.study)
-        return study, read_trial(study, model.trial)
+        return study, study.trial(model.trial)
     study = open_study(settings, target)
-    return study, find_trial(study, trial)
+    return study, study.find_trial(trial)
 
 
 def _find_model(client: MlflowClient, target: str, settings: Settings) -> ModelFile:
     from mnist_lab.models import find_trial_model, find_version, find_version_model, is_version
-    from mnist_lab.study import find_trial, ledger, open_study
+    from mnist_lab.study import open_study
 
     if is_version(target):
         return find_version_model(client, find_version(client, target))
     study, _, number = target.partition(":")
     opened = open_study(settings, study)
-    return find_trial_model(client, ledger.find_run(opened, find_trial(opened, number).number))
+    return find_trial_model(client, opened.find_run(opened.find_trial(number).number))

@@ -1,17 +1,16 @@
-"""Runs and models in MLflow that nobody will finish any more."""
+"""Runs and models in MLflow that no process will finish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-import optuna
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, Run
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
-from mnist_lab.study import connect, is_locked, ledger, open_study
+from mnist_lab.study import is_locked, open_studies
 from mnist_lab.tracking import TAG
 from mnist_lab.tracking.mlflow_tracker import EXPERIMENT_PREFIX, find_runs
 from mnist_lab.tracking.pages import all_pages
@@ -21,7 +20,7 @@ from mnist_lab.tracking.store import sqlite_file
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
     """Runs that say RUNNING though their study is gone, and models that were never finished.
 
-    Only in a database of this folder: at a server others may be at work.
+    Only in a database of this folder: other machines may write to a server.
     """
     if sqlite_file(settings) is None:
         return
@@ -31,10 +30,10 @@ def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
     ]
     if not experiments:
         return
-    ours = _study_ids(settings)
+    known = _study_ids(settings)
     for run in find_runs(client, experiments, "attributes.status = 'RUNNING'"):
         tags = run.data.tags
-        if tags.get(f"{TAG}study_id") not in ours and not _is_swept(tags, settings):
+        if tags.get(f"{TAG}study_id") not in known and not _is_swept(tags, settings):
             yield Finding(
                 subject=f"run {run.info.run_name} ({run.info.run_id})",
                 problem="says RUNNING, and its study is not in this storage",
@@ -57,10 +56,8 @@ def _is_swept(tags: Mapping[str, str], settings: Settings) -> bool:
 
 
 def _study_ids(settings: Settings) -> set[str]:
-    """Runs of these are the business of ``check_studies``."""
-    names = optuna.get_all_study_names(connect(settings))
-    records = (ledger.read_study(open_study(settings, name)) for name in names)
-    return {record.id for record in records if record is not None}
+    """The studies of this storage: ``check_studies`` looks after their runs."""
+    return {study.record.id for study in open_studies(settings)}
 
 
 def _close(client: MlflowClient, run: Run) -> None:

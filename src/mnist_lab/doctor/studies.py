@@ -9,37 +9,31 @@ from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 
-import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.execution import TrialFiles
 from mnist_lab.publish import find_difference, sync
 from mnist_lab.settings import Settings
-from mnist_lab.study import connect, is_locked, is_orphan, is_ours, ledger, lock_study, open_study
+from mnist_lab.study import Ledger, is_locked, is_orphan, lock_study, open_studies
 from mnist_lab.tracking import ExperimentDeletedError
 from mnist_lab.training import Damaged, read_checkpoint
 
 
 def check_studies(settings: Settings) -> Iterator[Finding]:
-    """Studies that nobody sweeps now: what MLflow lacks of them, and what they left lying."""
-    owners = set()
-    for name in sorted(optuna.get_all_study_names(connect(settings))):
-        study = open_study(settings, name)
-        record = ledger.read_study(study)
-        owners.add(record.id if record else "")
-        if not is_ours(study) or record is None or is_locked(settings.work, name):
-            continue  # somebody else's, or its sweep looks after it
-        if is_orphan(study):
-            continue  # no page of MLflow is its own
+    """Studies that no sweep holds: what MLflow lacks of them, and the files they left."""
+    studies = open_studies(settings)
+    for study in studies:
+        if is_locked(settings.work, study.name) or is_orphan(study):
+            continue  # its sweep looks after it; or no page of MLflow is its own
         yield from _check_tracking(study, settings)
-        files = TrialFiles(settings.work / name)
-        if files.owner == record.id:
+        files = TrialFiles(settings.work / study.name)
+        if files.owner == study.record.id:
             yield from _check_files(study, files)
-    yield from _check_strangers(settings, owners)
+    yield from _check_unowned(settings, {study.record.id for study in studies})
 
 
-def _check_strangers(settings: Settings, owners: Container[str]) -> Iterator[Finding]:
+def _check_unowned(settings: Settings, owners: Container[str]) -> Iterator[Finding]:
     for folder in sorted(path.parent for path in settings.work.glob("*/study-id")):
         if TrialFiles(folder).owner not in owners:
             yield Finding(
@@ -49,32 +43,34 @@ def _check_strangers(settings: Settings, owners: Container[str]) -> Iterator[Fin
             )
 
 
-def _check_tracking(study: optuna.Study, settings: Settings) -> Iterator[Finding]:
+def _check_tracking(study: Ledger, settings: Settings) -> Iterator[Finding]:
     try:
-        gap = find_difference(study, settings)
+        lacking = find_difference(study, settings)
     except ExperimentDeletedError as error:
         yield Finding(
-            subject=f"study {study.study_name}",
+            subject=f"study {study.name}",
             problem=f"its experiment {error.name!r} was deleted in MLflow, and its runs with it",
             advice=f"Type: MLFLOW_TRACKING_URI={shlex.quote(error.uri)} {error.restore}",
         )
         return
-    if not gap.whole:
-        counts = sorted(Counter(gap.trials.values()).items())
+    if not lacking.whole:
+        counts = sorted(Counter(lacking.trials.values()).items())
         parts = [f"{count} trials {what}" for what, count in counts]
-        said = ", ".join([*parts, *([f"the study's run is {gap.study}"] if gap.study else [])])
+        said = ", ".join(
+            [*parts, *([f"the study's run is {lacking.study}"] if lacking.study else [])]
+        )
         yield Finding(
-            subject=f"study {study.study_name}",
+            subject=f"study {study.name}",
             problem=f"MLflow is not as the study: {said}",
-            advice=f"Replays it (mnist-lab sync {study.study_name}).",
-            repair=partial(sync, settings, study.study_name),
+            advice=f"Replays it (mnist-lab sync {study.name}).",
+            repair=partial(sync, settings, study.name),
         )
 
 
-def _check_files(study: optuna.Study, files: TrialFiles) -> Iterator[Finding]:
+def _check_files(study: Ledger, files: TrialFiles) -> Iterator[Finding]:
     if files.shared_data.exists():
         yield _left_over(files.shared_data, files, "a sweep that was killed")
-    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    states = {trial.number: trial.state for trial in study.trials()}
     for number in files.numbers():
         folder = files.folder(number)
         if states.get(number) == TrialState.RUNNING:

@@ -1,5 +1,5 @@
 """Numbers from probabilities, figures from numbers. Nothing here trains or knows a model."""
 
-from mnist_lab.evaluation.metrics import Evaluation, RocCurve, evaluate
+from mnist_lab.evaluation.metrics import Evaluation, evaluate
 
-__all__ = ["Evaluation", "RocCurve", "evaluate"]
+__all__ = ["Evaluation", "evaluate"]

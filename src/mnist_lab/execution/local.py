@@ -17,10 +17,9 @@ from typing import Any
 
 from mnist_lab.errors import ServiceError
 from mnist_lab.execution.messages import (
-    CRASHED,
-    OUT_OF_MEMORY,
     EpochFinished,
     Event,
+    FailureReason,
     ParameterAsked,
     Reply,
     TrialBuilt,
@@ -195,7 +194,7 @@ class LocalExecutor:
         elif worker.began and worker.job is not None:
             detail = f"{describe_exit(worker.process.exitcode)}; see {worker.spec.log}"
             starved = _ran_out_of_memory_by(worker.spec.log, since=worker.log_start)
-            reason = OUT_OF_MEMORY if starved else CRASHED
+            reason = FailureReason.OUT_OF_MEMORY if starved else FailureReason.CRASHED
             failed = TrialFailed(trial=worker.job.trial, reason=reason, detail=detail)
             self._events.append(failed)
         else:
@@ -216,7 +215,11 @@ class LocalExecutor:
             held = resident_bytes(worker.process.pid)
             if worker.job is not None and worker.end is None and held > self._memory_cap:
                 detail = f"{held:,} bytes in the worker, more than the cap of {self._memory_cap:,}"
-                self.kill(TrialFailed(trial=worker.job.trial, reason=OUT_OF_MEMORY, detail=detail))
+                self.kill(
+                    TrialFailed(
+                        trial=worker.job.trial, reason=FailureReason.OUT_OF_MEMORY, detail=detail
+                    )
+                )
 
     def _has_grown(self, worker: _Worker) -> bool:
         held = resident_bytes(worker.process.pid)
@@ -232,7 +235,7 @@ class LocalExecutor:
 
 
 def _ran_out_of_memory(event: Event) -> bool:
-    return isinstance(event, TrialFailed) and event.reason == OUT_OF_MEMORY
+    return isinstance(event, TrialFailed) and event.reason == FailureReason.OUT_OF_MEMORY
 
 
 def _ran_out_of_memory_by(log: Path, *, since: int) -> bool:

@@ -6,22 +6,27 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from mnist_lab.spaces import Params, ParamValue, Question
 from mnist_lab.training import EpochMetrics
 
-# Reasons of failure, as they stand in the ledger and in MLflow's tag ``mnist_lab.reason``; what is
-# done about each is in ``search/retries.py``.
-DIVERGED = "diverged"  # the loss is not finite
-INVALID = "invalid"  # no model can be made of the parameters, or it reports the impossible
-ERROR = "error"  # the trainer raised an exception
-OUT_OF_MEMORY = "out_of_memory"
-TIMEOUT = "timeout"  # longer than --trial-timeout
-CRASHED = "crashed"  # the worker process died
-DISK_FULL = "disk_full"
-DISK_ERROR = "disk_error"  # it cannot be written for another reason
+
+class FailureReason(StrEnum):
+    """Why a trial failed, as the ledger and MLflow's tag ``mnist_lab.reason`` have it.
+
+    ``search/retries.py`` says what follows from each.
+    """
+
+    DIVERGED = "diverged"  # the loss is not finite
+    INVALID = "invalid"  # no model can be made of the parameters, or it reports the impossible
+    ERROR = "error"  # the trainer raised an exception
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"  # longer than --trial-timeout
+    CRASHED = "crashed"  # the worker process died
+    DISK_FULL = "disk_full"
+    DISK_ERROR = "disk_error"  # it cannot be written for another reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +140,10 @@ class TrialPaused:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailed:
-    """``reason`` is one of the constants above; ``detail`` is for people."""
+    """``detail`` says the reason in words."""
 
     trial: int
-    reason: str
+    reason: FailureReason
     detail: str
 
 

@@ -22,12 +22,7 @@ from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.drawing import save_predictions
 from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
 from mnist_lab.execution.messages import (
-    DISK_ERROR,
-    DISK_FULL,
-    DIVERGED,
-    ERROR,
-    INVALID,
-    OUT_OF_MEMORY,
+    FailureReason,
     TrialBuilt,
     TrialFailed,
     TrialFinished,
@@ -79,16 +74,16 @@ def run_trial(
     try:
         return _run(job, dataset, supervisor)
     except Diverged as error:
-        return TrialFailed(trial=job.trial, reason=DIVERGED, detail=str(error))
+        return TrialFailed(trial=job.trial, reason=FailureReason.DIVERGED, detail=str(error))
     except InvalidModel as error:
-        return TrialFailed(trial=job.trial, reason=INVALID, detail=str(error))
+        return TrialFailed(trial=job.trial, reason=FailureReason.INVALID, detail=str(error))
     except MemoryError as error:
-        return TrialFailed(trial=job.trial, reason=OUT_OF_MEMORY, detail=str(error))
+        return TrialFailed(trial=job.trial, reason=FailureReason.OUT_OF_MEMORY, detail=str(error))
     except Exception as error:
         with suppress(OSError):  # of the same full disk
             traceback.print_exc()  # into the worker's log
         reason, detail = _reason(error), f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
-        if reason in (DISK_FULL, DISK_ERROR):
+        if reason in (FailureReason.DISK_FULL, FailureReason.DISK_ERROR):
             with suppress(OSError):
                 detail += f" in {job.folder}, {shutil.disk_usage(job.folder).free:,} bytes free"
         return TrialFailed(trial=job.trial, reason=reason, detail=detail)
@@ -96,13 +91,17 @@ def run_trial(
         keras.utils.clear_session()  # or every model of this process stays in memory
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> FailureReason:
     if is_disk_full(error):
-        return DISK_FULL
+        return FailureReason.DISK_FULL
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return DISK_ERROR
+        return FailureReason.DISK_ERROR
     # TensorFlow's own out-of-memory error, which cannot be imported here.
-    return OUT_OF_MEMORY if type(error).__name__ == "ResourceExhaustedError" else ERROR
+    return (
+        FailureReason.OUT_OF_MEMORY
+        if type(error).__name__ == "ResourceExhaustedError"
+        else FailureReason.ERROR
+    )
 
 
 def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinished:

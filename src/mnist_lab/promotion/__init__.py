@@ -2,22 +2,15 @@
 
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card
-from mnist_lab.promotion.decision import PromotionRecord, describe_comparison
+from mnist_lab.promotion.decision import describe_comparison
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.promote import Promotion, model_name, promote
-from mnist_lab.promotion.sealed_test import (
-    TestResult,
-    evaluate_model,
-    evaluate_on,
-    require_test_images,
-)
+from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on, require_test_images
 
 __all__ = [
     "AliasEvent",
     "GatePolicy",
     "Promotion",
-    "PromotionRecord",
-    "TestResult",
     "describe_comparison",
     "evaluate_model",
     "evaluate_on",

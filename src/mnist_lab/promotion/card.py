@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import optuna
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -25,7 +24,7 @@ from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import ModelFile, is_writable
 from mnist_lab.promotion.decision import PromotionRecord, describe_comparison
 from mnist_lab.settings import Settings
-from mnist_lab.study import Confirmation, confirm_name, ledger, open_study
+from mnist_lab.study import Confirmation, Ledger, confirm_name, open_study
 from mnist_lab.tracking import TAG
 
 FOLDER, FACTS, PAGE = "card", "card.json", "card.md"
@@ -88,15 +87,14 @@ def gather(
     """All that the page says, as JSON can hold it."""
     study = open_study(settings, confirmation.study)
     replicas = open_study(settings, confirm_name(confirmation.study))
-    replica, record = ledger.read_trial(replicas, model.trial), ledger.read_study(study)
-    assert record is not None
+    replica, record = replicas.trial(model.trial), study.record
     comparison = decision.judgement.comparison
     return {
         "model": version.name,
         "version": int(version.version),
         "study": confirmation.study,
         "trial": confirmation.chosen,
-        "seed": ledger.read_seed(replica),
+        "seed": replica.seed,
         "space": record.space,
         "space_digest": version.tags[f"{TAG}space_digest"],
         "sha256": model.sha256,
@@ -107,7 +105,7 @@ def gather(
             **{name: asdict(split) for name, split in record.splits.items()},
         },
         "licence": LICENCES.get(record.dataset, "that of the data set"),
-        "environment": ledger.read_environment(replica),
+        "environment": replica.environment,
         "confirmation": asdict(confirmation),
         "decision": asdict(decision),
         "comparison": describe_comparison(comparison) if comparison else "",
@@ -129,9 +127,9 @@ def _mistakes(evaluation: Evaluation) -> list[str]:
     return [f"{true} taken for {predicted} ({count})" for count, true, predicted in worst]
 
 
-def _cost(study: optuna.Study) -> dict[str, int]:
-    trials = study.get_trials(deepcopy=False)
-    histories = [(ledger.read_history(each), ledger.read_environment(each)) for each in trials]
+def _cost(study: Ledger) -> dict[str, int]:
+    trials = study.trials()
+    histories = [(each.history, each.environment) for each in trials]
     seconds = sum(
         sum(epoch.seconds for epoch in history) * int(environment.get("threads") or 1)
         for history, environment in histories

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import optuna
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -31,12 +30,10 @@ from mnist_lab.settings import Settings
 from mnist_lab.study import (
     Confirmation,
     Design,
-    Fingerprint,
+    Ledger,
     confirm_name,
-    ledger,
     open_study,
     read_confirmation,
-    read_fingerprint,
 )
 from mnist_lab.tracking import TAG, StudyRecord
 
@@ -62,19 +59,19 @@ class Promotion:
 class Candidate:
     """What a study puts forward: the ``model`` of the best replica of its chosen trial."""
 
-    made_with: Fingerprint
+    record: StudyRecord
     confirmation: Confirmation
     study_id: str
     model: ModelFile
 
     @property
     def name(self) -> str:
-        return model_name(self.made_with)
+        return model_name(self.record)
 
 
-def model_name(made_with: Fingerprint) -> str:
+def model_name(record: StudyRecord) -> str:
     """The registered model that a study's choice becomes a version of; as MLflow takes its name."""
-    return re.sub(r"[/:@'\"`]", "-", f"{made_with.dataset}-{made_with.family}")
+    return re.sub(r"[/:@'\"`]", "-", f"{record.dataset}-{record.family}")
 
 
 def promote(
@@ -103,11 +100,11 @@ def promote(
     with lock_model(settings, name):
         finish_pending(client, name)
         champion = find_holder(client, name, CHAMPION)
-        _require_same_data(champion, candidate.made_with, force=force)
+        _require_same_data(champion, candidate.record, force=force)
         found = _find_registered(client, candidate)
         already = bool(found and champion and found.version == champion.version)
         if not already:  # looked at before it is registered
-            require_test_images(candidate.made_with.dataset_source, settings)
+            require_test_images(candidate.record.dataset_source, settings)
             load(client, candidate.model, settings)
         version = found or _register(client, candidate)
         if not already:
@@ -130,39 +127,38 @@ def promote(
 
 
 def _find_candidate(
-    client: MlflowClient, study: optuna.Study, design: Design, settings: Settings
+    client: MlflowClient, study: Ledger, design: Design, settings: Settings
 ) -> Candidate:
-    made_with, confirmation = read_fingerprint(study), read_confirmation(study, design)
-    record = ledger.read_study(study)
-    if made_with is None or confirmation is None or record is None:
-        words = f"{study.study_name} --top {design.top} --seeds {design.seeds}"
+    record, confirmation = study.record, read_confirmation(study, design)
+    if confirmation is None:
+        words = f"{study.name} --top {design.top} --seeds {design.seeds}"
         raise MnistLabError(
-            f"Study {study.study_name!r} is not confirmed.",
+            f"Study {study.name!r} is not confirmed.",
             safe="Nothing was registered.",
             next_step=f"Type: mnist-lab confirm {words}",
         )
-    replicas = open_study(settings, confirm_name(study.study_name))
-    for trial in ledger.rank(replicas):
-        if ledger.read_replica_of(trial) == confirmation.chosen:
+    replicas = open_study(settings, confirm_name(study.name))
+    for trial in replicas.ranked():
+        if trial.replica_of == confirmation.chosen:
             return Candidate(
-                made_with=made_with,
+                record=record,
                 confirmation=confirmation,
                 study_id=record.id,
-                model=_find_model(client, model_name(made_with), record, replicas, trial.number),
+                model=_find_model(client, model_name(record), record, replicas, trial.number),
             )
     raise UnknownNameError("replica of trial", str(confirmation.chosen), ())
 
 
 def _find_model(
-    client: MlflowClient, name: str, record: StudyRecord, replicas: optuna.Study, replica: int
+    client: MlflowClient, name: str, record: StudyRecord, replicas: Ledger, replica: int
 ) -> ModelFile:
     """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
-    tracked = ledger.read_tracked(replicas).get(replica)
+    tracked = replicas.tracked().get(replica)
     for version in versions_named(client, name):
         of = version.tags.get(f"{TAG}study_id"), version.tags.get(f"{TAG}replica")
         if of == (record.id, str(replica)) or (tracked and version.run_id == tracked.run):
             return find_version_model(client, version)
-    return find_trial_model(client, ledger.find_run(replicas, replica))
+    return find_trial_model(client, replicas.find_run(replica))
 
 
 def _decide(
@@ -182,7 +178,7 @@ def _decide(
     if decision is None or not _stands(decision, before, policy):
         study = candidate.confirmation.study
         opponent = _find_champion(client, champion, study, settings, force=force)
-        both = score_both(client, candidate.model, opponent, candidate.made_with, settings)
+        both = score_both(client, candidate.model, opponent, candidate.record, settings)
         right = both.champion.predicted == both.labels if both.champion else None
         scores = both.test.evaluation
         decision = PromotionRecord(
@@ -249,11 +245,9 @@ def _make_champion(client: MlflowClient, name: str, decision: PromotionRecord) -
     move(client, name, f"promote: {why}", aliases)
 
 
-def _require_same_data(
-    champion: ModelVersion | None, made_with: Fingerprint, *, force: bool
-) -> None:
+def _require_same_data(champion: ModelVersion | None, record: StudyRecord, *, force: bool) -> None:
     theirs = champion.tags.get(f"{TAG}dataset_digest") if champion is not None else None
-    if theirs not in (None, made_with.dataset_digest) and not force:
+    if theirs not in (None, record.dataset_digest) and not force:
         raise MnistLabError(
             "The champion was validated on other images: the two accuracies cannot be compared.",
             safe="Nothing was registered.",
@@ -272,9 +266,9 @@ def _find_registered(client: MlflowClient, candidate: Candidate) -> ModelVersion
 
 def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
     """Make a version of this model."""
-    name, model, made_with = candidate.name, candidate.model, candidate.made_with
+    name, model, record = candidate.name, candidate.model, candidate.record
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, tags={f"{TAG}family": made_with.family})
+        client.create_registered_model(name, tags={f"{TAG}family": record.family})
     confirmation, choice = candidate.confirmation, candidate.confirmation.choice
     return client.create_model_version(
         name,
@@ -287,10 +281,10 @@ def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
             f"{TAG}trial": str(choice.trial),
             f"{TAG}replica": str(model.trial),
             f"{TAG}run": model.run,
-            f"{TAG}space": made_with.space,
-            f"{TAG}space_digest": made_with.space_digest,
-            f"{TAG}dataset": made_with.dataset,
-            f"{TAG}dataset_digest": made_with.dataset_digest,
+            f"{TAG}space": record.space,
+            f"{TAG}space_digest": record.space_digest,
+            f"{TAG}dataset": record.dataset,
+            f"{TAG}dataset_digest": record.dataset_digest,
             f"{TAG}sha256": model.sha256,
             **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
             f"{TAG}val_accuracy": repr(choice.mean),

@@ -24,8 +24,8 @@ from mnist_lab.execution import usable_cores
 from mnist_lab.models import ModelFile, fetch, is_writable, load, load_trained, versions_of
 from mnist_lab.promotion.gate import Measured
 from mnist_lab.settings import Settings
-from mnist_lab.study import Fingerprint, load_original_dataset
-from mnist_lab.tracking import TAG
+from mnist_lab.study import load_original_dataset
+from mnist_lab.tracking import TAG, StudyRecord
 from mnist_lab.training import VALIDATION_BATCH, Runtime, configure
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Scores:
 
 
 def evaluate_model(
-    client: MlflowClient, model: ModelFile, made_with: Fingerprint, settings: Settings
+    client: MlflowClient, model: ModelFile, record: StudyRecord, settings: Settings
 ) -> TestResult:
     """Score ``model`` on the test images of its study's data set, and write down what was found.
 
@@ -69,14 +69,14 @@ def evaluate_model(
     Raises:
         DataError: the model file or the data set is not what it was.
     """
-    return score_both(client, model, None, made_with, settings).test
+    return score_both(client, model, None, record, settings).test
 
 
 def evaluate_on(
     client: MlflowClient,
     model: ModelFile,
     dataset: str,
-    made_with: Fingerprint,
+    record: StudyRecord,
     settings: Settings,
 ) -> TestResult:
     """Score ``model`` on the test images of any data set.
@@ -88,8 +88,8 @@ def evaluate_on(
         DataError: the model file is not what it was, or there is no such data set.
     """
     given = load_dataset(dataset, data_folder=settings.data_folder)
-    if given.digest == made_with.dataset_digest:
-        return evaluate_model(client, model, made_with, settings)
+    if given.digest == record.dataset_digest:
+        return evaluate_model(client, model, record, settings)
     require_test_images(dataset, settings)
     network = load(client, model, settings)
     openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
@@ -104,13 +104,13 @@ def score_both(
     client: MlflowClient,
     challenger: ModelFile,
     champion: ModelFile | None,
-    made_with: Fingerprint,
+    record: StudyRecord,
     settings: Settings,
 ) -> Scores:
     """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
     measured beside it."""
-    load_original_dataset(made_with, settings)
-    require_test_images(made_with.dataset_source, settings)
+    load_original_dataset(record, settings)
+    require_test_images(record.dataset_source, settings)
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
         file = fetch(client, challenger, Path(folder) / "challenger")
@@ -122,7 +122,7 @@ def score_both(
                 champion_file, champion.sha256, champion.blueprint, settings
             )
         openings = _count_opening(client, challenger.run, OPENINGS)
-        test = open_test_split(made_with.dataset_source, data_folder=settings.data_folder)
+        test = open_test_split(record.dataset_source, data_folder=settings.data_folder)
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
         evaluation = evaluate(probabilities, test.labels)
         measured = _measure(network, probabilities, evaluation, file, test)

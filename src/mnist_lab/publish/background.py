@@ -31,10 +31,10 @@ class BackgroundWriter:
     """Runs a ``TrackerWriter`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
 
     def __init__(
-        self, projection: TrackerWriter, *, reached: bool = False, local: bool = False
+        self, writer: TrackerWriter, *, reached: bool = False, local: bool = False
     ) -> None:
         """``reached``: the tracker has answered before; ``local``: its disk is this machine's."""
-        self._projection = projection
+        self._writer = writer
         self._local = local
         self._lock = threading.Lock()
         self._pending: dict[int, TrialRecord] = {}  # only the newest record of a trial is of use
@@ -46,15 +46,15 @@ class BackgroundWriter:
         self._closing = self._abandoned = False
         self._reached = reached
         self._last_success = 0.0
-        self._thread = threading.Thread(target=self._work, name="projector", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="tracker writer", daemon=True)
         self.trouble = ""
         self.disk_full = False
 
     def start(self) -> None:
         self._thread.start()
 
-    def tell(self, record: TrialRecord) -> None:
-        """Have a trial written as it stands now."""
+    def publish(self, record: TrialRecord) -> None:
+        """Queue a trial to be written as it stands now."""
         with self._lock:
             self._pending[record.trial] = record
             self._running.pop(record.trial, None)
@@ -63,7 +63,7 @@ class BackgroundWriter:
         self._wake.set()
 
     def collect(self) -> list[Tracked]:
-        """What was written since the last call."""
+        """Return what was written since the last call."""
         found = []
         while not self._tracked.empty():
             found.append(self._tracked.get())
@@ -76,13 +76,14 @@ class BackgroundWriter:
         *,
         hurry: bool = False,
     ) -> Backlog:
-        """Write the rest, and what still runs as interrupted; then the summary and the models.
+        """Write the rest, and running trials as interrupted; then the summary and the models.
 
-        Gives up on a tracker that does not take them, and in the end on any; sooner in a ``hurry``.
+        Waits at most ``PATIENCE_SECONDS`` (3 s if ``hurry``), and 1.5 s for a tracker that is failing;
+        returns what was not written.
         """
         patience = PATIENCE_WITH_SIGNAL_SECONDS if hurry else PATIENCE_SECONDS
         if hurry:
-            self._projection.hurry()
+            self._writer.hurry()
         with self._lock:
             interrupted = TrialOutcome(state="interrupted", ended=time.time())
             interrupted_summary = {
@@ -138,9 +139,9 @@ class BackgroundWriter:
 
     def _write_all(self) -> None:
         """Write what there is to write; at the end, what one item refuses does not stop the next."""
-        self._projection.connect()
+        self._writer.connect()
         self._reached = True  # before the data set's figures are drawn, which may take seconds
-        self._projection.open()
+        self._writer.open()
         refused: Exception | None = None
         for _ in range(len(self._pending)):
             if self._abandoned:
@@ -149,7 +150,7 @@ class BackgroundWriter:
                 number, record = next(iter(self._pending.items()))
             written = False
             try:
-                self._tracked.put(self._projection.trial(record))
+                self._tracked.put(self._writer.trial(record))
                 self._succeed()
                 written = True
             except Exception as error:
@@ -163,13 +164,13 @@ class BackgroundWriter:
                     if newest is not record or not written:
                         self._pending[number] = newest  # behind the others
         if self._pending and refused is None:
-            self._wake.set()  # told meanwhile
+            self._wake.set()  # queued meanwhile
             return
         if self._summary is not None and not self._abandoned:
-            self._projection.close(self._summary)
+            self._writer.close(self._summary)
             self._summary = None
         while self._models and not self._abandoned:
-            self._projection.model(*self._models[0])
+            self._writer.model(*self._models[0])
             del self._models[0]
             self._succeed()
         if refused is not None:
@@ -181,7 +182,7 @@ class BackgroundWriter:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What the tracker has not taken: how many trials and models, and why; both empty if nothing."""
+    """How many trials and models the tracker has not taken, and why; both empty if none."""
 
     items: int = 0
     why: str = ""

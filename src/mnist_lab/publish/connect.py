@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from mnist_lab.execution import (
-    FigureProcess,
-    FigureSpec,
-    TrialFiles,
-)
+from mnist_lab.errors import ServiceError
+from mnist_lab.execution import FigureProcess, FigureSpec, TrialFiles
+from mnist_lab.publish.background import BackgroundWriter
+from mnist_lab.publish.writer import Figures, TrackerWriter
 from mnist_lab.settings import Settings
 from mnist_lab.tracking import StudyRecord, Tracker
 
@@ -16,7 +16,7 @@ TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
 
 
 def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
-    """The tracker of ``study`` in the MLflow store that ``settings`` name.
+    """Open the tracker of ``study`` in the MLflow store that ``settings`` name.
 
     Raises:
         ConfigurationError: the store is of another version.
@@ -30,14 +30,39 @@ def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
     return MlflowTracker(open_client(settings), artifact_location(settings, experiment))
 
 
-def make_figure_process(
-    settings: Settings, dataset: str, digest: str, files: TrialFiles
-) -> FigureProcess:
-    """The process that draws figures of trials on the data set ``dataset`` of this ``digest``."""
+def make_figures(settings: Settings, study: StudyRecord, files: TrialFiles) -> FigureProcess:
+    """Make the process that draws the figures of ``study``; it starts at the first of them."""
     spec = FigureSpec(
-        dataset=dataset,
-        digest=digest,
+        dataset=study.dataset_source,
+        digest=study.dataset_digest,
         data_folder=settings.data_folder,
-        log=files.work / "artist.log",
+        log=files.work / "figures.log",
     )
     return FigureProcess(spec)
+
+
+def start_writer(
+    settings: Settings,
+    study: StudyRecord,
+    files: TrialFiles,
+    figures: Figures,
+    make_tracker: TrackerFactory,
+) -> BackgroundWriter:
+    """Start writing ``study`` to its tracker, in a thread.
+
+    A database on this machine is opened now, and refused before anything is trained if it does not
+    fit; a server may come later.
+    """
+    first = list[Tracker]()
+    if settings.tracks_locally:
+        with suppress(ServiceError):  # another process has locked it: the thread tries again
+            first.append(make_tracker(settings, study))
+    writer = TrackerWriter(
+        study,
+        lambda: first.pop() if first else make_tracker(settings, study),
+        files,
+        figures=figures,
+    )
+    background = BackgroundWriter(writer, reached=bool(first), local=settings.tracks_locally)
+    background.start()
+    return background

@@ -1,4 +1,4 @@
-"""``sync``: replay studies into the tracker, for when it was away, or somebody was killed."""
+"""``sync``: write studies into the tracker afterwards, when it was away or a sweep was killed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mnist_lab.errors import BusyError, MnistLabError, first_line
 from mnist_lab.execution import TrialFiles
-from mnist_lab.publish.connect import TrackerFactory, connect_mlflow, make_figure_process
+from mnist_lab.publish.connect import TrackerFactory, connect_mlflow, make_figures
 from mnist_lab.publish.writer import TrackerWriter
-from mnist_lab.report import best_models, study_state, summarise
+from mnist_lab.report import best_models, summarise
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
-    connect,
+    STATES,
+    Ledger,
+    TrialFacts,
     is_orphan,
-    is_ours,
-    ledger,
+    is_untracked,
     lock_study,
     open_study,
-    read_fingerprint,
     searched_study,
+    study_names,
 )
-from mnist_lab.tracking import State, StudyRecord, Tracker
+from mnist_lab.tracking import State, Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,14 @@ def sync(
 ) -> list[SyncRow]:
     """Bring the tracker in line with study ``name``, or with all; what is right already is left.
 
-    ``listener`` is told the study, how many of its trials were looked at, and of how many.
+    ``listener`` gets the study, how many of its trials were compared, and of how many.
 
     Raises:
         UnknownNameError: there is no such study.
         ServiceError: the tracker does not answer.
     """
-    names = [name] if name else optuna.get_all_study_names(connect(settings))
-    return [_sync_study(settings, each, make_tracker, listener) for each in sorted(names)]
+    names = [name] if name else study_names(settings)
+    return [_sync_study(settings, each, make_tracker, listener) for each in names]
 
 
 def _sync_study(
@@ -69,9 +69,7 @@ def _sync_study(
     listener: Callable[[str, int, int], None],
 ) -> SyncRow:
     study = open_study(settings, name)
-    record = ledger.read_study(study)
-    made_with = read_fingerprint(study)
-    if not is_ours(study) or record is None or made_with is None:
+    if not study.is_managed:
         return SyncRow(study=name, note="not made by this version of mnist-lab")
     if is_orphan(study):
         return SyncRow(study=name, note="the study that it confirms is gone")
@@ -79,20 +77,13 @@ def _sync_study(
         return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:
         with lock_study(settings.work, name):
-            files, tracker = TrialFiles(settings.work / name), make_tracker(settings, record)
-            artist = make_figure_process(
-                settings, made_with.dataset_source, made_with.dataset_digest, files
-            )
-            with closing(artist):
-                projection = TrackerWriter(
-                    record,
-                    lambda: tracker,
-                    files,
-                    draw=artist.draw,
-                    draw_dataset=artist.draw_dataset,
-                    running=False,
+            record, files = study.record, TrialFiles(settings.work / name)
+            tracker = make_tracker(settings, record)
+            with closing(make_figures(settings, record, files)) as figures:
+                writer = TrackerWriter(
+                    record, lambda: tracker, files, figures=figures, running=False
                 )
-                return _write(study, tracker, projection, files, listener)
+                return _write(study, tracker, writer, files, listener)
     except BusyError:
         return SyncRow(study=name, note="is being swept, and written by its sweep")
     except MnistLabError:
@@ -101,34 +92,32 @@ def _sync_study(
         return SyncRow(study=name, note=f"stopped: {first_line(error)}", failed=True)
 
 
-def _is_elsewhere(study: optuna.Study, settings: Settings) -> bool:
-    """Whether somebody on another machine may be sweeping it: locks are of one machine."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return bool(running) and not (settings.work / study.study_name).exists()
+def _is_elsewhere(study: Ledger, settings: Settings) -> bool:
+    """Whether another machine may be sweeping it: locks are of one machine."""
+    running = study.trials((TrialState.RUNNING,))
+    return bool(running) and not (settings.work / study.name).exists()
 
 
 def _write(
-    study: optuna.Study,
+    study: Ledger,
     tracker: Tracker,
-    projection: TrackerWriter,
+    writer: TrackerWriter,
     files: TrialFiles,
     listener: Callable[[str, int, int], None],
 ) -> SyncRow:
-    record = ledger.read_study(study)
-    assert record is not None
-    gap = _compare(study, record, tracker)
+    lacking = _compare(study, tracker)
     trials, models = _begun(study), best_models(study, files)
-    if gap.whole and not models:
-        return SyncRow(study=study.study_name, trials=len(trials))
+    if lacking.whole and not models:
+        return SyncRow(study=study.name, trials=len(trials))
     for done, trial in enumerate(trials, start=1):
-        if trial.number in gap.trials:
-            ledger.write_tracked(study, projection.trial(ledger.read_record(trial)))
-        listener(study.study_name, done, len(trials))
+        if trial.number in lacking.trials:
+            study.write_tracked(writer.trial(trial.record()))
+        listener(study.name, done, len(trials))
     for model, of_trial in models:
-        projection.model(model, of_trial)
-    projection.close(summarise(study))
+        writer.model(model, of_trial)
+    writer.close(summarise(study))
     return SyncRow(
-        study=study.study_name, trials=len(trials), written=len(gap.trials), models=len(models)
+        study=study.name, trials=len(trials), written=len(lacking.trials), models=len(models)
     )
 
 
@@ -145,29 +134,27 @@ class Difference:
 
 
 def find_difference(
-    study: optuna.Study, settings: Settings, *, make_tracker: TrackerFactory = connect_mlflow
+    study: Ledger, settings: Settings, *, make_tracker: TrackerFactory = connect_mlflow
 ) -> Difference:
-    """What the tracker lacks; writes nothing.
+    """Find what the tracker lacks; writes nothing.
 
     Raises:
         ServiceError: the tracker does not answer.
     """
-    record = ledger.read_study(study)
-    if record is None:
-        return Difference(study="", trials={})
-    return _compare(study, record, make_tracker(settings, record))
+    return _compare(study, make_tracker(settings, study.record))
 
 
-def _compare(study: optuna.Study, record: StudyRecord, tracker: Tracker) -> Difference:
+def _compare(study: Ledger, tracker: Tracker) -> Difference:
+    record = study.record
     found = tracker.find_study(record)
     states = tracker.find_trials(record, found.run) if found is not None else {}
-    tracked, wrong = ledger.read_tracked(study), {}
+    tracked, wrong = study.tracked(), {}
     for trial in _begun(study):
-        problem = _difference(states.get(trial.number), ledger.STATES[trial.state])
-        known = trial.state not in ledger.FINISHED or not ledger.is_untracked(trial, tracked)
+        problem = _difference(states.get(trial.number), STATES[trial.state])
+        known = not trial.is_finished or not is_untracked(trial, tracked)
         if problem or not known:
             wrong[trial.number] = problem or "not acknowledged"
-    page = _difference(found.state if found else None, study_state(searched_study(study)))
+    page = _difference(found.state if found else None, searched_study(study).state)
     return Difference(study=page, trials=wrong)
 
 
@@ -177,5 +164,5 @@ def _difference(found: State | None, expected: State) -> str:
     return "" if found == expected else f"{found} instead of {expected}"
 
 
-def _begun(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if ledger.is_begun(trial)]
+def _begun(study: Ledger) -> list[TrialFacts]:
+    return [trial for trial in study.trials() if trial.is_begun]

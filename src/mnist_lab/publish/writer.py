@@ -5,16 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from mnist_lab.execution import TrialFiles
 from mnist_lab.study import Tracked
-from mnist_lab.tracking import (
-    ModelRecord,
-    StudyRecord,
-    StudySummary,
-    Tracker,
-    TrialRecord,
-)
+from mnist_lab.tracking import ModelRecord, StudyRecord, StudySummary, Tracker, TrialRecord
+
+
+class Figures(Protocol):
+    """Draws figures. Once closed, both methods raise ``ConnectionAbortedError``."""
+
+    def draw(self, folder: Path) -> None:
+        """Draw the figures of the trial in ``folder``, if it has left anything to draw."""
+
+    def draw_dataset(self, folder: Path) -> None:
+        """Draw the figures of the data set into ``folder``, if that is not there."""
+
+    def close(self) -> None:
+        """Stop drawing, also while another thread waits for figures. Safe to call twice."""
+
+
+class NoFigures:
+    """Draws nothing: for tests, and where figures are not wanted."""
+
+    def draw(self, folder: Path) -> None:
+        return None
+
+    def draw_dataset(self, folder: Path) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
 
 
 class TrackerWriter:
@@ -26,21 +47,14 @@ class TrackerWriter:
         connect: Callable[[], Tracker],
         files: TrialFiles,
         *,
-        draw: Callable[[Path], None] = lambda _: None,
-        draw_dataset: Callable[[Path], None] = lambda _: None,
-        stop_drawing: Callable[[], None] = lambda: None,
+        figures: Figures | None = None,
         running: bool = True,
     ) -> None:
-        """``draw`` draws the figures of the trial in a folder, if it has left anything to draw;
-        ``draw_dataset`` those of the data set into a folder, if that is not there; ``stop_drawing``
-        makes both raise ``ConnectionAbortedError``, now and from now on. ``running`` says that the
-        study is being swept, and its run is to say so."""
+        """``running`` says that the study is being swept, and its run is to say so."""
         self._study = study
         self._connect = connect
         self._files = files
-        self._draw = draw
-        self._draw_dataset = draw_dataset
-        self._stop_drawing = stop_drawing
+        self._figures = figures or NoFigures()
         self._is_running = running
         self._hurried = False
         self._tracker: Tracker | None = None
@@ -49,7 +63,7 @@ class TrackerWriter:
         self._sent: dict[int, int] = {}
 
     def connect(self) -> Tracker:
-        """The tracker, which has answered at least once."""
+        """Return the tracker, connected."""
         if self._tracker is None:
             self._tracker = self._connect()
         return self._tracker
@@ -59,7 +73,7 @@ class TrackerWriter:
         tracker = self.connect()
         if not self._parent:
             if not self._study.confirms:  # else it stands on the page of the study that it confirms
-                self._is_drawn(self._draw_dataset, self._files.dataset_figures)
+                self._is_drawn(self._figures.draw_dataset, self._files.dataset_figures)
             self._parent = tracker.open_study(
                 self._study, self._files.dataset_figures, running=self._is_running
             )
@@ -75,9 +89,9 @@ class TrackerWriter:
             raise
 
     def hurry(self) -> None:
-        """Draw nothing any more: what is not drawn waits for the next sweep or ``sync``."""
+        """Stop drawing: figures that are missing wait for the next sweep or ``sync``."""
         self._hurried = True
-        self._stop_drawing()
+        self._figures.close()
 
     def model(self, record: ModelRecord, run: TrialRecord) -> None:
         """Log a trial's model with its run, and drop the file."""
@@ -101,7 +115,7 @@ class TrackerWriter:
         closed = False
         if record.outcome is not None:
             artifacts = self._files.artifacts(number)
-            drawn = self._is_drawn(self._draw, self._files.folder(number))
+            drawn = self._is_drawn(self._figures.draw, self._files.folder(number))
             tracker.close_trial(run, replace(record.outcome, artifacts=artifacts))
             closed = drawn and record.outcome.state != "interrupted"
             if closed:
@@ -110,7 +124,7 @@ class TrackerWriter:
         return Tracked(trial=number, run=run, closed=closed)
 
     def _is_drawn(self, draw: Callable[[Path], None], folder: Path) -> bool:
-        """Have ``folder`` drawn; False if that was given up in a hurry."""
+        """Draw ``folder``; False if drawing was stopped by ``hurry``."""
         try:
             draw(folder)
         except ConnectionAbortedError:

@@ -2,21 +2,17 @@
 
 from mnist_lab.report.compare import TrialComparison, compare
 from mnist_lab.report.leaderboard import LeaderboardRow, leaderboard
-from mnist_lab.report.studies import StudyRow, latest_study, list_studies
+from mnist_lab.report.studies import latest_study, list_studies
 from mnist_lab.report.summary import (
-    PruningReport,
     best_models,
     best_of_each,
     interrupted_summary,
     report_pruning,
-    study_state,
     summarise,
 )
 
 __all__ = [
     "LeaderboardRow",
-    "PruningReport",
-    "StudyRow",
     "TrialComparison",
     "best_models",
     "best_of_each",
@@ -26,6 +22,5 @@ __all__ = [
     "leaderboard",
     "list_studies",
     "report_pruning",
-    "study_state",
     "summarise",
 ]

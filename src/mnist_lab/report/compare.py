@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import optuna
-from optuna.trial import FrozenTrial
-
 from mnist_lab.errors import UsageError
 from mnist_lab.report.summary import SINGLE_RUN_NOISE
 from mnist_lab.spaces import ParamValue
-from mnist_lab.study import ledger
+from mnist_lab.study import STATES, Ledger, TrialFacts
 
 Row = tuple[ParamValue | None, ...]  # one value a trial; None where it has none
 SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds")
@@ -37,7 +34,7 @@ class TrialComparison:
     told_apart: bool | None
 
 
-def compare(study: optuna.Study, numbers: Sequence[str]) -> TrialComparison:
+def compare(study: Ledger, numbers: Sequence[str]) -> TrialComparison:
     """Compare trials of ``study`` in any state.
 
     Raises:
@@ -46,9 +43,9 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> TrialComparison:
     """
     if len(numbers) < 2:
         raise UsageError("Which trials? At least two.")
-    trials = [ledger.find_trial(study, number) for number in numbers]
-    scalars = [ledger.read_scalars(trial) for trial in trials]
-    histories = [ledger.read_history(trial) for trial in trials]
+    trials = [study.find_trial(number) for number in numbers]
+    scalars = [trial.scalars for trial in trials]
+    histories = [trial.history for trial in trials]
     after = min(map(len, histories))
     params = {
         name: tuple(each.params.get(name) for each in trials)
@@ -57,7 +54,7 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> TrialComparison:
     alike = after > 0 and all(len(each) == after for each in histories)
     best = sorted((each.get("best_val_accuracy", 0.0) for each in scalars), reverse=True)
     return TrialComparison(
-        study=study.study_name,
+        study=study.name,
         trials=tuple(trial.number for trial in trials),
         facts={
             "state": tuple(map(_state, trials)),
@@ -72,6 +69,6 @@ def compare(study: optuna.Study, numbers: Sequence[str]) -> TrialComparison:
     )
 
 
-def _state(trial: FrozenTrial) -> str:
-    state = ledger.STATES.get(trial.state, "waiting")
-    return f"{state} ({ledger.read_reason(trial)})" if state == "failed" else state
+def _state(trial: TrialFacts) -> str:
+    state = STATES.get(trial.state, "waiting")
+    return f"{state} ({trial.reason})" if state == "failed" else state

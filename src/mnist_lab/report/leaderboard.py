@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import optuna
-
 from mnist_lab.spaces import ParamValue
-from mnist_lab.study import ledger
+from mnist_lab.study import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +26,22 @@ class LeaderboardRow:
     params: Mapping[str, ParamValue]
 
 
-def leaderboard(study: optuna.Study, top: int | None = None) -> list[LeaderboardRow]:
+def leaderboard(study: Ledger, top: int | None = None) -> list[LeaderboardRow]:
     """The complete trials of ``study``, best first, at most ``top`` of them."""
-    tracked = ledger.read_tracked(study)
+    tracked = study.tracked()
     return [
         LeaderboardRow(
             rank=rank,
             trial=trial.number,
-            val_accuracy=float(trial.value or 0.0),
+            val_accuracy=trial.accuracy,
             cross_entropy=scalars["val_cross_entropy"],
-            best_epoch=ledger.read_best_epoch(trial),
+            best_epoch=trial.best_epoch,
             parameters=int(scalars["parameters"]),
             seconds=scalars["fit_seconds"],
-            baseline=ledger.is_baseline(trial),
+            baseline=trial.baseline,
             run=tracked[trial.number].run if trial.number in tracked else "",
             params=trial.params,
         )
-        for rank, trial in enumerate(ledger.rank(study)[:top], start=1)
-        for scalars in [ledger.read_scalars(trial)]
+        for rank, trial in enumerate(study.ranked()[:top], start=1)
+        for scalars in [trial.scalars]
     ]

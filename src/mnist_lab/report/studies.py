@@ -6,17 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
-import optuna
 from optuna.trial import TrialState
 
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.settings import Settings
-from mnist_lab.study import SUFFIX, connect, ledger, read_fingerprint
+from mnist_lab.study import Ledger, is_confirmation, open_studies
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRow:
-    """One study; ``unfinished`` trials are running now, or were cut off and wait to be resumed."""
+    """One study; ``unfinished`` trials run now, or were interrupted and wait to be resumed."""
 
     study: str
     space: str
@@ -33,13 +32,7 @@ class StudyRow:
 
 def list_studies(settings: Settings) -> list[StudyRow]:
     """Every study that mnist-lab made in the storage, oldest first."""
-    opened = connect(settings)
-    searches = [
-        optuna.load_study(study_name=name, storage=opened)
-        for name in optuna.get_all_study_names(opened)
-        if not name.endswith(SUFFIX)
-    ]
-    rows = [_row(study) for study in searches if read_fingerprint(study) is not None]
+    rows = [_row(study) for study in open_studies(settings) if not is_confirmation(study.name)]
     return sorted(rows, key=lambda row: row.started or datetime.max)
 
 
@@ -55,22 +48,21 @@ def latest_study(settings: Settings) -> str:
     return rows[-1].study
 
 
-def _row(study: optuna.Study) -> StudyRow:
-    made_with = read_fingerprint(study)
-    assert made_with is not None
-    trials = ledger.own_trials(study)
+def _row(study: Ledger) -> StudyRow:
+    record, trials = study.record, study.trials()
     states = Counter(trial.state for trial in trials)
-    best = next(iter(ledger.rank(study)), None)
+    best = next(iter(study.ranked()), None)
+    begun = [trial.began for trial in trials if trial.state != TrialState.WAITING]
     return StudyRow(
-        study=study.study_name,
-        space=made_with.space,
-        dataset=made_with.dataset,
-        epochs=made_with.epochs,
+        study=study.name,
+        space=record.space,
+        dataset=record.dataset,
+        epochs=record.epochs,
         complete=states[TrialState.COMPLETE],
         pruned=states[TrialState.PRUNED],
         failed=states[TrialState.FAIL],
         unfinished=states[TrialState.RUNNING],
         best_trial=best.number if best else None,
         best_val_accuracy=best.value if best else None,
-        started=min((t.datetime_start for t in trials if t.datetime_start), default=None),
+        started=datetime.fromtimestamp(min(begun)) if begun else None,
     )

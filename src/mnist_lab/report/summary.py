@@ -1,4 +1,4 @@
-"""What stands on a study's page when a sweep ends."""
+"""Summarise a study for its page in MLflow, when its sweep ends."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mnist_lab.data import CLASSES
 from mnist_lab.execution import Blueprint, TrialFiles
 from mnist_lab.study import (
+    STATES,
     Confirmation,
+    Ledger,
+    Stopped,
+    TrialFacts,
     find_replicas,
-    ledger,
     read_confirmation,
-    read_fingerprint,
     searched_study,
     view,
 )
@@ -55,32 +57,31 @@ class PruningReport:
         return text
 
 
-def report_pruning(study: optuna.Study) -> PruningReport | None:
-    """None for a study of which nothing was pruned."""
-    record = ledger.read_study(study)
-    trials = ledger.own_trials(study)
+def report_pruning(study: Ledger) -> PruningReport | None:
+    """Report what pruning saved and cost; None for a study of which nothing was pruned."""
+    trials = study.trials()
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    if record is None or not pruned:
+    if not pruned:
         return None
-    ranked = ledger.rank(study)
-    audited = [trial for trial in ranked if ledger.read_audited_at(trial) is not None]
-    kept = max((t.value or 0.0 for t in ranked if t not in audited), default=1.0)
-    epochs = int(record.settings["epochs"])
+    ranked = study.ranked()
+    audited = [trial for trial in ranked if trial.audited_at is not None]
+    kept = max((t.accuracy for t in ranked if t not in audited), default=1.0)
+    epochs = study.record.epochs
     return PruningReport(
-        trained=sum(len(ledger.read_history(trial)) for trial in trials),
-        saved=sum(epochs - len(ledger.read_history(trial)) for trial in pruned),
+        trained=sum(len(trial.history) for trial in trials),
+        saved=sum(epochs - len(trial.history) for trial in pruned),
         audited=len(audited),
-        false=sum((trial.value or 0.0) > kept for trial in audited),
+        false=sum(trial.accuracy > kept for trial in audited),
     )
 
 
-def summarise(study: optuna.Study) -> StudySummary:
+def summarise(study: Ledger) -> StudySummary:
     """Counts, the best trials and the importances; of a confirmation, those of what it confirms."""
     study = searched_study(study)
-    stopped = ledger.read_stopped(study)
-    trials = ledger.own_trials(study)
-    counts = Counter(ledger.STATES.get(trial.state, "interrupted") for trial in trials)
-    ranked = ledger.rank(study)
+    stopped = study.stopped
+    trials = study.trials()
+    counts = Counter(STATES.get(trial.state, "interrupted") for trial in trials)
+    ranked = study.ranked()
     metrics = {f"trials_{name}": float(counts[name]) for name in ("complete", "pruned", "failed")}
     pruning = report_pruning(study)
     if pruning is not None:
@@ -91,11 +92,11 @@ def summarise(study: optuna.Study) -> StudySummary:
         }
     tags = {}
     if ranked:
-        metrics |= ledger.read_scalars(ranked[0])
+        metrics |= ranked[0].scalars
         tags["best_trial"] = str(ranked[0].number)
     confirmation, replicas = read_confirmation(study), find_replicas(study)
     if replicas is not None:  # or MLflow would take the higher of two confirmations for the newer
-        trials = [*trials, *replicas.get_trials(deepcopy=False)]
+        trials = [*trials, *replicas.trials()]
     if confirmation is not None:
         metrics["confirmed_val_accuracy"] = confirmation.choice.mean
         tags["confirmed_trial"] = str(confirmation.chosen)
@@ -106,8 +107,8 @@ def summarise(study: optuna.Study) -> StudySummary:
         _note_confirmation(confirmation),
     ]
     return StudySummary(
-        state=study_state(study),
-        ended=max(map(ledger.ended, trials), default=time.time()),
+        state=study.state,
+        ended=max((each.ended for each in trials), default=time.time()),
         metrics=metrics,
         tags=tags,
         note="\n\n".join(filter(None, note)),
@@ -127,70 +128,61 @@ def interrupted_summary() -> StudySummary:
     )
 
 
-def study_state(study: optuna.Study) -> State:
-    """How the study stands by what its last sweep wrote."""
-    stopped = ledger.read_stopped(study)
-    return "complete" if not stopped else "failed" if stopped.endswith("failed") else "interrupted"
-
-
-def best_of_each(ranked: Sequence[FrozenTrial], top: int | None) -> list[FrozenTrial]:
+def best_of_each(ranked: Sequence[TrialFacts], top: int | None) -> list[TrialFacts]:
     """The (``top``) best of ``ranked`` trials; of the replicas of one trial only the best counts."""
-    found: dict[tuple[bool, int], FrozenTrial] = {}
+    found: dict[tuple[bool, int], TrialFacts] = {}
     for trial in ranked:
         if len(found) == top:
             break
-        of = ledger.read_replica_of(trial)
+        of = trial.replica_of
         found.setdefault((of is None, trial.number if of is None else of), trial)
     return list(found.values())
 
 
 def best_models(
-    study: optuna.Study, files: TrialFiles, top: int | None = None
+    study: Ledger, files: TrialFiles, top: int | None = None
 ) -> list[tuple[ModelRecord, TrialRecord]]:
     """The models that the (``top``) best trials have left and that are not logged yet."""
     return [
         (
             ModelRecord(
-                study=study.study_name,
+                study=study.name,
                 trial=trial.number,
                 file=files.model(trial.number),
-                ended=ledger.ended(trial),
-                best_epoch=ledger.read_best_epoch(trial),
-                scalars=ledger.read_scalars(trial),
+                ended=trial.ended,
+                best_epoch=trial.best_epoch,
+                scalars=trial.scalars,
                 params=trial.params,
                 blueprint=_blueprint(study, trial),
             ),
-            ledger.read_record(trial),
+            trial.record(),
         )
-        for trial in best_of_each(ledger.rank(study), top)
+        for trial in best_of_each(study.ranked(), top)
         if files.model(trial.number).exists()
     ]
 
 
-def _blueprint(study: optuna.Study, trial: FrozenTrial) -> str:
-    made_with = read_fingerprint(study)
-    if made_with is None:
-        return ""
+def _blueprint(study: Ledger, trial: TrialFacts) -> str:
     return Blueprint(
-        space=made_with.reference,
-        sources=made_with.sources,
+        space=study.record.reference,
+        sources=study.record.sources,
         params=trial.params,
         classes=CLASSES,
-        form=ledger.read_form(trial),
+        form=trial.form,
     ).to_json()
 
 
-def importances(study: optuna.Study) -> dict[str, float]:
+def importances(study: Ledger) -> dict[str, float]:
     """Share of the objective's variance that each parameter explains (PED-ANOVA), largest first.
 
     Empty for few trials. Parameters with a condition are left out, as Optuna leaves them out.
     """
-    if len(ledger.rank(study)) < MIN_TRIALS_FOR_IMPORTANCE:
+    if len(study.ranked()) < MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of parameters that few trials have
-        return dict(optuna.importance.get_param_importances(view(study)))
+        return dict(optuna.importance.get_param_importances(view(study.study)))
 
 
 def _note_importances(shares: Mapping[str, float]) -> str:
@@ -218,10 +210,10 @@ def _note_confirmation(confirmation: Confirmation | None) -> str:
     return "\n".join(lines)
 
 
-def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
-    ranked = ledger.rank(study)
+def _note(study: Ledger, counts: Counter[State], stopped: Stopped | None) -> str:
+    ranked = study.ranked()
     lines = [
-        f"**{study.study_name}**: "
+        f"**{study.name}**: "
         + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
         + (f"; stopped: {stopped}" if stopped else "")
         + "."
@@ -233,14 +225,14 @@ def _note(study: optuna.Study, counts: Counter[State], stopped: str) -> str:
             "|--:|--:|--:|--:|--:|",
         ]
     for trial in ranked[:TOP]:
-        scalars = ledger.read_scalars(trial)
+        scalars = trial.scalars
         lines.append(
-            f"| {trial.number}{' (baseline)' if ledger.is_baseline(trial) else ''} "
+            f"| {trial.number}{' (baseline)' if trial.baseline else ''} "
             f"| {trial.value:.4f} | {scalars['val_cross_entropy']:.4f} "
-            f"| {scalars['parameters']:,.0f} | {ledger.read_best_epoch(trial)} |"
+            f"| {scalars['parameters']:,.0f} | {trial.best_epoch} |"
         )
-    failed = ledger.own_trials(study, (TrialState.FAIL,))
-    reasons = Counter(ledger.read_reason(trial) for trial in failed)
+    failed = study.trials((TrialState.FAIL,))
+    reasons = Counter(trial.reason for trial in failed)
     if reasons:
         lines += [
             "",

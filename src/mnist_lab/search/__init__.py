@@ -1,37 +1,38 @@
 """Which trial is next, and how far each trains: schedulers, samplers, retries."""
 
-from mnist_lab.search.halving import Halving, SchedulerDecision, rungs_of
-from mnist_lab.search.optuna_pruner import HALVING, make_halving, make_pruner
+from mnist_lab.search.pruners import make_pruner, make_scheduler
 from mnist_lab.search.retries import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
-    RETRIED,
+    REMEDIES,
     START_SECONDS,
-    STOPS_THE_SWEEP,
     TRANSIENT,
+    Remedy,
+    is_retryable,
     may_retry,
 )
 from mnist_lab.search.samplers import grid_points, make_sampler
+from mnist_lab.search.scheduler import Choice, Scheduler, SchedulerDecision
 from mnist_lab.search.seen import SeenPoints
 from mnist_lab.search.suggest import as_stored, suggest
 from mnist_lab.search.trial_sampler import TrialSampler
 
 __all__ = [
-    "HALVING",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",
-    "RETRIED",
+    "REMEDIES",
     "START_SECONDS",
-    "STOPS_THE_SWEEP",
     "TRANSIENT",
-    "Halving",
+    "Choice",
+    "Remedy",
+    "Scheduler",
     "SchedulerDecision",
     "SeenPoints",
     "TrialSampler",
     "as_stored",
     "grid_points",
-    "make_halving",
+    "is_retryable",
     "make_pruner",
     "make_sampler",
+    "make_scheduler",
     "may_retry",
-    "rungs_of",
     "suggest",
 ]

@@ -1,38 +1,62 @@
-"""What is done about each reason of failure.
+"""What follows from each reason of failure.
 
-=============== ==================================================================================
-reason          what is done
-=============== ==================================================================================
-diverged        the trial fails: the same seed would diverge again
-invalid         the trial fails: no model can be made of its parameters, or it reports the impossible
-error           the trial fails: an exception in the trainer would be raised again
-timeout         the trial fails: it would take as long again
-crashed         goes on from its checkpoint in another worker, ``--retries`` times
-out_of_memory   goes on from its checkpoint, once: the worker, which may have been full, is replaced
-disk_full       the sweep stops; the trial stays to be resumed
-disk_error      likewise: a disk that is read-only or broken
-interrupted     not a failure: the trial stays to be resumed
-=============== ==================================================================================
+================= ============================================================================
+reason            remedy
+================= ============================================================================
+``diverged``      fail: the same seed would diverge again
+``invalid``       fail: no model can be made of its parameters, or it reports the impossible
+``error``         fail: an exception in the trainer would be raised again
+``timeout``       fail: it would take as long again
+``crashed``       retry from its checkpoint in another worker, ``--retries`` times
+``out_of_memory`` retry once: the worker, which may have been full, is replaced
+``disk_full``     stop the sweep; the trial stays to be resumed
+``disk_error``    stop the sweep: a disk that is read-only or broken
+================= ============================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 
-from mnist_lab.execution import CRASHED, DISK_ERROR, DISK_FULL, OUT_OF_MEMORY, TIMEOUT, TrialFailed
+from mnist_lab.execution import FailureReason
 
-RETRIED = (CRASHED, OUT_OF_MEMORY)
-# Of the moment, not of the point: a replica that failed so is trained again by the next confirm.
-TRANSIENT = (CRASHED, OUT_OF_MEMORY, TIMEOUT)
-STOPS_THE_SWEEP = (DISK_FULL, DISK_ERROR)
-# So often may a trial be begun without coming a single epoch further, when nobody asked it to stop:
+# After so many attempts in a row without a new epoch, that nothing stopped on purpose, a trial fails:
 # it takes its supervisor, or the machine, down with it.
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 
-def may_retry(failure: TrialFailed, retried: Sequence[str], *, retries: int) -> bool:
-    """Whether the trial goes on after ``failure``; ``retried`` has the reasons of its retries."""
-    if failure.reason == CRASHED:
+class Remedy(Enum):
+    """What is done about a failure."""
+
+    FAIL = "fail"
+    RETRY = "retry"
+    RETRY_ONCE = "retry once"
+    STOP = "stop the sweep"
+
+
+REMEDIES: Mapping[FailureReason, Remedy] = {
+    FailureReason.DIVERGED: Remedy.FAIL,
+    FailureReason.INVALID: Remedy.FAIL,
+    FailureReason.ERROR: Remedy.FAIL,
+    FailureReason.TIMEOUT: Remedy.FAIL,
+    FailureReason.CRASHED: Remedy.RETRY,
+    FailureReason.OUT_OF_MEMORY: Remedy.RETRY_ONCE,
+    FailureReason.DISK_FULL: Remedy.STOP,
+    FailureReason.DISK_ERROR: Remedy.STOP,
+}
+# Transient failures, not caused by the parameters: ``confirm`` retries a replica that failed so.
+TRANSIENT = (FailureReason.CRASHED, FailureReason.OUT_OF_MEMORY, FailureReason.TIMEOUT)
+
+
+def is_retryable(reason: FailureReason) -> bool:
+    """Whether another attempt may end otherwise."""
+    return REMEDIES[reason] in (Remedy.RETRY, Remedy.RETRY_ONCE)
+
+
+def may_retry(reason: FailureReason, retried: Sequence[str], *, retries: int) -> bool:
+    """Whether the trial goes on after it failed; ``retried`` has the reasons of its retries."""
+    if REMEDIES[reason] is Remedy.RETRY:
         return len(retried) < retries
-    return failure.reason == OUT_OF_MEMORY and OUT_OF_MEMORY not in retried and retries > 0
+    return REMEDIES[reason] is Remedy.RETRY_ONCE and reason not in retried and retries > 0

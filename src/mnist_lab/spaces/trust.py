@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import SearchSpace
+from mnist_lab.spaces.space import SearchSpace
 
 _FILE = ".trusted-spaces"  # no study has a name that begins with a dot
 

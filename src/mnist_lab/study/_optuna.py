@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from mnist_lab.errors import (
     first_line,
 )
-from mnist_lab.study import ledger
+from mnist_lab.study.trials import is_managed
 
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 
@@ -310,6 +310,9 @@ def _distribution(text: str) -> BaseDistribution:
 WINDOW = 1000
 
 
+NOT_FOUND = models.NOT_FOUND_MSG  # what a storage says of a study that was deleted
+
+
 class StudyView:
     """``study`` without the trials that mnist-lab did not write; reads only, and the trials once.
 
@@ -330,8 +333,8 @@ class StudyView:
     def _shown(self) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=False)
         if not self._halving:
-            return [each for each in trials if ledger.is_own(each)]
-        return [_measured(each) for each in trials[-WINDOW:] if ledger.is_own(each)]
+            return [each for each in trials if is_managed(each)]
+        return [_measured(each) for each in trials[-WINDOW:] if is_managed(each)]
 
     def _get_trials(
         self,
@@ -358,6 +361,11 @@ def _measured(trial: FrozenTrial) -> FrozenTrial:
     pruned = copy.copy(trial)
     pruned.state = TrialState.PRUNED
     return pruned
+
+
+def reopen_trial(study: optuna.Study, number: int) -> optuna.Trial:
+    """The unfinished trial ``number`` of ``study``, as ``study.ask`` would give it."""
+    return optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
 @cache

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from mnist_lab.study import ledger
-from mnist_lab.study.replicas import Design, Pair, find_replicas, pair_of
+from mnist_lab.study.ledger import Ledger
+from mnist_lab.study.open import find_replicas
+from mnist_lab.study.replicas import Design, Pair, pair_of
+from mnist_lab.study.trials import TrialFacts
 
 # The chance that a configuration is called worse than the best though it is not.
 ERROR_RATE = 0.05
@@ -107,7 +108,7 @@ def _quantiles(k: int, n: int) -> tuple[float, float]:
     return student, float(stats.studentized_range.ppf(1 - ERROR_RATE, k, (k - 1) * (n - 1)))
 
 
-def read_confirmation(study: optuna.Study, design: Design | None = None) -> Confirmation | None:
+def read_confirmation(study: Ledger, design: Design | None = None) -> Confirmation | None:
     """What the replicas of ``study`` say.
 
     Of ``design``: None while one of its replicas has not finished. Without one, of the widest
@@ -116,7 +117,7 @@ def read_confirmation(study: optuna.Study, design: Design | None = None) -> Conf
     replicas = find_replicas(study)
     if replicas is None:
         return None
-    trials = replicas.get_trials(deepcopy=False)
+    trials = replicas.trials()
     done = {pair_of(trial): trial for trial in trials if trial.state == TrialState.COMPLETE}
     failures = {pair_of(trial) for trial in trials if trial.state == TrialState.FAIL}
     wanted = design.replicas(study) if design is not None else [pair_of(trial) for trial in trials]
@@ -128,13 +129,13 @@ def read_confirmation(study: optuna.Study, design: Design | None = None) -> Conf
         return None
     seeds = list(dict.fromkeys(seed for _, seed in usable))
     whole = {of: [done[of, seed] for seed in seeds] for of in dict.fromkeys(of for of, _ in usable)}
-    searched = {trial.number: trial.value or 0.0 for trial in ledger.rank(study)}
+    searched = {trial.number: trial.accuracy for trial in study.ranked()}
     rows, difference = _rank(whole, searched)
     ties = [row for row in rows if row.tied]
     means = {row.trial: row.mean for row in rows}
     best = next(iter(searched))
     return Confirmation(
-        study=study.study_name,
+        study=study.name,
         seeds=len(seeds),
         rows=rows,
         chosen=min(ties, key=lambda row: (row.parameters, row.seconds)).trial,
@@ -159,17 +160,17 @@ def _widest(pairs: Collection[Pair]) -> list[Pair]:
 
 
 def _rank(
-    whole: Mapping[int, Sequence[FrozenTrial]], searched: Mapping[int, float]
+    whole: Mapping[int, Sequence[TrialFacts]], searched: Mapping[int, float]
 ) -> tuple[tuple[ConfirmedTrial, ...], float]:
-    accuracies = np.array([[trial.value or 0.0 for trial in each] for each in whole.values()])
+    accuracies = np.array([[trial.accuracy for trial in each] for each in whole.values()])
     ranking = rank_replicas(accuracies)
     rows = []
     for (of, trials), mean in zip(whole.items(), ranking.means, strict=True):
-        scalars = [ledger.read_scalars(trial) for trial in trials]
+        scalars = [trial.scalars for trial in trials]
         rows.append(
             ConfirmedTrial(
                 trial=of,
-                accuracies=tuple(trial.value or 0.0 for trial in trials),
+                accuracies=tuple(trial.accuracy for trial in trials),
                 mean=float(mean),
                 low=max(0.0, float(mean) - ranking.margin),
                 high=min(1.0, float(mean) + ranking.margin),
@@ -177,7 +178,7 @@ def _rank(
                 parameters=int(scalars[0]["parameters"]),
                 seconds=float(np.mean([each["fit_seconds"] for each in scalars])),
                 tied=bool(ranking.means.max() - mean <= ranking.difference),
-                best=min(trials, key=ledger.rank_key).number,
+                best=min(trials, key=lambda trial: trial.rank_key).number,
             )
         )
     return tuple(sorted(rows, key=lambda row: -row.mean)), ranking.difference

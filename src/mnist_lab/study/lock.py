@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mnist_lab.errors import (
-    BusyError,
-)
-
-_NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,119}")
+from mnist_lab.errors import BusyError
+from mnist_lab.study.names import is_safe_name
 
 
 def is_locked(folder: Path, name: str) -> bool:
-    """Whether a process on this machine holds the study."""
-    if not (_NAME.fullmatch(name) and (folder / f"{name}.lock").exists()):
+    """Whether a process on this machine has locked the study."""
+    if not (is_safe_name(name) and (folder / f"{name}.lock").exists()):
         return False
     try:
         with lock_study(folder, name):
@@ -30,10 +26,10 @@ def is_locked(folder: Path, name: str) -> bool:
 
 @contextmanager
 def lock_study(folder: Path, name: str) -> Iterator[None]:
-    """Be the only supervisor of a study on this machine; the lock dies with its process.
+    """Lock a study for the only supervisor on this machine; the lock ends with its process.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.pid"
@@ -43,7 +39,7 @@ def lock_study(folder: Path, name: str) -> Iterator[None]:
     except Timeout:
         who = holder.read_text() if holder.exists() else "unknown"
         raise BusyError(
-            f"Study {name!r} is held by process {who}.",
+            f"Study {name!r} is being swept by process {who}.",
             safe="It goes on.",
             next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
         ) from None

@@ -1,126 +1,141 @@
-"""Create and open the Optuna study of a sweep, its space and its data."""
+"""Create and open studies, and load the space and the data that a study was made with."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import optuna
+from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from mnist_lab.data import Dataset, load_dataset
-from mnist_lab.errors import (
-    ConfigurationError,
-    DataError,
-    UnknownNameError,
-    UsageError,
-)
+from mnist_lab.errors import ConfigurationError, DataError, UnknownNameError
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace, get_space
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.lock import _NAME
-from mnist_lab.study.record import _FINGERPRINT, Fingerprint, read_fingerprint, require_readable
-from mnist_lab.study.replicas import SUFFIX
+from mnist_lab.study.ledger import Ledger
+from mnist_lab.study.names import confirm_name, is_confirmation, searched_name
+from mnist_lab.study.record import differences, read_record, require_readable, write_record
 from mnist_lab.study.storage import connect
-
-LONGEST_NAME = 100  # given by users; ours have a suffix
-
-
-def study_name(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> str:
-    """The given name, or one that another space, data set or epoch count would change."""
-    name = config.study or f"{dataset.name}-{space.id}-{config.epochs}ep"
-    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.endswith(SUFFIX):
-        raise UsageError(
-            f"{name[:80]!r} cannot name a study: letters, digits and . _ + @ - only, "
-            f"{LONGEST_NAME} at most, and no {SUFFIX} at the end."
-        )
-    return name
+from mnist_lab.tracking import StudyRecord
 
 
 def create_study(
-    storage: BaseStorage, name: str, made_with: Fingerprint, *, pruner: optuna.pruners.BasePruner
-) -> optuna.Study:
-    """Create the study or open the one of that name.
+    storage: BaseStorage, record: StudyRecord, *, pruner: BasePruner | None = None
+) -> Ledger:
+    """Create the study of ``record``, or open the one of its name.
 
     Raises:
         ConfigurationError: one of that name exists and was made with something else.
     """
-    if name not in optuna.get_all_study_names(storage):
+    if record.name not in optuna.get_all_study_names(storage):
         study = optuna.create_study(
-            storage=storage, study_name=name, direction=StudyDirection.MAXIMIZE, pruner=pruner
+            storage=storage,
+            study_name=record.name,
+            direction=StudyDirection.MAXIMIZE,
+            pruner=pruner,
         )
-        study.set_user_attr(_FINGERPRINT, asdict(made_with))
-        return study
-    study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    found = read_fingerprint(study)
-    if found is not None and made_with.sources == made_with.space_digest:  # a space that asks
-        require_readable(found)
-    empty = not study.user_attrs and not study.get_trials(deepcopy=False)
-    if empty and study.direction == StudyDirection.MAXIMIZE:  # cut off as it was created
-        study.set_user_attr(_FINGERPRINT, asdict(made_with))
-    found = read_fingerprint(study)
-    differences = ["not made by mnist-lab"] if found is None else found.differences(made_with)
+        write_record(study, record)
+        return Ledger(study)
+    study = optuna.load_study(study_name=record.name, storage=storage, pruner=pruner)
+    found = read_record(study.user_attrs, record.name)
+    is_empty = not study.user_attrs and not study.get_trials(deepcopy=False)
+    problems = [] if found or is_empty else ["not made by mnist-lab"]
+    if found is not None:
+        if record.sources == record.space_digest:  # a space that asks
+            require_readable(found)
+        problems += differences(found, record)
     if study.direction != StudyDirection.MAXIMIZE:
-        differences.append(f"direction maximize (the study has {study.direction.name.lower()})")
-    if differences:
+        problems.append(f"direction maximize (the study has {study.direction.name.lower()})")
+    if problems:
         raise ConfigurationError(
-            f"Study {name!r} exists and does not fit: {'; '.join(differences)}.",
+            f"Study {record.name!r} exists and does not fit: {'; '.join(problems)}.",
             safe="Nothing was written.",
             next_step="Give another --study.",
         )
-    return study
+    if found is None or not found.id:  # interrupted as it was created
+        write_record(study, record)
+    return Ledger(study)
 
 
-def open_study(settings: Settings, name: str) -> optuna.Study:
+def open_study(settings: Settings, name: str) -> Ledger:
     """Open an existing study to read it.
 
     Raises:
         UnknownNameError: there is none of that name.
     """
-    opened = connect(settings)
-    names = optuna.get_all_study_names(opened)
+    storage = connect(settings)
+    names = optuna.get_all_study_names(storage)
     if name not in names:
-        searches = [each for each in names if not each.endswith(SUFFIX)]
+        searches = [each for each in names if not is_confirmation(each)]
         raise UnknownNameError("study", name, searches, next_step="See: mnist-lab studies")
-    return optuna.load_study(study_name=name, storage=opened)
+    return Ledger(optuna.load_study(study_name=name, storage=storage))
 
 
-def load_original_space(made_with: Fingerprint) -> SearchSpace:
-    """The space that a study was made with.
+def study_names(settings: Settings) -> list[str]:
+    """List the names of all studies in the storage, other programs' included, sorted."""
+    return sorted(optuna.get_all_study_names(connect(settings)))
+
+
+def open_studies(settings: Settings) -> list[Ledger]:
+    """Open every study that mnist-lab made, searches and confirmations, by name."""
+    storage = connect(settings)
+    names = sorted(optuna.get_all_study_names(storage))
+    found = [Ledger(optuna.load_study(study_name=name, storage=storage)) for name in names]
+    return [each for each in found if each.is_managed]
+
+
+def searched_study(study: Ledger) -> Ledger:
+    """Open the study that ``study`` confirms; ``study`` itself if it is a search."""
+    if not is_confirmation(study.name):
+        return study
+    name = searched_name(study.name)
+    return Ledger(optuna.load_study(study_name=name, storage=study.storage))
+
+
+def is_orphan(study: Ledger) -> bool:
+    """Whether ``study`` has the replicas of one that was deleted."""
+    there = optuna.get_all_study_names(study.storage)
+    return is_confirmation(study.name) and searched_name(study.name) not in there
+
+
+def find_replicas(study: Ledger) -> Ledger | None:
+    """Open the study with the replicas of ``study``; None if it was never confirmed."""
+    name = confirm_name(study.name)
+    if name not in optuna.get_all_study_names(study.storage):
+        return None
+    return Ledger(optuna.load_study(study_name=name, storage=study.storage))
+
+
+def load_original_space(record: StudyRecord) -> SearchSpace:
+    """Load the space that a study was made with.
 
     Raises:
         ConfigurationError: it has changed since.
     """
-    space = get_space(made_with.reference)
+    space = get_space(record.reference)
     if space.asks:
-        require_readable(made_with)
-    changed = made_with.sources and space.sources != made_with.sources
-    if changed or space.digest != made_with.space_digest:
+        require_readable(record)
+    changed = record.sources and space.sources != record.sources
+    if changed or space.digest != record.space_digest:
         raise ConfigurationError(
-            f"Space {made_with.space} ({made_with.reference}) has changed since the study was made.",
+            f"Space {record.space} ({record.reference}) has changed since the study was made.",
             safe="Nothing was trained.",
             next_step="Put the former space back, or sweep the new one under another --study.",
         )
     return space
 
 
-def load_original_dataset(made_with: Fingerprint, settings: Settings) -> Dataset:
-    """The data that a study was made with.
+def load_original_dataset(record: StudyRecord, settings: Settings) -> Dataset:
+    """Load the data that a study was made with.
 
     Raises:
         DataError: they are other data now, or not there.
     """
-    dataset = load_dataset(made_with.dataset_source, data_folder=settings.data_folder)
-    if dataset.digest != made_with.dataset_digest:
+    dataset = load_dataset(record.dataset_source, data_folder=settings.data_folder)
+    if dataset.digest != record.dataset_digest:
         raise DataError(
-            f"{made_with.dataset_source} is not the data that the study was made with: its digest is "
-            f"{dataset.digest[:12]}…, expected {made_with.dataset_digest[:12]}….",
+            f"{record.dataset_source} is not the data that the study was made with: its digest is "
+            f"{dataset.digest[:12]}…, expected {record.dataset_digest[:12]}….",
             safe="Nothing was trained, and no test image was opened.",
             next_step="Put the former file back.",
         )
     return dataset
-
-
-def is_ours(study: optuna.Study) -> bool:
-    """Whether mnist-lab made the study, under a name that may name files."""
-    return read_fingerprint(study) is not None and bool(_NAME.fullmatch(study.study_name))

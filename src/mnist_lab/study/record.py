@@ -1,81 +1,43 @@
-"""``Fingerprint`` and ``StudyRecord``: what all trials of a study share."""
+"""Make, read and compare ``StudyRecord``: what all trials of a study share."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
 
 import optuna
 
 from mnist_lab.data import Dataset
-from mnist_lab.errors import (
-    ConfigurationError,
-)
+from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.study.config import SweepConfig
 from mnist_lab.tracking import SplitFacts, StudyRecord
 
-_FINGERPRINT = "mnist_lab"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fingerprint:
-    """What all trials of a study share; a study with another one is another study."""
-
-    space: str
-    space_digest: str
-    reference: str
-    family: str
-    dataset: str
-    dataset_source: str
-    dataset_digest: str
-    epochs: int
-    fixed: str
-    sources: str = ""  # of the space's file and its neighbours; older studies have none
-
-    def differences(self, other: Fingerprint) -> list[str]:
-        """One line a difference that makes results incomparable; paths may differ."""
-        mine, theirs = asdict(self), asdict(other)
-        keys = ["space", "space_digest", "dataset_digest", "epochs", "fixed"]
-        code = self.sources and self.sources != other.sources
-        if self.sources == self.space_digest:  # of a space that asks there is nothing but its code
-            keys.remove("space_digest")
-        changed = f"{other.reference}, or a file beside it, has changed" if code else ""
-        return [*([changed] if changed else [])] + [
-            f"{key} {str(theirs[key])[:16]} (the study has {str(mine[key])[:16]})"
-            for key in keys
-            if mine[key] != theirs[key]
-        ]
-
-
-def fingerprint(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> Fingerprint:
-    """What a study of these three is made with."""
-    return Fingerprint(
-        space=space.id,
-        space_digest=space.digest,
-        reference=space.reference,
-        family=space.name,
-        dataset=dataset.name,
-        dataset_source=dataset.source,
-        dataset_digest=dataset.digest,
-        epochs=config.epochs,
-        fixed=json.dumps(dict(config.set), sort_keys=True),
-        sources=space.sources,
-    )
+# The attributes of an Optuna study that hold its record. Earlier versions wrote a part to each.
+_RECORD, _EARLIER = "record", "mnist_lab"
+_COMPARED = ("space", "space_digest", "dataset_digest", "epochs", "fixed")
 
 
 def make_record(
     name: str, config: SweepConfig, space: SearchSpace, dataset: Dataset
 ) -> StudyRecord:
-    """What stands on the page of a new study; its id is drawn here."""
+    """Make the record of a new study; its id is drawn here."""
     return StudyRecord(
         id=uuid.uuid4().hex,
         name=name,
         family=space.name,
         space=space.id,
+        reference=space.reference,
+        space_digest=space.digest,
+        sources=space.sources,
         dataset=dataset.name,
+        dataset_source=dataset.source,
         dataset_digest=dataset.digest,
+        epochs=config.epochs,
+        fixed=json.dumps(dict(config.set), sort_keys=True),
         splits={
             context: SplitFacts(images=len(split), sha256=split.digest)
             for context, split in (("train", dataset.train), ("validation", dataset.validation))
@@ -92,21 +54,47 @@ def make_record(
     )
 
 
-def require_readable(made_with: Fingerprint) -> None:
-    """Refuse a study of a hypermodel that an earlier version explored beforehand.
+def write_record(study: optuna.Study, record: StudyRecord) -> None:
+    """Write the record of a new study."""
+    study.set_user_attr(_RECORD, asdict(record))
+
+
+def read_record(attributes: Mapping[str, Any], name: str) -> StudyRecord | None:
+    """Read the record from a study's user attributes; None if mnist-lab did not make the study.
+
+    A study of an earlier version that was interrupted as it was made has a record without an ``id``.
+    """
+    stored = {**attributes.get(_EARLIER, {}), **attributes.get(_RECORD, {})}
+    if "reference" not in stored:
+        return None
+    known = {each.name for each in fields(StudyRecord)}
+    unfinished = {"id": "", "name": name, "settings": {}}
+    kept = {**unfinished, **{key: value for key, value in stored.items() if key in known}}
+    splits = {context: SplitFacts(**facts) for context, facts in stored.get("splits", {}).items()}
+    return StudyRecord(**{**kept, "splits": splits})
+
+
+def differences(found: StudyRecord, wanted: StudyRecord) -> list[str]:
+    """List what makes results of two records incomparable, a line each; paths may differ."""
+    is_code_only = found.sources and found.sources == found.space_digest  # a space that asks
+    compared = [key for key in _COMPARED if not (is_code_only and key == "space_digest")]
+    changed = f"{wanted.reference}, or a file beside it, has changed"
+    return [changed] * bool(found.sources and found.sources != wanted.sources) + [
+        f"{key} {str(getattr(wanted, key))[:16]} (the study has {str(getattr(found, key))[:16]})"
+        for key in compared
+        if getattr(found, key) != getattr(wanted, key)
+    ]
+
+
+def require_readable(record: StudyRecord) -> None:
+    """Refuse a study of a hypermodel whose space an earlier version explored beforehand.
 
     Raises:
-        ConfigurationError: its space is known otherwise now.
+        ConfigurationError: its parameters are found otherwise now.
     """
-    if not made_with.sources:
+    if not record.sources:
         raise ConfigurationError(
-            f"The study was made by an earlier mnist-lab, which read {made_with.reference} otherwise.",
+            f"The study was made by an earlier mnist-lab, which read {record.reference} otherwise.",
             safe="Nothing was trained. Its runs and registered models stay as they are.",
             next_step="Sweep the file again, under another --study.",
         )
-
-
-def read_fingerprint(study: optuna.Study) -> Fingerprint | None:
-    """What ``study`` was made with; None if mnist-lab did not make it."""
-    stored = study.user_attrs.get(_FINGERPRINT)
-    return Fingerprint(**stored) if stored else None

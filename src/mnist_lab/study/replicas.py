@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import optuna
-from optuna.trial import FrozenTrial
-
 from mnist_lab.errors import UsageError
-from mnist_lab.study import ledger
+from mnist_lab.study.ledger import Ledger
+from mnist_lab.study.open import find_replicas
 from mnist_lab.study.seeds import replica_seed
-
-SUFFIX = "+confirm"
-
+from mnist_lab.study.trials import FINISHED, TrialFacts
 
 Pair = tuple[int, int]  # a trial of the search, and a seed
 
@@ -33,18 +29,17 @@ class Design:
         if self.top < 1 or self.seeds < 2:  # one seed says nothing about noise
             raise UsageError("At least 1 trial and 2 seeds are needed.")
 
-    def replicas(self, study: optuna.Study) -> list[Pair]:
+    def replicas(self, study: Ledger) -> list[Pair]:
         """All of one seed, then all of the next, so that what is cut off compares like with like."""
-        record = ledger.read_study(study)
-        base = int(record.settings["seed"]) if record is not None else 0
+        base = int(study.record.settings["seed"])
         best = [trial.number for trial in best_configurations(study, self.top)]
         return [(of, replica_seed(base, each)) for each in range(self.seeds) for of in best]
 
 
-def best_configurations(study: optuna.Study, top: int) -> list[FrozenTrial]:
+def best_configurations(study: Ledger, top: int) -> list[TrialFacts]:
     """The best trial of each of the ``top`` best points; a point may have several trials."""
-    found: list[FrozenTrial] = []
-    for trial in ledger.rank(study):
+    found: list[TrialFacts] = []
+    for trial in study.ranked():
         if len(found) == top:
             break
         if all(trial.params != other.params for other in found):
@@ -52,46 +47,18 @@ def best_configurations(study: optuna.Study, top: int) -> list[FrozenTrial]:
     return found
 
 
-def confirm_name(study: str) -> str:
-    """The name of the Optuna study that has the replicas of ``study``."""
-    return study + SUFFIX
-
-
-def searched_study(study: optuna.Study) -> optuna.Study:
-    """The study that ``study`` confirms; ``study`` itself if it is a search."""
-    if not study.study_name.endswith(SUFFIX):
-        return study
-    name = study.study_name.removesuffix(SUFFIX)
-    return optuna.load_study(study_name=name, storage=study._storage)
-
-
-def is_orphan(study: optuna.Study) -> bool:
-    """Whether ``study`` has the replicas of one that somebody has deleted."""
-    name = study.study_name
-    there = optuna.get_all_study_names(study._storage)
-    return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in there
-
-
-def find_replicas(study: optuna.Study) -> optuna.Study | None:
-    """The study with the replicas of ``study``, if it was ever confirmed."""
-    name = confirm_name(study.study_name)
-    if name not in optuna.get_all_study_names(study._storage):
-        return None
-    return optuna.load_study(study_name=name, storage=study._storage)
-
-
-def is_confirmed(study: optuna.Study, design: Design) -> bool:
+def is_confirmed(study: Ledger, design: Design) -> bool:
     """Whether every replica of ``design`` has finished."""
     replicas = find_replicas(study)
     if replicas is None:
         return False
-    done = replicas.get_trials(deepcopy=False, states=ledger.FINISHED)
+    done = replicas.trials(FINISHED)
     return set(design.replicas(study)) <= {pair_of(trial) for trial in done}
 
 
-def pair_of(trial: FrozenTrial) -> Pair:
+def pair_of(trial: TrialFacts) -> Pair:
     """Which replica a trial of a confirmation is."""
-    of, seed = ledger.read_replica_of(trial), ledger.read_planned_seed(trial)
+    of, seed = trial.replica_of, trial.planned_seed
     assert of is not None, "only replicas are in such a study"
     assert seed is not None, "replicas are queued with their seeds"
     return of, seed

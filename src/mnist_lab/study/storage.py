@@ -14,7 +14,6 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 
 from mnist_lab.errors import (
     BusyError,
@@ -26,7 +25,7 @@ from mnist_lab.errors import (
     masked,
 )
 from mnist_lab.settings import Settings
-from mnist_lab.study._optuna import Storage
+from mnist_lab.study._optuna import NOT_FOUND, Storage
 
 SCHEMA_TIMEOUT_SECONDS = 120
 SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
@@ -81,7 +80,7 @@ def translate_storage_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        if error.args != (models.NOT_FOUND_MSG,):
+        if error.args != (NOT_FOUND,):
             raise
         raise ServiceError(
             "Somebody deleted the study, or some of its trials, while it was swept.",

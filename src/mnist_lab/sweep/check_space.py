@@ -18,17 +18,16 @@ from mnist_lab.errors import (
     UnknownNameError,
 )
 from mnist_lab.execution import (
-    INVALID,
-    TIMEOUT,
     Answer,
     Decision,
     Executor,
+    FailureReason,
     ParameterAsked,
     TrialFailed,
     TrialFinished,
     TrialJob,
 )
-from mnist_lab.search import START_SECONDS, STOPS_THE_SWEEP
+from mnist_lab.search import REMEDIES, START_SECONDS, Remedy
 from mnist_lab.spaces import BUILDS, ParamValue, Question, SearchSpace, choose, run_description
 from mnist_lab.study import SweepConfig
 from mnist_lab.sweep.signals import StopRequest
@@ -56,7 +55,9 @@ def check_space_first(
         if stop.requested:
             raise InterruptedSweep("Interrupted.", exit_code=stop.exit_code)
         if time.monotonic() > deadline:
-            executor.kill(TrialFailed(trial=NO_TRIAL, reason=TIMEOUT, detail="took too long"))
+            executor.kill(
+                TrialFailed(trial=NO_TRIAL, reason=FailureReason.TIMEOUT, detail="took too long")
+            )
             deadline = math.inf
         match executor.next_event(TICK_SECONDS):
             case ParameterAsked(question=question):
@@ -97,11 +98,15 @@ def _answer(question: Question, config: SweepConfig) -> ParamValue:
 
 def _refusal(space: SearchSpace, failed: TrialFailed) -> MnistLabError:
     nothing = "Nothing was trained."
-    if failed.reason in STOPS_THE_SWEEP:
+    if REMEDIES[failed.reason] is Remedy.STOP:
         return DiskFullError(
             f"{failed.detail}.", safe=nothing, next_step="Make room, type it again."
         )
-    said = failed.detail if failed.reason == INVALID else f"{failed.reason}: {failed.detail}"
+    said = (
+        failed.detail
+        if failed.reason == FailureReason.INVALID
+        else f"{failed.reason}: {failed.detail}"
+    )
     return ConfigurationError(
         f"{space.reference}: {said}",
         safe=nothing,

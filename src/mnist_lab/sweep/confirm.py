@@ -5,27 +5,23 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-import optuna
 from optuna.trial import TrialState
 
-from mnist_lab.data import Dataset
 from mnist_lab.errors import MnistLabError, UsageError
 from mnist_lab.execution import TrialFiles, WorkerSpec
 from mnist_lab.publish import TrackerFactory, connect_mlflow
-from mnist_lab.search import TRANSIENT, make_pruner
+from mnist_lab.search import TRANSIENT
 from mnist_lab.settings import Settings
-from mnist_lab.spaces import SearchSpace
 from mnist_lab.study import (
-    SUFFIX,
     Confirmation,
     Design,
-    Fingerprint,
+    Ledger,
     SingleWriterStorage,
     SweepConfig,
     confirm_name,
     connect,
     create_study,
-    ledger,
+    is_confirmation,
     load_original_dataset,
     load_original_space,
     lock_study,
@@ -33,8 +29,8 @@ from mnist_lab.study import (
     open_study,
     pair_of,
     read_confirmation,
-    read_fingerprint,
     require_writable,
+    searched_name,
     translate_storage_errors,
 )
 from mnist_lab.sweep.launch import SweepSetup, run_sweep
@@ -60,98 +56,78 @@ def confirm(
         MnistLabError: the study has no complete trial.
         ConfigurationError, DataError: space or data are not what the study was made with.
     """
-    searched, made_with, record = _open(settings, name)
-    space, dataset = load_original_space(made_with), load_original_dataset(made_with, settings)
+    searched = _open(settings, name)
+    record = searched.record
+    space, dataset = load_original_space(record), load_original_dataset(record, settings)
+    config = _config(record, workers, device)
+    fresh = make_record(confirm_name(name), config, space, dataset)
+    wanted = replace(fresh, confirms=record.id, fixed=record.fixed)
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
-        held.enter_context(lock_study(settings.work, confirm_name(name)))
-        pruner = make_pruner("none", epochs=made_with.epochs)
-        study = create_study(
-            SingleWriterStorage(connect(settings)), confirm_name(name), made_with, pruner=pruner
-        )
+        held.enter_context(lock_study(settings.work, wanted.name))
+        study = create_study(SingleWriterStorage(connect(settings)), wanted)
+        files = TrialFiles(settings.work / study.name)
+        files.adopt(study.record.id)
         _queue(study, searched, design)
-        config = _config(study, made_with, record, workers, device)
+        setup = SweepSetup(
+            config=_for_trials(config, study),
+            study=study,
+            space=space,
+            dataset=dataset,
+            files=files,
+        )
         result = run_sweep(
-            _set_up(config, study, space, dataset, record, settings),
-            settings,
-            listener=listener,
-            make_tracker=make_tracker,
-            trainer=trainer,
+            setup, settings, listener=listener, make_tracker=make_tracker, trainer=trainer
         )
     return result, read_confirmation(open_study(settings, name), design)
 
 
-def _open(settings: Settings, name: str) -> tuple[optuna.Study, Fingerprint, StudyRecord]:
-    if name.endswith(SUFFIX):
-        searched = name.removesuffix(SUFFIX)
+def _open(settings: Settings, name: str) -> Ledger:
+    if is_confirmation(name):
+        searched = searched_name(name)
         raise UsageError(
             f"{name!r} is the confirmation of {searched!r} already.",
             next_step=f"For more seeds: mnist-lab confirm {searched} --seeds 5",
         )
     study = open_study(settings, name)
-    made_with, record = read_fingerprint(study), ledger.read_study(study)
-    if made_with is None or record is None or not ledger.rank(study):
+    if not study.is_managed or not study.ranked():
         raise MnistLabError(
             f"Study {name!r} has no complete trial.",
             safe="Nothing was trained.",
             next_step="See: mnist-lab studies",
         )
-    return study, made_with, record
+    return study
 
 
-def _queue(study: optuna.Study, searched: optuna.Study, design: Design) -> None:
-    """Queue what is wanted and not there, or has failed for a reason that may have passed."""
+def _queue(study: Ledger, searched: Ledger, design: Design) -> None:
+    """Queue the wanted replicas that are missing, or failed for a transient reason."""
     there = {
         pair_of(trial)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.FAIL or ledger.read_reason(trial) not in TRANSIENT
+        for trial in study.trials()
+        if trial.state != TrialState.FAIL or trial.reason not in TRANSIENT
     }
     for of, seed in design.replicas(searched):
         if (of, seed) not in there:
-            params = ledger.read_trial(searched, of).params
-            ledger.queue_replica(study, params, of=of, seed=seed)
+            study.queue_replica(searched.trial(of).params, of=of, seed=seed)
 
 
-def _config(
-    study: optuna.Study,
-    made_with: Fingerprint,
-    searched: StudyRecord,
-    workers: int | None,
-    device: str | None,
-) -> SweepConfig:
-    trials = study.get_trials(deepcopy=False)
+def _config(searched: StudyRecord, workers: int | None, device: str | None) -> SweepConfig:
     return SweepConfig(
-        space=made_with.reference,
-        trials=len(trials),
-        study=study.study_name,
+        space=searched.reference,
+        study=confirm_name(searched.name),
         sampler="grid",  # whose points are queued; when they are done, so is the study
         pruner="none",
-        epochs=made_with.epochs,
+        epochs=searched.epochs,
         workers=workers,
         device=device,
-        dataset=made_with.dataset_source,
-        # One of each configuration: which will be chosen is known at the end only.
-        keep_models=len({pair_of(trial)[0] for trial in trials}),
+        dataset=searched.dataset_source,
         seed=int(searched.settings["seed"]),
     )
 
 
-def _set_up(
-    config: SweepConfig,
-    study: optuna.Study,
-    space: SearchSpace,
-    dataset: Dataset,
-    searched: StudyRecord,
-    settings: Settings,
-) -> SweepSetup:
-    record = ledger.read_study(study)
-    if record is None:
-        fresh = make_record(study.study_name, config, space, dataset)
-        record = replace(fresh, confirms=searched.id)
-        ledger.write_study(study, record)
-    files = TrialFiles(settings.work / study.study_name)
-    files.adopt(record.id)
-    return SweepSetup(
-        config=config, study=study, space=space, dataset=dataset, record=record, files=files
-    )
+def _for_trials(config: SweepConfig, study: Ledger) -> SweepConfig:
+    trials = study.trials()
+    # One model of each configuration: which will be chosen is known at the end only.
+    models = len({pair_of(trial)[0] for trial in trials})
+    return replace(config, trials=len(trials), keep_models=models)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mnist_lab.publish import Backlog
-from mnist_lab.study import SweepConfig, ledger
-from mnist_lab.sweep.running_trial import RunningTrial
+from mnist_lab.study import Stopped, TrialFacts
+from mnist_lab.sweep.actions import News, NewsKind
+from mnist_lab.sweep.state import SweepState
 from mnist_lab.training import EpochMetrics
 
 
@@ -24,8 +23,8 @@ class Progress:
         epochs: of each trial, at most.
         best: number and validation accuracy of the best complete trial.
         running: the newest epoch of each running trial by number, None before its first has ended.
-        seconds_left: None while there is nothing to judge by.
-        news: one line for a log; empty when nothing happened but time.
+        seconds_left: None while there is nothing to estimate it from.
+        news: what happened; None when only time has passed.
     """
 
     study: str
@@ -37,89 +36,87 @@ class Progress:
     best: tuple[int, float | None] | None
     running: Mapping[int, EpochMetrics | None]
     seconds_left: float | None
-    news: str = ""
+    news: News | None = None
 
     @property
     def finished(self) -> int:
         return self.complete + self.pruned + self.failed
 
 
+Listener = Callable[[Progress], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """How a sweep ended: ``stopped`` is empty when the ``total`` was reached, else why it was not.
+    """How a sweep ended.
 
-    ``reasons`` counts the study's failed trials by reason; ``signal`` is the exit code that a signal
-    asks for (130, 143), else 0. ``lag`` is what the tracker has not taken.
+    Attributes:
+        stopped: why its ``total`` was not reached, or nothing came of it; None for neither.
+        reasons: counts the study's failed trials by reason.
+        signal: the exit code that a signal asks for (130, 143), else 0.
+        lag: what the tracker has not taken.
     """
 
     study: str
     total: int
     finished: int
-    best: FrozenTrial | None
+    best: TrialFacts | None
     reasons: dict[str, int]
-    stopped: str
+    stopped: Stopped | None
     signal: int
     lag: Backlog
 
 
-Listener = Callable[[Progress], None]
-
-
 @dataclass(kw_only=True)
 class ProgressReporter:
-    """Makes a ``Progress`` of the state of things.
+    """Makes a ``Progress`` of the state and gives it to ``listener``.
 
-    ``finished_before`` trials and ``trained_before`` epochs were there at the start. The time left is
-    judged by ``expected_epochs``, or by trials where nobody knows how many epochs will be trained.
+    The time left is estimated by epochs where the scheduler expects a number of them, else by trials.
     """
 
-    config: SweepConfig
-    study: optuna.Study
+    study: str
+    state: SweepState
     listener: Listener
-    finished_before: int
-    trained_before: int
-    expected_epochs: int | None
     _began: float = field(default_factory=time.monotonic, init=False)
     _trouble: str = field(default="", init=False)
 
-    def tell(
-        self,
-        states: Counter[TrialState],
-        running: Mapping[int, RunningTrial],
-        best: Sequence[FrozenTrial],
-        trained: int,
-        news: str,
-    ) -> None:
-        """Tell the listener; ``best`` has the best complete trial, if there is one."""
-        finished = sum(states[state] for state in ledger.FINISHED)
+    def __post_init__(self) -> None:
+        self._finished_before = self.state.finished
+        self._trained_before = self.state.epochs_trained
+        self._expected_epochs = self.state.scheduler.expected_epochs()
+
+    def report(self, best: TrialFacts | None, news: News | None = None) -> None:
+        state = self.state
         self.listener(
             Progress(
-                study=self.study.study_name,
-                total=self.config.trials,
-                epochs=self.config.epochs,
-                complete=states[TrialState.COMPLETE],
-                pruned=states[TrialState.PRUNED],
-                failed=states[TrialState.FAIL],
-                best=next(((each.number, each.value) for each in best), None),
-                running={number: each.newest for number, each in sorted(running.items())},
-                seconds_left=self._seconds_left(finished, states[TrialState.FAIL], trained),
+                study=self.study,
+                total=state.config.trials,
+                epochs=state.config.epochs,
+                complete=state.counts[TrialState.COMPLETE],
+                pruned=state.counts[TrialState.PRUNED],
+                failed=state.counts[TrialState.FAIL],
+                best=(best.number, best.value) if best else None,
+                running={number: each.newest for number, each in sorted(state.running.items())},
+                seconds_left=self._seconds_left(),
                 news=news,
             )
         )
 
-    def _seconds_left(self, finished: int, failed: int, trained: int) -> float | None:
-        """The time until now, scaled; trials that failed are taken to have trained nothing."""
-        done, left = finished - self.finished_before, self.config.trials - finished
-        if self.expected_epochs is not None and left:
-            done = trained - self.trained_before
-            expected = self.expected_epochs * (1 - failed / self.config.trials)
-            left = max(left, round(expected) - trained)
+    def _seconds_left(self) -> float | None:
+        """The time until now, scaled; failed trials are taken to have trained nothing."""
+        state, total = self.state, self.state.config.trials
+        done, left = state.finished - self._finished_before, total - state.finished
+        if self._expected_epochs is not None and left:
+            done = state.epochs_trained - self._trained_before
+            expected = self._expected_epochs * (1 - state.counts[TrialState.FAIL] / total)
+            left = max(left, round(expected) - state.epochs_trained)
         seconds = time.monotonic() - self._began
         return seconds / done * left if done else None
 
-    def hear(self, trouble: str) -> str:
-        """News of a tracker that has begun to fail, or to work again; empty while nothing changes."""
+    def on_trouble(self, trouble: str) -> News | None:
+        """News of a tracker that has begun to fail, or to work again; None while nothing changes."""
         before, self._trouble = self._trouble, trouble
         if trouble and not before:
-            return f"tracking fails, training goes on, the study keeps everything: {trouble}"
-        return "tracking works again" if before and not trouble else ""
+            said = "tracking fails, training goes on, the study keeps everything"
+            return News(NewsKind.TRACKING, f"{said}: {trouble}")
+        return News(NewsKind.TRACKING, "tracking works again") if before and not trouble else None

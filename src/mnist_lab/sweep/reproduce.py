@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mnist_lab.data import shared
 from mnist_lab.errors import MnistLabError
@@ -28,13 +27,8 @@ from mnist_lab.execution import (
 )
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Params, recorded
-from mnist_lab.study import (
-    Fingerprint,
-    ledger,
-    load_original_dataset,
-    load_original_space,
-    read_fingerprint,
-)
+from mnist_lab.study import Ledger, TrialFacts, load_original_dataset, load_original_space
+from mnist_lab.tracking import StudyRecord
 from mnist_lab.training import EpochMetrics, Runtime
 
 Outcome = Literal["bit-exact", "within tolerance", "diverged"]
@@ -63,8 +57,8 @@ class Reproduction:
 
 
 def reproduce(
-    study: optuna.Study,
-    trial: FrozenTrial,
+    study: Ledger,
+    trial: TrialFacts,
     settings: Settings,
     *,
     trainer: str = WorkerSpec.trainer,
@@ -78,15 +72,15 @@ def reproduce(
         MnistLabError: the trial is not complete, or the training fails.
         ConfigurationError, DataError: space or data are not what they were.
     """
-    made_with = read_fingerprint(study)
-    if made_with is None or trial.state != TrialState.COMPLETE:
+    record = study.record
+    if trial.state != TrialState.COMPLETE:
         raise MnistLabError(
-            f"Trial {trial.number} of {study.study_name} is not complete.",
-            next_step=f"Complete ones: mnist-lab leaderboard {study.study_name}",
+            f"Trial {trial.number} of {study.name} is not complete.",
+            next_step=f"Complete ones: mnist-lab leaderboard {study.name}",
         )
-    space = load_original_space(made_with)
-    dataset = load_original_dataset(made_with, settings)
-    then = ledger.read_environment(trial)
+    space = load_original_space(record)
+    dataset = load_original_dataset(record, settings)
+    then = trial.environment
     runtime = Runtime(
         threads=int(then.get("threads") or "1"),
         precision=then.get("precision", "float32"),  # all that there was before it was recorded
@@ -100,23 +94,23 @@ def reproduce(
             trainer=trainer,
         )
         epochs, finished = _train(
-            spec, _job(study, trial, made_with, folder, asks=space.asks), trial.params
+            spec, _job(study, trial, record, folder, asks=space.asks), trial.params
         )
     return _compare(study, trial, epochs, finished.environment)
 
 
 def _job(
-    study: optuna.Study, trial: FrozenTrial, made_with: Fingerprint, folder: str, *, asks: bool
+    study: Ledger, trial: TrialFacts, record: StudyRecord, folder: str, *, asks: bool
 ) -> TrialJob:
     return TrialJob(
         trial=trial.number,
-        study=study.study_name,
-        space=made_with.reference,
-        space_digest=made_with.space_digest,
-        space_sources=made_with.sources,
+        study=study.name,
+        space=record.reference,
+        space_digest=record.space_digest,
+        space_sources=record.sources,
         params={} if asks else trial.params,
-        epochs=made_with.epochs,
-        seed=ledger.read_seed(trial),
+        epochs=record.epochs,
+        seed=trial.seed,
         folder=folder,
         checkpoints=False,
     )
@@ -143,18 +137,18 @@ def _train(
 
 
 def _compare(
-    study: optuna.Study,
-    trial: FrozenTrial,
+    study: Ledger,
+    trial: TrialFacts,
     epochs: Sequence[EpochMetrics],
     environment: dict[str, str],
 ) -> Reproduction:
-    recorded, then = ledger.read_history(trial), ledger.read_environment(trial)
+    recorded, then = trial.history, trial.environment
     pairs = zip(recorded, epochs, strict=True)
     different = [old.epoch for old, new in pairs if old.metrics() != new.metrics()]
     best, found = (max(each.val_accuracy for each in h) for h in (recorded, epochs))
     close = abs(best - found) <= TOLERANCE
     return Reproduction(
-        study=study.study_name,
+        study=study.name,
         trial=trial.number,
         outcome="bit-exact" if not different else "within tolerance" if close else "diverged",
         epochs=len(recorded),

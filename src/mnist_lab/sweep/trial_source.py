@@ -1,4 +1,4 @@
-"""Where the next trial comes from, and what its parameters are: queued, recorded, or drawn."""
+"""``TrialSource``: opens trials, and gives their parameters: recorded, set, queued, or drawn."""
 
 from __future__ import annotations
 
@@ -7,203 +7,187 @@ from functools import partial
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
 from mnist_lab.errors import InvalidParamsError, UnknownNameError, first_line
 from mnist_lab.execution import TrialFiles, TrialJob
-from mnist_lab.search import Halving, SeenPoints, TrialSampler, as_stored, make_sampler, suggest
+from mnist_lab.search import (
+    Choice,
+    SeenPoints,
+    TrialSampler,
+    as_stored,
+    make_sampler,
+    suggest,
+)
 from mnist_lab.spaces import Names, Params, ParamValue, Question, SearchSpace, choose
-from mnist_lab.study import SweepConfig, draw_seed, ledger, trial_seed
-from mnist_lab.sweep.running_trial import RunningTrial
+from mnist_lab.study import Ledger, SweepConfig, TrialFacts, draw_seed, reopen_trial, trial_seed
+from mnist_lab.sweep.actions import TrialOpened
+
+
+@dataclass(kw_only=True)
+class OpenedTrial:
+    """A trial that Optuna draws for, its sampler, and the job that a worker gets."""
+
+    trial: optuna.Trial
+    sampler: TrialSampler
+    job: TrialJob
 
 
 @dataclass(kw_only=True)
 class TrialSource:
-    """Says which trial is next, and answers what its model's code asks for.
+    """Opens trials and answers what a model's code asks for.
 
-    ``unfinished`` are those that an earlier sweep left in the middle; they come first. Then come
-    paused trials that ``halving`` promotes, new ones, and those that are finished only to see
-    whether pruning would have been right.
+    ``pauses``: the scheduler pauses trials, so samplers are shown unfinished ones as pruned.
     """
 
     config: SweepConfig
-    study: optuna.Study
+    study: Ledger
     space: SearchSpace
     files: TrialFiles
-    halving: Halving
-    unfinished: list[FrozenTrial]
+    pauses: bool
+    opened: dict[int, OpenedTrial] = field(default_factory=dict, init=False)
     _seen: SeenPoints = field(default_factory=SeenPoints, init=False)
     _names: Names = field(init=False)
 
     def __post_init__(self) -> None:
-        self._names = Names(ledger.read_names(self.study))
-        for trial in ledger.own_trials(self.study):
-            if not self.space.asks or ledger.is_built(trial):
+        self._names = Names(self.study.names)
+        for trial in self.study.trials():
+            if not self.space.asks or trial.is_built:
                 self._seen.note(trial.number, trial.params, trial.distributions)
 
-    def next(self, begun: int) -> RunningTrial | None:
-        """Begin a trial or go on with one: its job is ready, its start is in the ledger.
+    def open(self, choice: Choice, *, resumed: bool) -> TrialOpened:
+        """Open the chosen trial: its job is ready in ``opened``, its start is written."""
+        if choice.trial is None:
+            return self._draw_new()
+        before = self.study.trial(choice.trial)
+        if not before.is_begun:  # interrupted while it drew
+            return self._start(self._reopen(before.number))
+        attempt = before.attempt + resumed
+        found = self._attempt(before, attempt)
+        if choice.audited:
+            self.study.write(before.number).audited_at(len(before.history))
+        return found
 
-        ``begun`` counts the trials that are finished or running; None when nothing is left to do.
-        """
-        if begun >= self.config.trials:  # the total may be less than it was
-            return None
-        if self.unfinished:
-            return self._resume(self.unfinished.pop(0))
-        wanted = begun + len(self.halving.paused) < self.config.trials
-        promoted = self.halving.promote(all_asked=not wanted)
-        if promoted is not None:
-            return self._go_on(promoted)
-        if wanted:
-            return self._begin()
-        audited = self.halving.audit()
-        if audited is None:
-            return None
-        running = self._go_on(audited)
-        ledger.write_audited(running.trial, len(running.history))
-        return running
-
-    def answer(self, running: RunningTrial, question: Question) -> ParamValue:
+    def answer(self, number: int, question: Question) -> ParamValue:
         """The value of a parameter that the model's code asks for.
 
-        A trial that has it keeps it; then ``--set``, a queued point, the default where that is wanted,
-        and the sampler are asked, in this order.
+        A trial that has it keeps it. Else ``--set`` decides, then a queued point, the default where it
+        is wanted, and last the sampler.
 
         Raises:
             InvalidParamsError: a value that was set or queued is none of the parameter's.
         """
-        before = ledger.read_trial(self.study, running.number)
-        queued = ledger.read_queued(before)
-        name = self._name(question, {**queued, **before.params})
-        running.sampler.given = self._wanted(question, name, queued, before.params)
-        if running.sampler.given is None and ledger.takes_defaults(before):
-            running.sampler.given = (question.default,)
-        self.study.sampler = running.sampler
-        try:
-            value = suggest(running.trial, name, as_stored(question.distribution))
-        except ValueError as error:  # it stands in the trial with other choices
-            raise InvalidParamsError(f"{name}: {first_line(error)}.") from error
-        return value
+        return self._answer(self.opened[number], question)
 
     def note_point(self, number: int) -> None:
-        """All parameters of trial ``number`` are known: no other is to have the same."""
-        trial = ledger.read_trial(self.study, number)
+        """Note that all parameters of trial ``number`` are known: no other is to have the same."""
+        trial = self.study.trial(number)
         self._seen.note(number, trial.params, trial.distributions)
+
+    def _answer(self, opened: OpenedTrial, question: Question) -> ParamValue:
+        before = self.study.trial(opened.job.trial)
+        name = self._name(question, {**before.queued, **before.params})
+        opened.sampler.given = self._given(question, name, before)
+        self.study.study.sampler = opened.sampler
+        try:
+            return suggest(opened.trial, name, as_stored(question.distribution))
+        except ValueError as error:  # it stands in the trial with other choices
+            raise InvalidParamsError(f"{name}: {first_line(error)}.") from error
 
     def _name(self, question: Question, known: Params) -> str:
         before = len(self._names.taken)
         name = self._names.key(question, known)
         if len(self._names.taken) != before:
-            ledger.write_names(self.study, self._names.taken)
+            self.study.write_names(self._names.taken)
         return name
 
-    def _wanted(
-        self, question: Question, name: str, queued: Params, recorded: Params
-    ) -> tuple[ParamValue] | None:
-        """What ``--set`` or the queue say of a parameter, in its own type; None if neither does."""
+    def _given(self, question: Question, name: str, trial: TrialFacts) -> tuple[ParamValue] | None:
+        """What ``--set``, the queue or the default say of a parameter; None if it is to be drawn."""
         found = None
-        if name in recorded:  # by another program, if the trial has not begun
-            choose(question, recorded[name], "the trial's")
+        if name in trial.params:  # by another program, if the trial has not begun
+            choose(question, trial.params[name], "the trial's")
         if name in self.config.set:
             found = (choose(question, self.config.set[name], "--set"),)
-        if name in queued:
-            value = choose(question, queued[name], "the queued point's")
+        if name in trial.queued:
+            value = choose(question, trial.queued[name], "the queued point's")
             if found is not None and found[0] != value:
                 raise InvalidParamsError(
                     f"the queued point has {name}={value!r}, and --set keeps it at {found[0]!r}."
                 )
             found = (value,)
+        if found is None and trial.takes_defaults:
+            found = (question.default,)
         return found
 
-    def _begin(self) -> RunningTrial:
-        waiting = self._waiting()  # the baseline, the points of a grid
-        number = waiting[0].number if waiting else self._count()
+    def _draw_new(self) -> TrialOpened:
+        waiting = self.study.trials((TrialState.WAITING,))  # the baseline, the points of a grid
+        sampler = self._sampler(waiting[0].number if waiting else self.study.count())
+        self.study.study.sampler = sampler
+        return self._start((self.study.study.ask(), sampler))
+
+    def _reopen(self, number: int) -> tuple[optuna.Trial, TrialSampler]:
         sampler = self._sampler(number)
-        self.study.sampler = sampler
-        return self._start(self.study.ask(), sampler)
+        self.study.study.sampler = sampler
+        return reopen_trial(self.study.study, number), sampler
 
-    def _resume(self, before: FrozenTrial) -> RunningTrial:
-        if ledger.is_begun(before):
-            return self._attempt(before, ledger.read_attempt(before) + 1)
-        sampler = self._sampler(before.number)  # it was cut off while it drew
-        self.study.sampler = sampler
-        return self._start(optuna.Trial(self.study, before._trial_id), sampler)
-
-    def _go_on(self, number: int) -> RunningTrial:
-        before = ledger.read_trial(self.study, number)
-        return self._attempt(before, ledger.read_attempt(before))
-
-    def _start(self, trial: optuna.Trial, sampler: TrialSampler) -> RunningTrial:
-        planned = ledger.read_planned_seed(trial)
-        seed = trial_seed(self.config.seed, trial.number) if planned is None else planned
-        running = RunningTrial(trial=trial, sampler=sampler, job=self._job(trial.number, {}, seed))
+    def _start(self, drawn: tuple[optuna.Trial, TrialSampler]) -> TrialOpened:
+        trial, sampler = drawn
+        number, refused = trial.number, ""
+        before = self.study.trial(number)
+        planned = before.planned_seed
+        seed = trial_seed(self.config.seed, number) if planned is None else planned
+        opened = OpenedTrial(trial=trial, sampler=sampler, job=self._job(number, {}, seed))
         try:
-            params = self._draw(running)
+            params = self._draw(opened, before.queued)
         except InvalidParamsError as error:  # a queued point that is none of this space
-            running.refused = error.problem
-            params = {}
-        ledger.write_start(trial, seed=seed, attempt=1)
+            params, refused = {}, error.problem
+        self.study.write(number).start(seed=seed, attempt=1)
         if params:
-            self.note_point(trial.number)
-        running.job = self._job(trial.number, params, seed)
-        return running
+            self.note_point(number)
+            broken = self.space.broken_constraint(params)
+            refused = f"not allowed: {broken}" if broken else ""
+        opened.job = replace(opened.job, params=params)
+        self.opened[number] = opened
+        return TrialOpened(trial=before, refused=refused)
 
-    def _draw(self, running: RunningTrial) -> dict[str, ParamValue]:
-        queued = ledger.read_queued(ledger.read_trial(self.study, running.number))
+    def _draw(self, opened: OpenedTrial, queued: Params) -> dict[str, ParamValue]:
         if self.space.asks:
             return {}
         for name in queued:
             if name not in self.space.distributions:
-                raise InvalidParamsError(
-                    UnknownNameError("parameter", name, self.space.distributions).problem
-                )
-        return self.space.draw(partial(self._answer_declared, running))
+                unknown = UnknownNameError("parameter", name, self.space.distributions)
+                raise InvalidParamsError(unknown.problem)
+        return self.space.draw(partial(self._answer_declared, opened))
 
     def _answer_declared(
-        self, running: RunningTrial, name: str, distribution: BaseDistribution
+        self, opened: OpenedTrial, name: str, distribution: BaseDistribution
     ) -> ParamValue:
         default = self.space.defaults[name]
         question = Question(name=name, distribution=distribution, default=default)
-        return self.answer(running, question)
+        return self._answer(opened, question)
 
-    def _attempt(self, before: FrozenTrial, attempt: int) -> RunningTrial:
-        sampler = self._sampler(before.number)
-        self.study.sampler = sampler
-        trial, seed = optuna.Trial(self.study, before._trial_id), ledger.read_seed(before)
-        fruitless, history = (
-            ledger.read_attempts_without_progress(before),
-            list(ledger.read_history(before)),
-        )
-        ledger.write_start(
-            trial, seed=seed, attempt=attempt, fruitless=fruitless, epochs=len(history)
-        )
-        return RunningTrial(
-            trial=trial,
-            sampler=sampler,
-            job=replace(
-                self._job(before.number, {} if self.space.asks else before.params, seed),
-                form=ledger.read_form(before),
-            ),
+    def _attempt(self, before: TrialFacts, attempt: int) -> TrialOpened:
+        number = before.number
+        trial, sampler = self._reopen(number)
+        self.study.write(number).start(
+            seed=before.seed,
             attempt=attempt,
-            fruitless=fruitless,
-            history=history,
-            retried=ledger.read_retried(before),
-            retrained=ledger.read_retrained(before),
-            reported=frozenset(before.intermediate_values),
-            pruned_at=ledger.read_pruned_at(before),
+            attempts_without_progress=before.attempts_without_progress,
+            epochs=len(before.history),
         )
-
-    def _waiting(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-
-    def _count(self) -> int:
-        return len(self.study.get_trials(deepcopy=False))
+        params = {} if self.space.asks else before.params
+        job = replace(self._job(number, params, before.seed), form=before.form)
+        self.opened[number] = OpenedTrial(trial=trial, sampler=sampler, job=job)
+        broken = self.space.broken_constraint(params)
+        refused = f"not allowed: {broken}" if broken else ""
+        return TrialOpened(trial=before, attempt=attempt, refused=refused)
 
     def _sampler(self, number: int) -> TrialSampler:
         # What ``--set`` keeps in a space that asks is known in its own type only when it is asked for.
         fixed = {} if self.space.asks else self.config.set
 
-        def make(parameter: str) -> optuna.samplers.BaseSampler:
+        def make(parameter: str) -> BaseSampler:
             return make_sampler(
                 self.config.sampler,
                 seed=self.config.seed,
@@ -213,12 +197,12 @@ class TrialSource:
             )
 
         seed = draw_seed(self.config.seed, number, "unseen points")
-        return TrialSampler(make, self._seen, seed, halving=bool(self.halving.rungs))
+        return TrialSampler(make, self._seen, seed, halving=self.pauses)
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:
         return TrialJob(
             trial=number,
-            study=self.study.study_name,
+            study=self.study.name,
             study_id=self.files.owner,
             space=self.space.reference,
             space_digest=self.space.digest,

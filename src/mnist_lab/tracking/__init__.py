@@ -1,19 +1,17 @@
 """The projection of a study into MLflow, behind a small seam."""
 
-from mnist_lab.tracking.tags import TAG
-from mnist_lab.tracking.tracker import (
-    ExperimentDeletedError,
+from mnist_lab.tracking.records import (
     FoundStudy,
     ModelRecord,
-    NullTracker,
     SplitFacts,
     State,
     StudyRecord,
     StudySummary,
-    Tracker,
     TrialOutcome,
     TrialRecord,
 )
+from mnist_lab.tracking.tags import TAG
+from mnist_lab.tracking.tracker import ExperimentDeletedError, NullTracker, Tracker
 
 __all__ = [
     "TAG",

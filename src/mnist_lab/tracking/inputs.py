@@ -7,7 +7,7 @@ import json
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag
 
-from mnist_lab.tracking.tracker import SplitFacts, StudyRecord
+from mnist_lab.tracking.records import SplitFacts, StudyRecord
 
 DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole sha256 is in the tags
 

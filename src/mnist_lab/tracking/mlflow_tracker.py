@@ -36,9 +36,7 @@ from mnist_lab.tracking.names import (
 )
 from mnist_lab.tracking.package import package_model
 from mnist_lab.tracking.pages import all_pages
-from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
-from mnist_lab.tracking.tracker import (
-    ExperimentDeletedError,
+from mnist_lab.tracking.records import (
     FoundStudy,
     ModelRecord,
     State,
@@ -47,6 +45,8 @@ from mnist_lab.tracking.tracker import (
     TrialOutcome,
     TrialRecord,
 )
+from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
+from mnist_lab.tracking.tracker import ExperimentDeletedError
 from mnist_lab.training import EpochMetrics
 
 STATUS: Mapping[State, str] = {

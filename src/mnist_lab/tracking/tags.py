@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from getpass import getuser
 
+from mnist_lab.tracking.records import StudyRecord, TrialRecord
 from mnist_lab.tracking.revision import git_commit
-from mnist_lab.tracking.tracker import StudyRecord, TrialRecord
 
 TAG = "mnist_lab."
 

@@ -1,129 +1,21 @@
-"""The seam between the sweep and MLflow: what is told, and a null implementation of it."""
+"""The seam between the sweep and MLflow: a Protocol, and a null implementation of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from mnist_lab.spaces import Params
+from mnist_lab.tracking.records import (
+    FoundStudy,
+    ModelRecord,
+    State,
+    StudyRecord,
+    StudySummary,
+    TrialOutcome,
+    TrialRecord,
+)
 from mnist_lab.training import EpochMetrics
-
-State = Literal["running", "complete", "pruned", "failed", "interrupted"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitFacts:
-    """``sha256`` is of the whole split."""
-
-    images: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRecord:
-    """What stands on a study's page before its first trial.
-
-    ``id`` is the study's own: a study that was deleted may leave its name to another. ``splits`` are
-    of the data set, by context (``train``, ``validation``). ``confirms`` is the id of the study whose
-    best trials this one trains again: its trials are runs under the page of that one.
-    """
-
-    id: str
-    name: str
-    family: str
-    space: str
-    dataset: str
-    dataset_digest: str
-    splits: Mapping[str, SplitFacts]
-    settings: Mapping[str, str]
-    confirms: str = ""
-
-    @property
-    def page(self) -> str:
-        """The id of the study on whose page its trials' runs stand."""
-        return self.confirms or self.id
-
-    @property
-    def level(self) -> str:
-        """What its trials' runs are, below that page."""
-        return "confirm" if self.confirms else "trial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialOutcome:
-    """How a trial ended, at Unix time ``ended``.
-
-    ``artifacts`` is a folder whose content becomes the run's artifacts.
-    """
-
-    state: State
-    ended: float
-    reason: str = ""
-    detail: str = ""
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    best_epoch: int = 0
-    artifacts: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """All that is known of a trial, begun at Unix time ``began``; ``outcome`` is None while it runs.
-
-    ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
-    because a checkpoint was lost. ``replica_of`` is the trial that it trains again, if it does.
-    ``form`` says how a model of another author's space takes images and labels, as text by name.
-    """
-
-    trial: int
-    attempt: int
-    params: Params
-    seed: int
-    baseline: bool
-    began: float
-    retrained: int = 0
-    replica_of: int | None = None
-    form: Mapping[str, str] = field(default_factory=dict)
-    epochs: tuple[EpochMetrics, ...] = ()
-    outcome: TrialOutcome | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelRecord:
-    """A trial's ``.keras`` file to be logged as a model of its run.
-
-    ``blueprint`` is what it can be built of again, as JSON; empty if that is not known.
-    """
-
-    study: str
-    trial: int
-    file: Path
-    ended: float
-    best_epoch: int
-    scalars: Mapping[str, float]
-    params: Params
-    blueprint: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySummary:
-    """What stands on a study's page afterwards; ``note`` is markdown, ``ended`` Unix time."""
-
-    state: State
-    ended: float
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    note: str
-    importances: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundStudy:
-    """``state`` is "running" as long as nobody has closed the run."""
-
-    run: str
-    state: State
 
 
 class ExperimentDeletedError(Exception):

@@ -1,0 +1,373 @@
+"""``SweepState``: the loop as a state machine. ``handle(event)`` returns the actions to carry out.
+
+Nothing here reads or writes a file, a database, a process or a clock: the supervisor does, and reports
+back with events. The order of the actions matters: the study is written first, then the worker is
+answered, then the tracker is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from mnist_lab.execution import (
+    Decision,
+    EpochFinished,
+    FailureReason,
+    ParameterAsked,
+    TrialBuilt,
+    TrialFailed,
+    TrialFinished,
+    TrialPaused,
+    TrialStarted,
+)
+from mnist_lab.search import (
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
+    REMEDIES,
+    Choice,
+    Remedy,
+    Scheduler,
+    SchedulerDecision,
+    is_retryable,
+    may_retry,
+)
+from mnist_lab.study import FINISHED, INTERRUPTED, Stopped, StopReason, SweepConfig, TrialFacts
+from mnist_lab.sweep.actions import (
+    Action,
+    Announce,
+    AnswerQuestion,
+    AnswerRefused,
+    Complete,
+    EpochsRecorded,
+    Fail,
+    Kill,
+    Leave,
+    News,
+    NewsKind,
+    OpenTrial,
+    Prune,
+    Publish,
+    RecordEpochs,
+    RecordForm,
+    Reply,
+    Retry,
+    StopRequested,
+    Submit,
+    SweepBegan,
+    SweepEvent,
+    TrialOpened,
+    TrialOverdue,
+)
+from mnist_lab.training import EpochMetrics, ModelForm
+
+
+@dataclass(kw_only=True)
+class RunningTrial:
+    """A trial that a worker has. ``failure`` was found here, and waits for the worker to leave.
+
+    ``decision`` says what becomes of the trial when its worker has left it.
+    """
+
+    history: tuple[EpochMetrics, ...]
+    attempt: int
+    retried: list[str]
+    failure: TrialFailed | None = None
+    decision: SchedulerDecision = SchedulerDecision.CONTINUE
+
+    @property
+    def newest(self) -> EpochMetrics | None:
+        return self.history[-1] if self.history else None
+
+
+class SweepState:
+    """Where a sweep stands: counts, running trials, why it stops.
+
+    ``slots`` is how many trials run at once; ``asks``: parameters are known only when the model is
+    built; ``trials`` are those of earlier sweeps.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        scheduler: Scheduler,
+        trials: Sequence[TrialFacts],
+        *,
+        slots: int,
+        asks: bool = False,
+    ) -> None:
+        self.config = config
+        self.scheduler = scheduler
+        self.running: dict[int, RunningTrial] = {}
+        self.counts: Counter[TrialState] = Counter(trial.state for trial in trials)
+        self.epochs_trained = sum(len(trial.history) for trial in trials)
+        self._slots = slots
+        self._asks = asks
+        self._opening = 0
+        self._failures_in_a_row = 0
+        self._stopped: Stopped | None = None
+        self._form: dict[str, str] = {}
+        for trial in trials:
+            scheduler.restore(trial)
+        # Interrupted trials come first.
+        self.unfinished = [
+            trial.number
+            for trial in trials
+            if trial.state == TrialState.RUNNING
+            and not trial.is_foreign_run
+            and trial.number not in scheduler.paused
+        ]
+
+    @property
+    def finished(self) -> int:
+        return sum(self.counts[state] for state in FINISHED)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trial runs and none is to be opened: the sweep has ended."""
+        return not self.running and not self._opening
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why no further trial is opened; None while nothing speaks against it."""
+        failures = self._failures_in_a_row
+        if failures >= self.config.max_failures and not self._leaves_trials:
+            return Stopped(StopReason.FAILURES, f"{failures} trials in a row failed")
+        return self._stopped
+
+    @property
+    def _leaves_trials(self) -> bool:
+        """Whether running trials are left after their epoch; at a timeout they train to their end."""
+        return self._stopped is not None and self._stopped.reason is not StopReason.TIMEOUT
+
+    def _stop(self, stopped: Stopped) -> None:
+        """Note why the sweep stops: a disk outranks an interruption, and that a timeout."""
+        if not self._leaves_trials or stopped.reason is StopReason.DISK:
+            self._stopped = stopped
+
+    @property
+    def ended(self) -> Stopped | None:
+        """Why the sweep ended; None when its total was reached and something came of it."""
+        if self.finished < self.config.trials:
+            return self.stopped or INTERRUPTED
+        failed = self.counts[TrialState.FAIL]
+        if failed == self.finished:
+            return Stopped(StopReason.ALL_FAILED, f"all {failed} trials failed")
+        return None
+
+    def handle(self, event: SweepEvent) -> list[Action]:
+        """Take in ``event``; return what is to be done about it, in order."""
+        return [*self._handle(event), *self._fill()]
+
+    def _handle(self, event: SweepEvent) -> Iterator[Action]:  # noqa: C901, PLR0912 - one case an event
+        match event:
+            case SweepBegan():
+                pass
+            case TrialOpened():
+                yield from self._opened(event)
+            case TrialStarted(trial=trial, worker=worker):
+                yield _say(NewsKind.STARTED, f"trial {trial} started on worker {worker}")
+            case ParameterAsked(trial=trial, question=question):
+                yield AnswerQuestion(trial, question)
+            case AnswerRefused(trial=trial, problem=problem):
+                yield from self._refuse(trial, problem)
+                yield _say(NewsKind.REFUSED, f"trial {trial} is refused")
+            case TrialBuilt():
+                yield from self._built(event)
+            case EpochFinished():
+                yield from self._epoch(event)
+            case EpochsRecorded():
+                yield from self._decide(event)
+            case TrialFinished():
+                yield from self._finish(event)
+            case TrialPaused(trial=trial):
+                yield from self._left(trial)
+            case TrialFailed():
+                yield from self._fail(event)
+            case TrialOverdue(trial=trial):
+                detail = f"longer than {self.config.trial_timeout:g} s"
+                yield Kill(TrialFailed(trial=trial, reason=FailureReason.TIMEOUT, detail=detail))
+            case StopRequested(stopped=stopped):
+                self._stop(stopped)
+
+    # Opening trials
+
+    def _fill(self) -> Iterator[Action]:
+        """Open a trial for every free worker; at the end, prune what is still paused."""
+        while len(self.running) + self._opening < self._slots and not self.stopped:
+            action = self._next()
+            if action is None:
+                break
+            self._opening += 1
+            yield action
+        if self.is_idle and not self.stopped:
+            left = max(0, self.config.trials - self.finished)
+            for number in list(self.scheduler.paused)[:left]:
+                yield from self._prune(number)
+
+    def _next(self) -> OpenTrial | None:
+        begun = self.finished + len(self.running) + self._opening
+        if begun >= self.config.trials:  # the total may be less than it was
+            return None
+        if self.unfinished:
+            return OpenTrial(Choice(self.unfinished.pop(0)), resumed=True)
+        new_wanted = begun + len(self.scheduler.paused) < self.config.trials
+        choice = self.scheduler.next(new_wanted=new_wanted)
+        return None if choice is None else OpenTrial(choice)
+
+    def _opened(self, event: TrialOpened) -> Iterator[Action]:
+        trial, number = event.trial, event.trial.number
+        self._opening -= 1
+        self.running[number] = running = RunningTrial(
+            history=trial.history, attempt=event.attempt, retried=list(trial.retried)
+        )
+        fruitless = trial.attempts_without_progress if trial.is_begun else 0
+        if event.refused:
+            failed = TrialFailed(trial=number, reason=FailureReason.INVALID, detail=event.refused)
+            yield from self._fail(failed)
+        elif fruitless >= MAX_ATTEMPTS_WITHOUT_PROGRESS:
+            detail = f"{fruitless} attempts came no further, and their sweeps died"
+            running.retried = [FailureReason.CRASHED] * self.config.retries
+            failed = TrialFailed(trial=number, reason=FailureReason.CRASHED, detail=detail)
+            yield from self._fail(failed)
+        else:
+            yield from self._submit(number)
+
+    def _submit(self, number: int) -> Iterator[Action]:
+        yield Submit(number)
+        if not self._asks:  # else its run waits for its parameters
+            yield Publish(number, running=True)
+
+    # Answering workers
+
+    def _built(self, event: TrialBuilt) -> Iterator[Action]:
+        yield RecordForm(event.trial, event.form)
+        yield Publish(event.trial, running=True)
+        facts = ModelForm.from_dict(event.form).facts()
+        if facts != self._form:  # else it was said already
+            self._form = facts
+            said = "; ".join(f"{name} {fact}" for name, fact in facts.items())
+            yield _say(NewsKind.BUILT, f"trial {event.trial} is built: {said}")
+
+    def _epoch(self, event: EpochFinished) -> Iterator[Action]:
+        running, last = self.running[event.trial], event.epochs[-1]
+        if not last.possible:
+            problem = f"epoch {last.epoch} reports what cannot be: {last.metrics()}"
+            yield from self._refuse(event.trial, problem)
+            yield _say(NewsKind.REFUSED, f"trial {event.trial} epoch {last.epoch} is refused")
+            return
+        self.epochs_trained += max(0, len(event.epochs) - len(running.history))
+        yield RecordEpochs(event.trial, event.epochs)
+
+    def _decide(self, event: EpochsRecorded) -> Iterator[Action]:
+        number, last = event.trial.number, event.epoch
+        running = self.running[number]
+        running.history = event.trial.history
+        is_last = last.epoch >= self.config.epochs
+        running.decision = self.scheduler.on_epoch(number, running.history, last.epoch)
+        continues = running.decision is SchedulerDecision.CONTINUE
+        goes_on = is_last or (continues and not self._leaves_trials)
+        yield Reply(number, Decision.GO_ON if goes_on else Decision.PAUSE)
+        yield Publish(number, running=True)
+        for other in self.scheduler.hopeless():
+            yield from self._prune(other)
+        yield _say(
+            NewsKind.EPOCH,
+            f"trial {number} epoch {last.epoch}/{self.config.epochs} "
+            f"val_accuracy {last.val_accuracy:.4f} ({last.seconds:.1f} s)",
+        )
+
+    def _refuse(self, number: int, problem: str) -> Iterator[Action]:
+        """Fail the trial when its worker has left it."""
+        failed = TrialFailed(trial=number, reason=FailureReason.INVALID, detail=problem)
+        self.running[number].failure = failed
+        yield Reply(number, Decision.PAUSE)
+
+    # Ending trials
+
+    def _finish(self, event: TrialFinished) -> Iterator[Action]:
+        value = event.scalars.get("best_val_accuracy", math.nan)
+        if not 0.0 <= value <= 1.0:
+            problem = f"best_val_accuracy is {value}, which no accuracy can be"
+            failed = TrialFailed(trial=event.trial, reason=FailureReason.INVALID, detail=problem)
+            yield from self._fail(failed)
+            return
+        self._failures_in_a_row = 0
+        yield Complete(event, value)
+        yield from self._end(event.trial, TrialState.COMPLETE)
+        said = f"val_accuracy {value:.4f} in epoch {event.best_epoch}"
+        yield _say(NewsKind.COMPLETE, f"trial {event.trial} complete: {said}")
+
+    def _left(self, number: int) -> Iterator[Action]:
+        running = self.running[number]
+        epoch = len(running.history)
+        if running.failure is not None:
+            yield from self._fail(running.failure)
+        elif running.decision is SchedulerDecision.PRUNE:
+            yield from self._prune(number)
+            yield _say(NewsKind.PRUNED, f"trial {number} pruned after epoch {epoch}")
+        elif running.decision is SchedulerDecision.PAUSE:
+            del self.running[number]
+            self.scheduler.on_pause(number, epoch)
+            yield Leave(number, paused=True)
+            yield _say(NewsKind.PAUSED, f"trial {number} paused after epoch {epoch}")
+        else:
+            yield from self._leave(number, f"after epoch {epoch}")
+
+    def _fail(self, event: TrialFailed) -> Iterator[Action]:
+        number, running = event.trial, self.running[event.trial]
+        reason, said = event.reason, f"{event.reason} ({event.detail})"
+        if REMEDIES[reason] is Remedy.STOP:
+            self._stop(Stopped(StopReason.DISK, said))
+            yield from self._leave(number, said, separator=": ")
+        elif self._is_interrupted and is_retryable(reason):
+            yield from self._leave(number, said, separator=": ")
+        elif may_retry(reason, running.retried, retries=self.config.retries):
+            running.retried.append(reason)
+            running.attempt += 1
+            yield Retry(number, tuple(running.retried), running.attempt)
+            yield from self._submit(number)
+            yield _say(NewsKind.RETRIED, f"trial {number} goes on in another worker: {said}")
+        else:
+            self._failures_in_a_row += 1
+            yield Fail(event)
+            yield from self._end(number, TrialState.FAIL)
+            yield _say(NewsKind.FAILED, f"trial {number} failed: {said}")
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self._stopped is not None and self._stopped.reason is StopReason.INTERRUPTED
+
+    def _leave(self, number: int, said: str, *, separator: str = " ") -> Iterator[Action]:
+        """Leave a trial unfinished, to be resumed by the next sweep."""
+        del self.running[number]
+        yield Leave(number)
+        yield Publish(number, running=False)
+        yield _say(NewsKind.INTERRUPTED, f"trial {number} interrupted{separator}{said}")
+
+    def leave_all(self) -> list[Action]:
+        """Leave every running trial: the sweep ends now, in the middle of their epochs."""
+        left = list(self.running)
+        self.running.clear()
+        self._opening = 0
+        return [
+            action for number in left for action in (Leave(number), Publish(number, running=False))
+        ]
+
+    def _prune(self, number: int) -> Iterator[Action]:
+        self._failures_in_a_row = 0
+        yield Prune(number)
+        yield from self._end(number, TrialState.PRUNED)
+
+    def _end(self, number: int, state: TrialState) -> Iterator[Action]:
+        self.running.pop(number, None)
+        self.scheduler.on_end(number, failed=state == TrialState.FAIL)
+        self.counts[state] += 1
+        yield Publish(number, running=False)
+
+
+def _say(kind: NewsKind, text: str) -> Announce:
+    return Announce(News(kind, text))
