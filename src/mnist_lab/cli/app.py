@@ -12,11 +12,11 @@ import traceback
 import typer
 
 from mnist_lab import __version__
-from mnist_lab.cli import decide, house, look, models, run, use
-from mnist_lab.cli.run import EXIT_USAGE
+from mnist_lab.cli import data, maintenance, models, promotion, spaces, studies, sweep
+from mnist_lab.cli.options import EXIT_USAGE
 from mnist_lab.errors import MnistLabError, masked
 
-EXIT_UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours
+EXIT_UNEXPECTED = 70  # EX_SOFTWARE: a defect of mnist-lab
 EXIT_INTERRUPTED = 130
 INTERRUPTED = "Interrupted. Type the same command again to go on."
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it takes "[default: 10]" for markup, and shows "<bool>" after a flag
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (run, look, decide, models, use, house):
+for module in (sweep, spaces, studies, promotion, models, data, maintenance):
     module.add_commands(app)
 
 

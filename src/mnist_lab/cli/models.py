@@ -1,12 +1,16 @@
-"""``models``: what is registered, why, and since when."""
+"""``models``, ``evaluate``, ``predict``, ``export`` and ``serve``: registered models and their use."""
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_lab.cli.options import add
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -14,16 +18,28 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from mnist_lab.models import VersionRow
+    from mnist_lab.models import ModelFile, VersionRow
     from mnist_lab.promotion import AliasEvent
+    from mnist_lab.settings import Settings
+
+
+SERVING_PORT = 5001  # beside MLflow's pages at 5000
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION", help="mnist-cnn@champion")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add this file's command to ``app``."""
-    app.command()(models)
+    """Add this file's commands to ``app``."""
+    add(app, "models", models_command)
+    add(app, "evaluate", evaluate_command)
+    add(app, "predict", predict_command)
+    add(app, "export", export_command)
+    add(app, "serve", serve_command)
 
 
-def models(
+def models_command(
     name: Annotated[
         str | None,
         typer.Argument(
@@ -100,13 +116,175 @@ def _print_history(history: Sequence[AliasEvent]) -> None:
         ("when", lambda event: event.when),
         ("aliases", _aliases_of),
         ("why", lambda event: event.why),
-        ("", lambda event: "" if event.done else "cut off: type the command again"),
+        ("", lambda event: "" if event.done else "interrupted: type the command again"),
     )
     print_table(history, columns)
 
 
 def _aliases_of(event: AliasEvent) -> str:
     return ", ".join(
-        f"{alias} -> {'nobody' if version is None else version}"
+        f"{alias} -> {'none' if version is None else version}"
         for alias, version in event.aliases.items()
     )
+
+
+def evaluate_command(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="MODEL@ALIAS|MODEL/VERSION|STUDY[:TRIAL]", help="What to score."),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Another data set's test images.  [default: the study's]")
+    ] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Score a model on the sealed test images.
+
+    Every opening is counted, on its run and on its versions.
+
+    Example: mnist-lab evaluate mnist-cnn@champion
+    """
+    from mnist_lab.promotion import evaluate_model, evaluate_on
+    from mnist_lab.settings import Settings
+    from mnist_lab.study import open_study
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    client = open_client(settings)
+    model = find_model(client, target, settings)
+    record = open_study(settings, model.study).record
+    if dataset is None:
+        result = evaluate_model(client, model, record, settings)
+    else:
+        result = evaluate_on(client, model, dataset, record, settings)
+    evaluation = result.evaluation
+    if as_json:
+        facts = {"study": model.study, "trial": model.trial, "openings": result.openings}
+        print_json({**facts, **evaluation.to_json()["classification_report"]})
+        return
+    typer.echo(
+        f"Test accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f} on "
+        f"{evaluation.samples:,} sealed images (opening {result.openings} for this model)."
+    )
+
+
+def predict_command(
+    model: Model,
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURE…", help="PNG, JPEG, …, .npy, or IDX.")
+    ],
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Scale pictures only; do not cut out a digit.")
+    ] = False,
+    request: Annotated[
+        bool, typer.Option("--request", help="Print what to send to mnist-lab serve instead.")
+    ] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Say which digit a picture shows, with probabilities.
+
+    Pictures have one digit each, in any size and colour, dark on light or light on dark; it is cut
+    out and centred as MNIST does it. The images of .npy ((N, 28, 28) uint8) and IDX files are taken
+    as they are.
+
+    Example: mnist-lab predict mnist-cnn@champion digit.png
+    """
+    from mnist_lab.models import predict, read_pictures
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    found = list(read_pictures(pictures, as_is=as_is))
+    if request:
+        print_json({"inputs": [picture.pixels.tolist() for picture in found]}, indent=None)
+        return
+    version, predictions = predict(open_client(settings), model, found, settings)
+    if as_json:
+        print_json({"model": version, "predictions": [asdict(each) for each in predictions]})
+        return
+    columns = (
+        ("picture", lambda row: row.source),
+        ("digit", lambda row: str(row.label)),
+        ("probability", lambda row: percent(row.probability)),
+        ("0 to 9", lambda row: " ".join(f"{each:.3f}" for each in row.probabilities)),
+    )
+    print_table(predictions, columns, title=version)
+
+
+def export_command(
+    model: Model,
+    kind: Annotated[
+        str, typer.Option("--format", help="keras, h5, json+weights, saved_model or onnx.")
+    ] = "keras",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write into.  [default: exports/ in the home folder]"),
+    ] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write a registered model in another format, and check it.
+
+    It is read back, and what it predicts is compared with the model's own predictions. What is needed
+    to read it is printed.
+
+    Example: mnist-lab export mnist-cnn@champion --format onnx
+    """
+    from mnist_lab.models import export
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    done = export(open_client(settings), model, kind, out or settings.exports, settings)
+    if as_json:
+        print_json({**asdict(done), "files": [str(file) for file in done.files]})
+        return
+    typer.echo(f"{done.model} as {kind}: {', '.join(map(str, done.files))}")
+    typer.echo(f"Read back; probabilities differ by {done.difference:.1g} at most.")
+    typer.echo(f"To read it: {', '.join(done.needs)}{_describe_needs(done.needs)}.")
+
+
+def _describe_needs(needs: Sequence[str]) -> str:
+    names = {need.partition(">=")[0] for need in needs}
+    if "keras" in names:
+        return "; Keras does not read what a newer Keras wrote"
+    if "tensorflow" in names:
+        return "; no Keras"
+    return ", or another ONNX runtime; no Keras and no TensorFlow"
+
+
+def serve_command(
+    model: Model,
+    port: Annotated[int, typer.Option(help="On this machine only.")] = SERVING_PORT,
+) -> None:
+    """Serve a model with MLflow's own server, on this machine only.
+
+    Example: mnist-lab serve mnist-cnn@champion --port 5001
+    """
+    from mnist_lab.models import prepare, prepare_path, server_command
+    from mnist_lab.settings import Settings
+    from mnist_lab.tracking.store import open_client
+
+    settings = Settings()
+    folder = prepare(open_client(settings), model, settings)
+    address = f"http://127.0.0.1:{port}/invocations"
+    typer.echo(f"{model} at {address} (Ctrl-C ends it). Ask it:")
+    typer.echo(
+        f"mnist-lab predict {model} digit.png --request | curl --data @- "
+        f"--header 'Content-Type: application/json' {address}"
+    )
+    sys.stdout.flush()
+    command = server_command(folder, port)
+    prepare_path()
+    os.execv(command[0], command)  # noqa: S606 - this process becomes the server
+
+
+def find_model(client: MlflowClient, target: str, settings: Settings) -> ModelFile:
+    """Find the model that a version, an alias or a trial names."""
+    from mnist_lab.models import find_trial_model, find_version, find_version_model, is_version
+    from mnist_lab.study import open_study
+
+    if is_version(target):
+        return find_version_model(client, find_version(client, target))
+    study, _, number = target.partition(":")
+    opened = open_study(settings, study)
+    return find_trial_model(client, opened.find_run(opened.find_trial(number).number))

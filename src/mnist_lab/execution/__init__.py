@@ -5,6 +5,7 @@ from mnist_lab.execution.check import SpaceCheck, check_space
 from mnist_lab.execution.executor import Executor
 from mnist_lab.execution.figures import FigureProcess, FigureSpec
 from mnist_lab.execution.files import TrialFiles
+from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
     Answer,
@@ -34,6 +35,7 @@ __all__ = [
     "FailureReason",
     "FigureProcess",
     "FigureSpec",
+    "InlineExecutor",
     "LocalExecutor",
     "ParameterAsked",
     "SpaceCheck",

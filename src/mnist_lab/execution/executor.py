@@ -1,4 +1,4 @@
-"""The seam between the sweep and whatever runs its trainings."""
+"""The ``Executor`` seam: what runs the trainings of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class Executor(Protocol):
     """Runs up to ``slots`` jobs at once. Called from one thread only."""
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """How many jobs run at once; fewer when a worker cannot be started any more."""
 
     def start(self) -> None:
         """Begin to start the workers; returns before they are ready."""
@@ -20,13 +21,13 @@ class Executor(Protocol):
         """Give a job to a free worker. The caller keeps count: never more than ``slots``."""
 
     def next_event(self, timeout: float) -> Event | None:
-        """The next thing that a worker says, or None after ``timeout`` seconds."""
+        """Wait for the next event of any worker; None after ``timeout`` seconds."""
 
     def decide(self, trial: int, reply: Reply) -> None:
         """Answer the trial's last ``EpochFinished`` or ``ParameterAsked``."""
 
     def kill(self, why: TrialFailed) -> None:
-        """End the trial's worker at once; ``why`` is the trial's next event."""
+        """End the trial at once; ``why`` is its next event, unless it has ended already."""
 
     def close(self) -> None:
         """End every worker. Safe to call twice."""

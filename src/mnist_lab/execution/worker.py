@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, Protocol
 
 from mnist_lab.data import Dataset, map_dataset
 from mnist_lab.execution.messages import (
@@ -32,7 +33,7 @@ from mnist_lab.training import EpochMetrics, Runtime, configure
 
 
 class Paused(BaseException):
-    """Leave the training where it is; no mistake, so no ``except Exception`` may catch it."""
+    """Leave the training where it is. Not an error: no ``except Exception`` may catch it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +74,21 @@ def work(spec: WorkerSpec, connection: Connection) -> None:
             return
 
 
+class Channel(Protocol):
+    """One end of a connection to the supervisor."""
+
+    def send(self, event: Event, /) -> None: ...
+
+    def recv(self) -> Any: ...
+
+
 class Supervised:
-    """The supervisor, as a trial sees it: told of each epoch, and asked for parameters.
+    """The supervisor, as a trial sees it: it takes each epoch, and answers questions.
 
     Both wait for its reply, and raise ``Paused`` when the trial is to be left.
     """
 
-    def __init__(self, trial: int, connection: Connection) -> None:
+    def __init__(self, trial: int, connection: Channel) -> None:
         self._trial = trial
         self._connection = connection
 
@@ -93,7 +102,7 @@ class Supervised:
         return reply.value
 
     def send(self, event: Event) -> None:
-        """Tell it what needs no reply."""
+        """Send an event that needs no reply."""
         self._connection.send(event)
 
     def _exchange(self, event: Event) -> Reply:

@@ -13,6 +13,7 @@ from mnist_lab.settings import Settings
 from mnist_lab.tracking import StudyRecord, Tracker
 
 TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
+FiguresFactory = Callable[[Settings, StudyRecord, TrialFiles], Figures]
 
 
 def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:

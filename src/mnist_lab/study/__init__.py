@@ -1,7 +1,6 @@
 """What is known: an Optuna study, its typed records, its storage, its locks and its replicas."""
 
 from mnist_lab.study._optuna import SingleWriterStorage, reopen_trial, use_fast_tpe, view
-from mnist_lab.study.config import SweepConfig, parse_config, read_config
 from mnist_lab.study.confirmation import Confirmation, read_confirmation
 from mnist_lab.study.ledger import Ledger, Tracked, is_untracked
 from mnist_lab.study.lock import is_locked, lock_study
@@ -34,7 +33,6 @@ __all__ = [
     "SingleWriterStorage",
     "StopReason",
     "Stopped",
-    "SweepConfig",
     "Tracked",
     "TrialFacts",
     "confirm_name",
@@ -54,8 +52,6 @@ __all__ = [
     "open_studies",
     "open_study",
     "pair_of",
-    "parse_config",
-    "read_config",
     "read_confirmation",
     "reopen_trial",
     "require_writable",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import Dataset
 from mnist_lab.errors import UsageError
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.study.config import SweepConfig
 
 SUFFIX = "+confirm"
 LONGEST_NAME = 100  # given by users; a study of replicas has the suffix beside it

@@ -10,10 +10,10 @@ from typing import Any
 
 import optuna
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import Dataset
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.tracking import SplitFacts, StudyRecord
 
 # The attributes of an Optuna study that hold its record. Earlier versions wrote a part to each.

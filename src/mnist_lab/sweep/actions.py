@@ -49,7 +49,7 @@ class SweepBegan:
     """The study is open and the workers are starting."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrialOpened:
     """A trial that ``OpenTrial`` asked for has its parameters and its start is written.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optuna.distributions import json_to_distribution
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import (
     ConfigurationError,
     DiskFullError,
@@ -29,7 +30,6 @@ from mnist_lab.execution import (
 )
 from mnist_lab.search import REMEDIES, START_SECONDS, Remedy
 from mnist_lab.spaces import BUILDS, ParamValue, Question, SearchSpace, choose, run_description
-from mnist_lab.study import SweepConfig
 from mnist_lab.sweep.signals import StopRequest
 
 TICK_SECONDS = 0.5

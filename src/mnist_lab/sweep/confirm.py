@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Literal
 
 from optuna.trial import TrialState
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import MnistLabError, UsageError
 from mnist_lab.execution import TrialFiles, WorkerSpec
-from mnist_lab.publish import TrackerFactory, connect_mlflow
+from mnist_lab.publish import FiguresFactory, TrackerFactory, connect_mlflow, make_figures
 from mnist_lab.search import TRANSIENT
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
@@ -17,7 +19,6 @@ from mnist_lab.study import (
     Design,
     Ledger,
     SingleWriterStorage,
-    SweepConfig,
     confirm_name,
     connect,
     create_study,
@@ -45,8 +46,10 @@ def confirm(
     *,
     workers: int | None = None,
     device: str | None = None,
+    executor: Literal["local", "inline"] = "local",
     listener: Listener = lambda _: None,
     make_tracker: TrackerFactory = connect_mlflow,
+    make_figures: FiguresFactory = make_figures,
     trainer: str = WorkerSpec.trainer,
 ) -> tuple[SweepResult, Confirmation | None]:
     """Train the replicas of ``design`` that study ``name`` does not have yet, for all their epochs.
@@ -59,7 +62,7 @@ def confirm(
     searched = _open(settings, name)
     record = searched.record
     space, dataset = load_original_space(record), load_original_dataset(record, settings)
-    config = _config(record, workers, device)
+    config = replace(_config(record, workers, device), executor=executor)
     fresh = make_record(confirm_name(name), config, space, dataset)
     wanted = replace(fresh, confirms=record.id, fixed=record.fixed)
     with ExitStack() as held:
@@ -78,7 +81,12 @@ def confirm(
             files=files,
         )
         result = run_sweep(
-            setup, settings, listener=listener, make_tracker=make_tracker, trainer=trainer
+            setup,
+            settings,
+            listener=listener,
+            make_tracker=make_tracker,
+            make_figures=make_figures,
+            trainer=trainer,
         )
     return result, read_confirmation(open_study(settings, name), design)
 

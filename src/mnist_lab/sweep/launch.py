@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 import optuna
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import Dataset, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.execution import (
     Executor,
+    InlineExecutor,
     LocalExecutor,
     TrialFiles,
     WorkerSpec,
@@ -21,7 +23,13 @@ from mnist_lab.execution import (
     plan_workers,
     warm_up,
 )
-from mnist_lab.publish import TrackerFactory, connect_mlflow, make_figures, start_writer
+from mnist_lab.publish import (
+    FiguresFactory,
+    TrackerFactory,
+    connect_mlflow,
+    make_figures,
+    start_writer,
+)
 from mnist_lab.search import grid_points, make_pruner, make_sampler, make_scheduler
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Params, SearchSpace, get_space, is_shipped, trust
@@ -29,7 +37,6 @@ from mnist_lab.study import (
     FINISHED,
     Ledger,
     SingleWriterStorage,
-    SweepConfig,
     connect,
     create_study,
     lock_study,
@@ -62,19 +69,22 @@ def launch(
     *,
     listener: Listener = lambda _: None,
     make_tracker: TrackerFactory = connect_mlflow,
+    make_figures: FiguresFactory = make_figures,
     trainer: str = WorkerSpec.trainer,
 ) -> SweepResult:
     """Run or resume a sweep.
 
     Args:
         make_tracker: MLflow by default; given by tests and by measurements of what tracking costs.
+        make_figures: a process that draws, by default.
         trainer: ``module:function`` that workers run a job with.
 
     Raises:
         MnistLabError: whatever is wrong with the config, before anything is trained; or a study
             storage that was lost while it ran.
     """
-    warm_up()
+    if config.executor == "local":
+        warm_up()
     space = get_space(config.space)
     dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
     record = make_record(study_name(config, space, dataset), config, space, dataset)
@@ -104,6 +114,7 @@ def launch(
                 settings,
                 listener=listener,
                 make_tracker=make_tracker,
+                make_figures=make_figures,
                 trainer=trainer,
                 checks_space=not is_shipped(space.reference) and not study.ranked(),
             )
@@ -141,6 +152,7 @@ def run_sweep(
     *,
     listener: Listener,
     make_tracker: TrackerFactory,
+    make_figures: FiguresFactory,
     trainer: str,
     checks_space: bool = False,
 ) -> SweepResult:
@@ -205,7 +217,7 @@ def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
 
 def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
     return plan_workers(
-        workers=config.workers,
+        workers=1 if config.executor == "inline" else config.workers,
         device=config.device,
         workers_per_gpu=config.workers_per_gpu,
         at_most=at_most,
@@ -274,4 +286,6 @@ def _make_executor(
         )
         for index, runtime in enumerate(_plan(config, at_most=missing))
     ]
+    if config.executor == "inline":
+        return InlineExecutor(specs[0])
     return LocalExecutor(specs, memory_cap=memory_cap(len(specs), limit_mb=config.worker_memory))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
@@ -35,7 +36,7 @@ from mnist_lab.search import (
     is_retryable,
     may_retry,
 )
-from mnist_lab.study import FINISHED, INTERRUPTED, Stopped, StopReason, SweepConfig, TrialFacts
+from mnist_lab.study import FINISHED, INTERRUPTED, Stopped, StopReason, TrialFacts
 from mnist_lab.sweep.actions import (
     Action,
     Announce,
@@ -104,7 +105,7 @@ class SweepState:
         self.running: dict[int, RunningTrial] = {}
         self.counts: Counter[TrialState] = Counter(trial.state for trial in trials)
         self.epochs_trained = sum(len(trial.history) for trial in trials)
-        self._slots = slots
+        self.slots = slots
         self._asks = asks
         self._opening = 0
         self._failures_in_a_row = 0
@@ -197,7 +198,7 @@ class SweepState:
 
     def _fill(self) -> Iterator[Action]:
         """Open a trial for every free worker; at the end, prune what is still paused."""
-        while len(self.running) + self._opening < self._slots and not self.stopped:
+        while len(self.running) + self._opening < self.slots and not self.stopped:
             action = self._next()
             if action is None:
                 break

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import InvalidParamsError
 from mnist_lab.execution import Answer, Event, Executor, TrialFiles, TrialStarted
 from mnist_lab.publish import BackgroundWriter, Backlog
@@ -23,7 +24,6 @@ from mnist_lab.study import (
     Ledger,
     Stopped,
     StopReason,
-    SweepConfig,
     Tracked,
     TrialFacts,
     is_untracked,
@@ -148,6 +148,7 @@ class Supervisor:
 
     def _step(self, event: Event | None) -> None:
         self._watch_for_stop()
+        self._state.slots = self.executor.slots  # fewer when a worker cannot be started any more
         if isinstance(event, TrialStarted):
             self._set_deadline(event.trial, 0.0)
         if event is not None:

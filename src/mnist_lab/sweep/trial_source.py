@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import InvalidParamsError, UnknownNameError, first_line
 from mnist_lab.execution import TrialFiles, TrialJob
 from mnist_lab.search import (
@@ -21,7 +22,7 @@ from mnist_lab.search import (
     suggest,
 )
 from mnist_lab.spaces import Names, Params, ParamValue, Question, SearchSpace, choose
-from mnist_lab.study import Ledger, SweepConfig, TrialFacts, draw_seed, reopen_trial, trial_seed
+from mnist_lab.study import Ledger, TrialFacts, draw_seed, reopen_trial, trial_seed
 from mnist_lab.sweep.actions import TrialOpened
 
 

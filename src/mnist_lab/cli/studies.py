@@ -1,146 +1,36 @@
-"""``spaces``, ``studies``, ``leaderboard`` and ``compare``: the commands that only look."""
+"""``studies``, ``leaderboard``, ``compare`` and ``reproduce``: the studies and their trials."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_lab.cli.models import find_model
+from mnist_lab.cli.options import StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from mnist_lab.execution import SpaceCheck
     from mnist_lab.report import LeaderboardRow, TrialComparison
-    from mnist_lab.spaces import ParamValue, SearchSpace
+    from mnist_lab.settings import Settings
+    from mnist_lab.spaces import ParamValue
+    from mnist_lab.study import Ledger, TrialFacts
+
+
+EXIT_DIVERGED = 1
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(spaces)
-    app.command()(studies)
-    app.command()(leaderboard)
-    app.command()(compare)
+    add(app, "studies", studies_command)
+    add(app, "leaderboard", leaderboard_command)
+    add(app, "compare", compare_command)
+    add(app, "reproduce", reproduce_command, trains=True)
 
 
-def spaces(
-    name: Annotated[str | None, typer.Argument(help="Show this space: cnn, cnn-v1.")] = None,
-    space_file: Annotated[
-        str | None, typer.Option(metavar="FILE.py:NAME", help="Show the space in a file.")
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Build every corner, train one step (takes Keras)."),
-    ] = False,
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """List the search spaces, or show one.
-
-    Of one: its parameters, ranges, conditions and baseline.
-
-    Example: mnist-lab spaces cnn --check
-    """
-    from mnist_lab.spaces import BUILDS, get_space, list_spaces, run_description
-
-    wanted = space_file or name
-    if wanted is None:
-        rows = list(list_spaces().values())
-        if as_json:
-            print_json([space.to_dict() for space in rows])
-            return
-        columns = (
-            ("space", lambda space: space.id),
-            ("parameters", lambda space: str(len(space.distributions))),
-            ("description", lambda space: space.description),
-        )
-        print_table(rows, columns)
-        typer.echo(f"\nShow one: mnist-lab spaces {rows[-1].name}")
-        return
-    space = get_space(wanted)
-    survey = run_description(wanted, builds=BUILDS)["survey"] if space.asks else None
-    checked = _check(space) if check else None
-    if as_json:
-        found = {"baseline": space.baseline, "corners": checked, "survey": survey}
-        print_json({**space.to_dict(), **found})
-        return
-    if survey is None:
-        _print_space(space)
-    else:
-        _print_survey(space, survey)
-    if checked is not None:
-        sizes = f"Keras parameters: baseline {checked.baseline:,}"
-        if not space.asks:
-            least, most = f"{checked.least:,}", f"{checked.most:,}"
-            sizes = (
-                f"Every corner builds, the baseline trains. {sizes}, corners {least} to {most} "
-                f"({checked.builds} of them)"
-            )
-        typer.echo(f"{sizes}.")
-        for key, fact in checked.form.items():
-            typer.echo(f"  {key}: {fact}")
-
-
-def _check(space: SearchSpace) -> SpaceCheck:
-    from mnist_lab.execution import check_space, usable_cores
-    from mnist_lab.training import Runtime, configure
-
-    configure(Runtime(threads=usable_cores()))
-    return check_space(space)
-
-
-def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
-    """What many builds of a space that asks have asked for."""
-    from optuna.distributions import json_to_distribution
-
-    from mnist_lab.errors import ConfigurationError
-    from mnist_lab.spaces import describe_range
-
-    columns = (
-        ("parameter", lambda row: row["name"]),
-        (
-            "range",
-            lambda row: describe_range(json_to_distribution(json.dumps(row["distribution"]))),
-        ),
-        ("baseline", lambda row: str(row["default"])),
-        ("asked when", lambda row: row["condition"]),
-    )
-    print_table(survey["parameters"], columns, title=f"{space.id}: {space.description}")
-    typer.echo(
-        f"\nThis is what {survey['builds']} builds asked for; the code may ask for more. It is "
-        "searched as it is asked for."
-    )
-    for message, count in survey["failures"].items():
-        typer.echo(f"{count} more builds failed: {message}", err=True)
-    if not survey["builds"]:
-        raise ConfigurationError(
-            f"No model of {space.reference} can be built.", next_step="Correct what is said above."
-        )
-
-
-def _print_space(space: SearchSpace) -> None:
-    from mnist_lab.spaces import describe_range
-
-    baseline = space.baseline
-    columns = (
-        ("parameter", str),
-        ("range", lambda name: describe_range(space.distributions[name])),
-        ("baseline", lambda name: str(baseline.get(name, "-"))),
-        (
-            "condition",
-            lambda name: (
-                space.explain_condition(name).partition(" is used ")[2]
-                if name in space.conditions
-                else ""
-            ),
-        ),
-    )
-    print_table(list(space.distributions), columns, title=f"{space.id}: {space.description}")
-    if space.baseline_size is not None:
-        typer.echo(f"\nThe baseline has {space.baseline_size:,} Keras parameters.")
-
-
-def studies(as_json: bool = JSON_OPTION) -> None:
+def studies_command(as_json: bool = JSON_OPTION) -> None:
     """List the studies in this folder, oldest first.
 
     Example: mnist-lab studies --json
@@ -166,8 +56,8 @@ def studies(as_json: bool = JSON_OPTION) -> None:
     print_table(rows, columns)
 
 
-def leaderboard(
-    study: Annotated[str | None, typer.Argument(help="[default: the latest study]")] = None,
+def leaderboard_command(
+    study: StudyName = None,
     top: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -195,7 +85,7 @@ def leaderboard(
     print_leaderboard(rows, title=name)
 
 
-def compare(
+def compare_command(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")],
     trials: Annotated[list[str], typer.Argument(metavar="TRIAL...", help="Two or more numbers.")],
     as_json: bool = JSON_OPTION,
@@ -271,3 +161,56 @@ def describe_params(params: object, most: int = 4) -> str:
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in shown
     )
+
+
+def reproduce_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY|MODEL@ALIAS|MODEL/VERSION", help="What is to be trained again."
+        ),
+    ],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Of a study.  [default: its best]")
+    ] = "",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Train a trial again from its record, and compare every epoch.
+
+    Complete trials only. It is bit-exact, within tolerance (0.3 points of validation accuracy), or
+    diverged: exit code 1.
+
+    Example: mnist-lab reproduce mnist-cnn-v2-10ep
+    """
+    from mnist_lab.settings import Settings
+    from mnist_lab.sweep import reproduce
+
+    settings = Settings()
+    study, found = _find_record(target, trial, settings)
+    done = reproduce(study, found, settings)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(
+            f"{done.study} trial {done.trial}: {done.outcome} over {done.epochs} epochs. Best "
+            f"validation accuracy recorded {percent(done.recorded)}, found {percent(done.found)}."
+        )
+        if done.first_difference is not None:
+            typer.echo(f"Epoch {done.first_difference} is the first that differs.")
+        for name, (then, now) in done.environment.items():
+            typer.echo(f"  {name}: {then} then, {now} now")
+    if done.outcome == "diverged":
+        raise typer.Exit(EXIT_DIVERGED)
+
+
+def _find_record(target: str, trial: str, settings: Settings) -> tuple[Ledger, TrialFacts]:
+    from mnist_lab.models import is_version
+    from mnist_lab.study import open_study
+    from mnist_lab.tracking.store import open_client
+
+    if is_version(target):
+        model = find_model(open_client(settings), target, settings)
+        study = open_study(settings, model.study)
+        return study, study.trial(model.trial)
+    study = open_study(settings, target)
+    return study, study.find_trial(trial)

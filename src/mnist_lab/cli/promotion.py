@@ -1,4 +1,4 @@
-"""``confirm``, ``promote`` and ``rollback``: the commands that decide."""
+"""``confirm``, ``promote`` and ``rollback``: which model becomes champion."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnist_lab.cli.options import StudyName, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
-from mnist_lab.cli.run import Device, Workers, exit_as, print_lag, trains
+from mnist_lab.cli.sweep import exit_as, print_lag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mnist_lab.promotion import Promotion
     from mnist_lab.settings import Settings
     from mnist_lab.study import Confirmation, Design
@@ -23,23 +26,22 @@ EXIT_NOT_PROMOTED = 1
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(trains(confirm))
-    app.command()(promote)
-    app.command()(rollback)
+    add(app, "confirm", confirm_command, trains=True)
+    add(app, "promote", promote_command)
+    add(app, "rollback", rollback_command)
 
 
-StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
 Top = Annotated[int, typer.Option(help="So many of the best trials are trained again.")]
 Seeds = Annotated[int, typer.Option(help="Each with so many fresh seeds, the same for all.")]
 
 
-def confirm(
+@sweep_options("workers", "device", "executor")
+def confirm_command(
     study: StudyName = None,
     top: Top = 5,
     seeds: Seeds = 3,
-    workers: Workers = None,
-    device: Device = None,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Train the best trials again with fresh seeds, rank by means.
 
@@ -54,7 +56,7 @@ def confirm(
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
-    confirmation = _confirm(settings, name, design, workers, device)
+    confirmation = _confirm(settings, name, design, typed)
     if as_json:
         print_json(confirmation)
         return
@@ -63,17 +65,15 @@ def confirm(
 
 
 def _confirm(
-    settings: Settings, study: str, design: Design, workers: int | None, device: str | None
+    settings: Settings, study: str, design: Design, typed: Mapping[str, Any]
 ) -> Confirmation:
     from mnist_lab.cli.live import watch
     from mnist_lab.errors import InterruptedSweep, MnistLabError
-    from mnist_lab.sweep import confirm as train_again
+    from mnist_lab.sweep import confirm
 
     with watch() as listener:
         try:
-            result, confirmation = train_again(
-                settings, study, design, workers=workers, device=device, listener=listener
-            )
+            result, confirmation = confirm(settings, study, design, listener=listener, **typed)
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
             raise
@@ -126,12 +126,11 @@ def _print_confirmation(confirmation: Confirmation) -> None:
         )
 
 
-def promote(
+@sweep_options("workers", "device", "executor")
+def promote_command(
     study: StudyName = None,
     top: Top = 5,
     seeds: Seeds = 3,
-    workers: Workers = None,
-    device: Device = None,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +144,7 @@ def promote(
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Make a study's choice the champion, if it passes the gate.
 
@@ -155,8 +155,7 @@ def promote(
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab.promotion import GatePolicy, read_policy, require_test_images
-    from mnist_lab.promotion import promote as promote_study
+    from mnist_lab.promotion import GatePolicy, promote, read_policy, require_test_images
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design, is_confirmed, open_study
@@ -173,11 +172,11 @@ def promote(
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
     if not fresh:
-        confirmation = _confirm(settings, name, design, workers, device)
+        confirmation = _confirm(settings, name, design, typed)
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
-    promotion = promote_study(
+    promotion = promote(
         open_client(settings), name, settings, design=design, policy=policy, force=force
     )
     if as_json:
@@ -220,7 +219,7 @@ def _print_plan(
     typer.echo("Nothing was trained, registered or opened.")
 
 
-def rollback(
+def rollback_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="mnist-cnn")],
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -230,12 +229,12 @@ def rollback(
 
     Example: mnist-lab rollback mnist-cnn
     """
-    from mnist_lab.promotion import rollback as roll_back
+    from mnist_lab.promotion import rollback
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
-    back, away = roll_back(open_client(settings), settings, model)
+    back, away = rollback(open_client(settings), settings, model)
     if as_json:
         print_json({"model": model, "champion": back, "previous": away})
         return

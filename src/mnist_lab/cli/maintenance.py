@@ -1,4 +1,4 @@
-"""``data``, ``sync``, ``doctor`` and ``ui``: keeping house."""
+"""``sync``, ``doctor`` and ``ui``: MLflow kept in line, and opened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_lab.cli.options import add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,54 +21,12 @@ EXIT_SERVICE = 69
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(data)
-    app.command()(sync)
-    app.command()(doctor)
-    app.command()(ui)
+    add(app, "sync", sync_command)
+    add(app, "doctor", doctor_command)
+    add(app, "ui", ui_command)
 
 
-def data(
-    dataset: Annotated[
-        str, typer.Argument(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.")
-    ] = "mnist",
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Check a data set and show its splits.
-
-    Their sizes, class counts and digests. A data set is 28x28 grey images (uint8) in 10 classes: an
-    .npz with x_train y_train x_test y_test, or a folder of IDX files, gzipped or not. The last sixth
-    of the training images validates.
-
-    Example: mnist-lab data mnist
-    """
-    import numpy as np
-
-    from mnist_lab.data import load_dataset
-    from mnist_lab.settings import Settings
-
-    loaded = load_dataset(dataset, data_folder=Settings().data_folder)
-    rows = [
-        {
-            "split": name,
-            "images": len(split),
-            "classes": np.bincount(split.labels, minlength=loaded.classes).tolist(),
-            "sha256": split.digest,
-        }
-        for name, split in (("train", loaded.train), ("validation", loaded.validation))
-    ]
-    if as_json:
-        print_json({"name": loaded.name, "digest": loaded.digest, "splits": rows})
-        return
-    columns = (
-        ("split", lambda row: row["split"]),
-        ("images", lambda row: f"{row['images']:,}"),
-        ("sha256", lambda row: row["sha256"][:16]),
-        ("images of each class, 0 to 9", lambda row: " ".join(map(str, row["classes"]))),
-    )
-    print_table(rows, columns, title=f"{loaded.name} (test images sealed)")
-
-
-def sync(
+def sync_command(
     study: Annotated[str | None, typer.Argument(help="[default: every study]")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -79,11 +38,11 @@ def sync(
     Example: mnist-lab sync
     """
     from mnist_lab.cli.live import count_up
-    from mnist_lab.publish import sync as replay
+    from mnist_lab.publish import sync
     from mnist_lab.settings import Settings
 
     with count_up() as listener:
-        rows = replay(Settings(), study, listener=listener)
+        rows = sync(Settings(), study, listener=listener)
     _print_sync(rows, as_json=as_json)
     if any(row.failed for row in rows):
         raise typer.Exit(EXIT_SERVICE)
@@ -103,8 +62,8 @@ def _print_sync(rows: list[SyncRow], *, as_json: bool) -> None:
     print_table(rows, columns)
 
 
-def doctor(
-    repair: Annotated[
+def doctor_command(
+    repairs: Annotated[
         bool, typer.Option("--repair", help="Do what each finding asks for.")
     ] = False,
     as_json: bool = JSON_OPTION,
@@ -116,14 +75,13 @@ def doctor(
 
     Example: mnist-lab doctor --repair
     """
-    from mnist_lab.doctor import examine
-    from mnist_lab.doctor import repair as repair_all
+    from mnist_lab.doctor import examine, repair
     from mnist_lab.settings import Settings
 
     settings = Settings()
     findings = examine(settings)
-    if repair:
-        resisted = repair_all(findings)
+    if repairs:
+        resisted = repair(findings)
         findings = resisted or examine(settings)
     if as_json:
         print_json([finding.to_dict() for finding in findings])
@@ -140,14 +98,16 @@ def doctor(
         raise typer.Exit(1)
 
 
-def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT) -> None:
+def ui_command(
+    port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT,
+) -> None:
     """Open MLflow's pages on the home folder's runs.
 
     On this machine only. Runs that a killed sweep left open are closed first.
 
     Example: mnist-lab ui --port 5002
     """
-    from mnist_lab.publish import sync as replay
+    from mnist_lab.publish import sync
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.server import server_command, server_environment
     from mnist_lab.tracking.store import open_client
@@ -155,7 +115,7 @@ def ui(port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAUL
     settings = Settings()
     open_client(settings)
     with suppress(Exception):  # the pages open all the same
-        replay(settings)  # or runs of a sweep that was killed would say RUNNING
+        sync(settings)  # or runs of a sweep that was killed would say RUNNING
     if settings.tracking_uri.startswith("http"):
         typer.echo(f"The tracking server is already there: {settings.tracking_uri}")
         return

@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnist_lab.cli.options import ASSIGNMENTS, SpaceFile, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
+    from mnist_lab.config import SweepConfig
     from mnist_lab.settings import Settings
-    from mnist_lab.study import SweepConfig
     from mnist_lab.sweep import SweepResult
 
-EXIT_USAGE = 64
 TOP_ROWS = 5
 WHEN_FAILED = "Failed trials count: correct the cause, then raise --trials or give another --study."
-
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Keep a parameter at a value (repeatable)."),
-]
-SpaceFile = Annotated[
-    str | None,
-    typer.Option(metavar="FILE.py:NAME", help="A search space in a file; it is code and is run."),
-]
-Epochs = Annotated[int | None, typer.Option(help="Epochs of each trial, at most.  [default: 10]")]
-Dataset = Annotated[
-    str | None,
-    typer.Option(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.  [default: mnist]"),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Worker processes.  [default: one a core, at most 8, or one a GPU]"),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, gpu or gpu:0,1.  [default: GPUs where there are any]")
-]
-Seed = Annotated[int | None, typer.Option(help="Of sampling and training.  [default: 0]")]
-Study = Annotated[str | None, typer.Option(help="The study's name; an existing one is resumed.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command()(trains(sweep))
-    app.command()(trains(train))
+    add(app, "sweep", sweep_command, trains=True)
+    add(app, "train", train_command, trains=True)
 
 
-def trains(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, begun by having TensorFlow imported beside all that it does before it trains."""
-
-    @functools.wraps(command)
-    def begin(*arguments: Any, **options: Any) -> None:
-        from mnist_lab.execution import warm_up
-
-        warm_up()
-        command(*arguments, **options)
-
-    return begin
-
-
-def sweep(
+@sweep_options()
+def sweep_command(
     space: Annotated[
         str | None,
         typer.Argument(
@@ -75,55 +39,9 @@ def sweep(
             help="cnn, fnn-v1, a model in a file (which is code and is run), or an experiment.",
         ),
     ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Finished trials in all, however often resumed.  [default: 50]"),
-    ] = None,
-    study: Study = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, qmc, grid, cmaes or gp.  [default: tpe]")
-    ] = None,
-    pruner: Annotated[
-        str | None,
-        typer.Option(help="halving, none, median, asha or hyperband.  [default: halving]"),
-    ] = None,
-    epochs: Epochs = None,
-    workers: Workers = None,
-    device: Device = None,
-    workers_per_gpu: Annotated[
-        int | None, typer.Option(help="Workers that share one GPU.  [default: 1]")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Begin no trial after so long.")
-    ] = None,
-    trial_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Fail a trial that takes longer.")
-    ] = None,
-    retries: Annotated[
-        int | None, typer.Option(help="Retries of a trial whose worker has crashed.  [default: 1]")
-    ] = None,
-    worker_memory: Annotated[
-        int | None,
-        typer.Option(
-            metavar="MIB",
-            help="A worker that holds more is ended: out_of_memory.  [default: its share]",
-        ),
-    ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(help="Stop after so many failures in a row.  [default: 10]")
-    ] = None,
-    keep_models: Annotated[
-        int | None, typer.Option(help="How many of the best trials log a model.  [default: 3]")
-    ] = None,
-    seed: Seed = None,
-    dataset: Dataset = None,
-    set_: Assignments = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=V1,V2", help="Values of a grid (repeatable, --sampler grid)."),
-    ] = None,
     space_file: SpaceFile = None,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Run a study, or go on with it.
 
@@ -131,72 +49,37 @@ def sweep(
 
     Example: mnist-lab sweep cnn --trials 50
     """
-    options = {
-        "trials": trials,
-        "study": study,
-        "sampler": sampler,
-        "pruner": pruner,
-        "epochs": epochs,
-        "workers": workers,
-        "device": device,
-        "workers_per_gpu": workers_per_gpu,
-        "timeout": timeout,
-        "trial_timeout": trial_timeout,
-        "retries": retries,
-        "worker_memory": worker_memory,
-        "max_failures": max_failures,
-        "keep_models": keep_models,
-        "seed": seed,
-        "dataset": dataset,
-    }
-    config = _make_config(space, space_file, options, set_ or [], grid or [])
-    _launch_and_print(config, as_json=as_json)
+    _launch_and_print(_make_config(space, space_file, typed), as_json=as_json)
 
 
-def train(
+@sweep_options("set", "epochs", "seed", "dataset", "executor", "device", "study")
+def train_command(
     space: Annotated[
         str | None, typer.Argument(metavar="SPACE", help="fnn, cnn, or another space.")
     ] = None,
-    set_: Assignments = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    dataset: Dataset = None,
-    device: Device = None,
-    study: Study = None,
     space_file: SpaceFile = None,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Train one tracked model: the space's baseline, or with --set.
 
     Example: mnist-lab train cnn --set filters_1=32 --epochs 5
     """
     stem = str(space_file or space).rpartition(":")[2]
-    name = study or f"train-{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    options = {
-        "trials": 1,
-        "study": name,
-        "pruner": "none",
-        "epochs": epochs,
-        "seed": seed,
-        "dataset": dataset,
-        "device": device,
-    }
-    config = _make_config(space, space_file, options, set_ or [], [])
-    _launch_and_print(config, as_json=as_json)
+    name = f"train-{stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    options = {"study": name, "trials": 1, "pruner": "none", **typed}
+    _launch_and_print(_make_config(space, space_file, options), as_json=as_json)
 
 
 def _make_config(
-    space: str | None,
-    space_file: str | None,
-    options: Mapping[str, Any],
-    assignments: list[str],
-    grid: list[str],
+    space: str | None, space_file: str | None, options: Mapping[str, Any]
 ) -> SweepConfig:
+    from mnist_lab.config import parse_config, read_config
     from mnist_lab.errors import UsageError
     from mnist_lab.spaces import get_space, parse_assignment
-    from mnist_lab.study import parse_config, read_config
 
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if key not in ASSIGNMENTS}
+    assignments, grid = options.get("set", []), options.get("grid", [])
     if space_file is not None:
         given["space"] = space_file
     elif space is None:
@@ -263,7 +146,7 @@ def _this_command(study: str | None) -> str:
 
 
 def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> None:
-    from mnist_lab.cli.look import print_leaderboard
+    from mnist_lab.cli.studies import print_leaderboard
     from mnist_lab.report import leaderboard, report_pruning
     from mnist_lab.study import open_study
 

@@ -1,0 +1,144 @@
+"""``SweepConfig``: what a sweep is asked for, by a command line, a TOML file, or code."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from mnist_lab.errors import ConfigurationError
+
+_LEAST = {
+    **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
+    **dict.fromkeys(("keep_models", "retries", "seed"), 0),
+}
+
+
+def _setting(default: Any, help_: str, *, metavar: str = "", said: str | None = None) -> Any:
+    """A field with the words that ``--help`` and the docs say of it.
+
+    ``said`` is how the default is put into words, if not by itself; empty for not at all.
+    """
+    words = {"help": help_, "metavar": metavar, "default": str(default) if said is None else said}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=words)
+    return field(default=default, metadata=words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """One sweep. Each field is an option of ``mnist-lab sweep`` and a key of an experiment file.
+
+    Not on the command line: ``space``, a reference as ``get_space`` takes it, which is the argument;
+    and ``checkpoints``: without them an interrupted trial begins again.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "strict": False}  # noqa: RUF012
+
+    space: str
+    trials: int = _setting(50, "Finished trials in all, however often resumed.")
+    study: str | None = _setting(None, "The study's name; an existing one is resumed.", said="")
+    sampler: str = _setting("tpe", "tpe, random, qmc, grid, cmaes or gp.")
+    pruner: str = _setting("halving", "halving, none, median, asha or hyperband.")
+    epochs: int = _setting(10, "Epochs of each trial, at most.")
+    executor: Literal["local", "inline"] = _setting(
+        "local", "local: worker processes. inline: this process, one trial at a time."
+    )
+    workers: int | None = _setting(
+        None, "Worker processes.", said="one a core, at most 8, or one a GPU"
+    )
+    device: str | None = _setting(None, "cpu, gpu or gpu:0,1.", said="GPUs where there are any")
+    workers_per_gpu: int = _setting(1, "Workers that share one GPU.")
+    timeout: float | None = _setting(
+        None, "Begin no trial after so long.", metavar="SECONDS", said=""
+    )
+    trial_timeout: float | None = _setting(
+        None, "Fail a trial that takes longer.", metavar="SECONDS", said=""
+    )
+    retries: int = _setting(1, "Retries of a trial whose worker has crashed.")
+    worker_memory: int | None = _setting(
+        None, "A worker that holds more is ended: out_of_memory.", metavar="MIB", said="its share"
+    )
+    max_failures: int = _setting(10, "Stop after so many failures in a row.")
+    keep_models: int = _setting(3, "How many of the best trials log a model.")
+    seed: int = _setting(0, "Of sampling and training.")
+    dataset: str = _setting("mnist", "mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+    set: Mapping[str, bool | int | float | str] = _setting(
+        {}, "Keep a parameter at a value (repeatable).", metavar="NAME=VALUE", said=""
+    )
+    grid: Mapping[str, list[bool | int | float | str]] = _setting(
+        {}, "Values of a grid (repeatable, --sampler grid).", metavar="NAME=V1,V2", said=""
+    )
+    checkpoints: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ConfigurationError(f"{name} must be at least {least}, not {value}.")
+        if self.trial_timeout is not None and self.trial_timeout <= 0:
+            raise ConfigurationError("trial_timeout must be more than 0.")
+        if self.executor == "inline" and (self.workers or 1) > 1:
+            raise ConfigurationError(
+                "The executor inline runs one trial at a time: leave workers out."
+            )
+
+
+def parse_config(values: Mapping[str, Any], *, origin: str = "", text: str = "") -> SweepConfig:
+    """Check ``values`` and make a config of them.
+
+    Args:
+        values: keys and values as TOML gives them.
+        origin: the file's name, for messages.
+        text: the file's content, to name the line of a mistake.
+
+    Raises:
+        ConfigurationError: an unknown key (the nearest is offered), or a value of another type.
+    """
+    from pydantic import (  # 0.2 s to import: ``--help`` needs none of it
+        TypeAdapter,
+        ValidationError,
+    )
+
+    known = [each.name for each in fields(SweepConfig)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(
+                f"{_place(origin, text, key)}unknown key {key!r}. Did you mean {near!r}?",
+                next_step=f"Known keys: {', '.join(known)}.",
+            )
+    try:
+        return TypeAdapter(SweepConfig).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise ConfigurationError(f"{_place(origin, text, key)}{key}: {first['msg']}.") from None
+
+
+def read_config(file: Path, overrides: Mapping[str, Any]) -> SweepConfig:
+    """Read an experiment file; ``overrides`` (a command line's options) win over its keys.
+
+    Raises:
+        ConfigurationError: as ``parse_config``, or the file is not there or is no TOML.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is no TOML: {error}.") from None
+    return parse_config({**values, **overrides}, origin=str(file), text=text)
+
+
+def _place(origin: str, text: str, key: str) -> str:
+    if not origin:
+        return ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}\b", line):
+            return f"{origin}, line {number}: "
+    return f"{origin}: "
