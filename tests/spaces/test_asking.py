@@ -8,19 +8,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lab.errors import ConfigurationError, InvalidParamsError
-from mnist_lab.spaces.asking import (
-    Answers,
-    AskingTrial,
-    Names,
-    Question,
-    answer_default,
-    choose,
-    float_range,
-    int_range,
-    middle,
-    nearest,
-    recorded,
-)
+from mnist_lab.spaces.asking import Answers, AskingTrial, recorded
+from mnist_lab.spaces.question import Names, Question, answer_default, choose
+from mnist_lab.spaces.ranges import float_range, int_range, middle, nearest
 from mnist_lab.spaces.registry import get_space, load_space, run_description
 from mnist_lab.spaces.survey import condition_of, survey
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mnist_lab.errors import ConfigurationError
-from mnist_lab.spaces.asking import Answers, answer_default
+from mnist_lab.spaces.asking import Answers
+from mnist_lab.spaces.question import answer_default
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.training import TrainingPlan, around, find_form, train
 from mnist_lab.training.form import PLAIN, UNIT, ModelForm

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from mnist_lab.spaces import get_space
-from mnist_lab.training.engine import FitEngine, make_engine
-from mnist_lab.training.graph import GraphEngine, quicken
+from mnist_lab.training.fit import FitEngine
+from mnist_lab.training.engines import make_engine
+from mnist_lab.training.graph import GraphEngine
+from mnist_lab.training.kernels import use_fast_kernels
 
 BATCH = 70  # 600 images: the last batch is not full
 
@@ -85,7 +87,7 @@ def test_a_convolution_by_patches_and_its_gradients_are_keras_own(padding, size,
         model = keras.Model(inputs, layer(inputs))
         model.compile(optimizer="adam", loss="mse")
         if quick:
-            quicken(model)
+            use_fast_kernels(model)
         with tf.GradientTape() as tape:
             tape.watch(images)
             loss = tf.reduce_sum(tf.sin(model(images)))
@@ -108,7 +110,7 @@ def test_batch_normalization_in_one_kernel_is_keras_own(shape, options):
         model = keras.Model(inputs, layer(inputs))
         model.compile(optimizer="adam", loss="mse")
         if quick:
-            quicken(model)
+            use_fast_kernels(model)
         variables = [each.value for each in layer.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -138,7 +140,7 @@ def test_what_the_faster_kernels_cannot_do_stays_keras_own(layer):
     inputs, layer = keras.Input((12, 12, 1)), layer()
     model = keras.Model(inputs, layer(inputs))
     model.compile(optimizer="adam", loss="mse")
-    quicken(model)
+    use_fast_kernels(model)
     assert "call" not in vars(layer)
 
 
@@ -148,7 +150,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     inputs = keras.Input((1001,))
     model = keras.Model(inputs, layer(inputs))
     model.compile(optimizer="adam", loss="mse")
-    quicken(model)
+    use_fast_kernels(model)
     ones = np.ones((100, 1001), np.float32)
     dropped = np.stack([model(ones, training=True) for _ in range(300)])
     # 30 million draws, and 300 of the limit: a limit that is always the nearest would be 0.001 off.
@@ -181,7 +183,7 @@ def test_a_model_that_runs_eagerly_is_trained_by_fit(small_dataset):
 def test_adam_with_amsgrad_is_left_to_keras():
     model = build("fnn", units_1=32, units_2=32)
     model.compile(optimizer=keras.optimizers.Adam(amsgrad=True), loss="mse")
-    quicken(model)
+    use_fast_kernels(model)
     assert "update_step" not in vars(model.optimizer)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.spaces import get_space
 from mnist_lab.training import Checkpoint, Checkpoints, TrainingPlan, precision, train
-from mnist_lab.training.engine import FitEngine
+from mnist_lab.training.fit import FitEngine
 from mnist_lab.training.graph import GraphEngine
 from mnist_lab.training.precision import choose_precision, has_amx, known_precision
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 import pytest
 
-from mnist_lab.spaces.asking import Answers, answer_default
+from mnist_lab.spaces.asking import Answers
+from mnist_lab.spaces.question import answer_default
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.training import Diverged, TrainingPlan, around, find_form
 from mnist_lab.training.written import train_as_written

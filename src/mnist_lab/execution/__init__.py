@@ -5,6 +5,7 @@ from mnist_lab.execution.check import SpaceCheck, check_space
 from mnist_lab.execution.executor import Executor
 from mnist_lab.execution.figures import FigureProcess, FigureSpec
 from mnist_lab.execution.files import TrialFiles
+from mnist_lab.execution.forkserver import may_fork, warm_up
 from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.messages import (
@@ -21,7 +22,6 @@ from mnist_lab.execution.messages import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.processes import may_fork, warm_up
 from mnist_lab.execution.resources import memory_cap, plan_workers, usable_cores
 from mnist_lab.execution.worker import WorkerSpec
 

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mnist_lab.execution.files import ARTIFACTS, PREDICTIONS
-from mnist_lab.execution.processes import start_process
+from mnist_lab.execution.forkserver import start_process
 from mnist_lab.execution.worker import end_with_parent, print_to
 
 # Drawing gives way to training where the two want one core (a quarter of it is left), but not so much

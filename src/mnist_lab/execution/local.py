@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lab.errors import ServiceError
+from mnist_lab.execution.forkserver import end_process, start_process
 from mnist_lab.execution.messages import (
     EpochFinished,
     Event,
@@ -27,7 +28,6 @@ from mnist_lab.execution.messages import (
     TrialJob,
     TrialStarted,
 )
-from mnist_lab.execution.processes import end_process, start_process
 from mnist_lab.execution.resources import GIBIBYTE, resident_bytes
 from mnist_lab.execution.worker import WorkerSpec, work
 

@@ -24,7 +24,8 @@ def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
         ServiceError: it does not answer.
     """
     # Imported late: it takes 3 s, in which the workers import TensorFlow.
-    from mnist_lab.tracking.mlflow_tracker import MlflowTracker, experiment_name
+    from mnist_lab.tracking.mlflow_tracker import MlflowTracker
+    from mnist_lab.tracking.runs import experiment_name
     from mnist_lab.tracking.store import artifact_location, open_client
 
     experiment = experiment_name(study.dataset, study.family)

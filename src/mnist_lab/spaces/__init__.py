@@ -1,17 +1,9 @@
 """Search spaces: declared data plus a function that builds a Keras model. Listing imports no Keras."""
 
-from mnist_lab.spaces.asking import (
-    Answers,
-    AskingSpace,
-    Author,
-    Names,
-    Question,
-    answer_default,
-    choose,
-    recorded,
-)
+from mnist_lab.spaces.asking import Answers, AskingSpace, Author, recorded
 from mnist_lab.spaces.corners import corners
 from mnist_lab.spaces.files import digest_sources
+from mnist_lab.spaces.question import Names, Question, answer_default, choose
 from mnist_lab.spaces.registry import (
     get_space,
     is_file_reference,
@@ -27,13 +19,12 @@ from mnist_lab.spaces.space import (
     Params,
     ParamValue,
     SearchSpace,
-    contains,
-    describe_range,
     parse_assignment,
     search_space,
 )
 from mnist_lab.spaces.survey import BUILDS
 from mnist_lab.spaces.trust import find_trusted, is_trusted, trust
+from mnist_lab.spaces.values import contains, describe_range
 
 __all__ = [
     "BUILDS",

@@ -7,15 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from optuna.distributions import BaseDistribution
 
-from mnist_lab.spaces.space import (
-    Condition,
-    Distributions,
-    Params,
-    SearchSpace,
-    as_kind,
-    contains,
-    describe_range,
-)
+from mnist_lab.spaces.space import Condition, Distributions, Params, SearchSpace
+from mnist_lab.spaces.values import as_kind, contains, describe_range
 
 
 def mistakes(space: SearchSpace) -> Iterator[str]:

@@ -25,15 +25,9 @@ from optuna.distributions import (
 
 from mnist_lab.data import CLASSES, IMAGE_SHAPE
 from mnist_lab.errors import ConfigurationError
-from mnist_lab.spaces.asking import (
-    Ask,
-    AskingSpace,
-    Question,
-    answer_default,
-    float_range,
-    int_range,
-    nearest,
-)
+from mnist_lab.spaces.asking import Ask, AskingSpace
+from mnist_lab.spaces.question import Question, answer_default
+from mnist_lab.spaces.ranges import float_range, int_range, nearest
 from mnist_lab.spaces.space import SearchSpace
 
 if TYPE_CHECKING:

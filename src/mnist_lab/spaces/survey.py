@@ -17,7 +17,8 @@ from optuna.distributions import (
 )
 
 from mnist_lab.data import CLASSES, IMAGE_SHAPE
-from mnist_lab.spaces.asking import AskingSpace, Names, Question, answer_default
+from mnist_lab.spaces.asking import AskingSpace
+from mnist_lab.spaces.question import Names, Question, answer_default
 from mnist_lab.spaces.space import Params, ParamValue
 
 BUILDS = 100

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -45,6 +45,7 @@ from mnist_lab.tracking.records import (
     TrialOutcome,
     TrialRecord,
 )
+from mnist_lab.tracking.runs import experiment_name, find_runs
 from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
 from mnist_lab.tracking.tracker import ExperimentDeletedError
 from mnist_lab.training import EpochMetrics
@@ -56,8 +57,6 @@ STATUS: Mapping[State, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-EXPERIMENT_PREFIX = "mnist-lab/"
-RUNS_A_PAGE = 1000
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits for one request
 NOTE = "mlflow.note.content"
 # The kind tag opens the page on runs and charts; without it MLflow 3 shows its GenAI layout.
@@ -323,22 +322,6 @@ class MlflowTracker:
         finally:
             self._client.finalize_logged_model(logged.model_id, status)
         return str(logged.model_id)
-
-
-def find_runs(client: MlflowClient, experiments: Sequence[str], condition: str) -> list[Run]:
-    """Every run that fulfils ``condition``, oldest first."""
-    return all_pages(
-        client.search_runs,
-        list(experiments),
-        condition,
-        max_results=RUNS_A_PAGE,
-        order_by=["attributes.start_time ASC"],
-    )
-
-
-def experiment_name(dataset: str, family: str) -> str:
-    """MLflow's experiment of a family on a data set, e.g. ``mnist-lab/mnist-cnn``."""
-    return f"{EXPERIMENT_PREFIX}{dataset}-{family}"
 
 
 def _note_tags(

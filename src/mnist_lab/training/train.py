@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mnist_lab.data import CLASSES, Split
 from mnist_lab.training.checkpoints import Checkpoints
-from mnist_lab.training.engine import VALIDATION_BATCH, Engine, make_engine
+from mnist_lab.training.engine import VALIDATION_BATCH, Engine
+from mnist_lab.training.engines import make_engine
 from mnist_lab.training.epochs import (
     Diverged,
     EpochMetrics,

@@ -13,7 +13,7 @@ import pytest
 
 from fakes import answer, has_imported, threads_of_parent
 from mnist_lab.execution import processes
-from mnist_lab.execution.processes import end_process, start_process
+from mnist_lab.execution.forkserver import end_process, start_process
 
 
 @pytest.fixture
