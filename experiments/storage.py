@@ -44,8 +44,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mnist_lab.settings import Settings
-from mnist_lab.sweep.mirror import Mirror as SingleWriterStorage
-from mnist_lab.sweep.storage import connect
+from mnist_lab.study._optuna import SingleWriterStorage
+from mnist_lab.study.storage import connect
 
 KINDS = ("optuna", "optuna+wal", "single", "single+wal", "journal")
 SERVER_KINDS = ("optuna+server", "single+server")

@@ -1,14 +1,16 @@
-"""The experiment files that ship: each is read, and its points lie in its space."""
+"""The experiment files that ship, and the log's index: every entry is linked, every link resolves."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from mnist_lab.config import read_config
+from mnist_lab.search.pruners import make_pruner
+from mnist_lab.search.samplers import grid_points, make_sampler
 from mnist_lab.spaces import get_space
-from mnist_lab.sweep import read_config
-from mnist_lab.sweep.strategies import grid_points, make_pruner, make_sampler
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 FILES = sorted(file for file in FOLDER.glob("*.toml") if file.name != "gate.toml")
@@ -35,3 +37,34 @@ def test_a_baseline_experiment_trains_the_notebooks_model(family):
     config = read_config(FILES[0].parent / f"{family}-baseline.toml", {})
     assert (config.trials, config.epochs, config.set) == (1, 10, {})
     assert get_space(config.space).baseline_size in (717_210, 1_386_506)
+
+
+def anchors(text):
+    """The anchors that GitHub gives a page's headings, in their order."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings]
+
+
+@pytest.fixture(scope="module")
+def log():
+    text = (FOLDER / "LOG.md").read_text(encoding="utf-8")
+    index, _, _ = text.partition("\n## 20")
+    return anchors(text), re.findall(r"\]\(#([^)]+)\)", index)
+
+
+def test_every_dated_entry_of_the_log_is_linked_from_its_index(log):
+    headings, links = log
+    dated = [each for each in headings if re.match(r"20\d\d-\d\d-\d\d-", each)]
+    assert dated
+    assert [each for each in dated if each not in links] == []
+
+
+def test_every_link_of_the_logs_index_leads_to_one_entry(log):
+    headings, links = log
+    assert {link: headings.count(link) for link in links} == dict.fromkeys(links, 1)
+
+
+def test_every_line_of_the_logs_index_has_a_link():
+    text = (FOLDER / "LOG.md").read_text(encoding="utf-8")
+    lines = text[text.index("## By topic") : text.index("\n## 20")].splitlines()
+    assert [line for line in lines if line.startswith("- ") and "](#20" not in line] == []

@@ -1,4 +1,4 @@
-"""Everything that mnist-lab raises on purpose.
+"""The exceptions that mnist-lab raises on purpose, and their exit codes.
 
 An error is one line in three parts: what is wrong, what is safe, and what to type next. The exit
 codes are those of BSD's ``sysexits.h``::
@@ -9,7 +9,7 @@ codes are those of BSD's ``sysexits.h``::
     │   └── InvalidParamsError   64   parameters outside their search space
     ├── DataError                66   a data set or model file is missing or damaged
     ├── ServiceError             69   a tracking server or a database does not answer
-    ├── BusyError                75   somebody else holds it now; try again later
+    ├── BusyError                75   another process holds it now; try again later
     ├── DiskFullError            75   no space is left where something must be written
     ├── ConfigurationError       78   a file, a study or an installation does not fit this command
     │   └── MissingExtraError    78   an optional package is not installed
@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 
 class MnistLabError(Exception):
-    """Base of every expected failure.
+    """Base class of every expected failure.
 
     ``safe`` says what was not harmed, ``next_step`` what to type; both may be empty.
     """
@@ -104,12 +104,12 @@ class InterruptedSweep(MnistLabError):
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries that lose the number say: SQLite, HDF5, the C library.
+# Messages of libraries that drop the number: SQLite, HDF5, the C library.
 _FULL_WORDS = ("database or disk is full", "errno = 28", "No space left on device")
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether ``error``, or what it was raised from, says that a disk or a quota is full."""
+    """Return whether ``error``, or an exception behind it, reports a full disk or quota."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -121,13 +121,13 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """``TypeName: the first line of its message``, short enough to be one line of ours."""
+    """Return ``TypeName: first line of the message``, at most 200 characters of it, without secrets."""
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return masked(f"{name}: {lines[0][:200]}") if lines else name
 
 
 def masked(text: str) -> str:
-    """``text`` without the user names, passwords and tokens of the addresses in it."""
+    """Return ``text`` without the user names, passwords and tokens of the addresses in it."""
     text = re.sub(r"(\w://)[^/\s]+@", r"\1***@", text)
     return re.sub(r"(?i)([?&](?:user|password|token|secret)\w*=)[^&\s]+", r"\1***", text)

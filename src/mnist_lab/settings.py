@@ -1,4 +1,4 @@
-"""Where things live: the project's folder, the MLflow store, the Optuna storage, the data sets.
+"""The locations of the home folder, the MLflow store, the Optuna storage and the data sets.
 
 Everything has a default inside one folder, ``home``, laid out as MLflow itself lays it out, so that
 plain ``mlflow ui`` typed in that folder shows every run. Environment variables override the
@@ -20,9 +20,9 @@ _WORDS = ("databricks", "databricks-uc", "uc")  # tracking URIs that look like p
 
 
 class Settings(BaseSettings):
-    """Resolved once per command; every path and address in it is absolute.
+    """The paths and addresses that a command uses, all absolute.
 
-    A relative one is meant from ``home``, not from the current folder: it would name a second, empty
+    A relative one is resolved against ``home``, not the current folder: it would name a second, empty
     database for whoever starts the next command from a subfolder.
     """
 
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        """The MLflow tracking URI; ``sqlite:///<home>/mlflow.db`` unless told otherwise."""
+        """The MLflow tracking URI; ``sqlite:///<home>/mlflow.db`` by default."""
         uri = self.tracking_uri_override or "sqlite:///mlflow.db"
         if "://" in uri or uri.split(":")[0] in _WORDS:
             return self._anchor(uri)
@@ -61,31 +61,32 @@ class Settings(BaseSettings):
 
     @property
     def artifact_root(self) -> Path:
-        """Where MLflow puts artifacts when the store is a database."""
+        """The folder of MLflow's artifacts when the tracking store is a database."""
         return self.root / "mlruns"
 
     @property
     def storage(self) -> str:
-        """The Optuna storage URL; ``sqlite:///<home>/optuna.db`` unless told otherwise."""
+        """The Optuna storage URL; ``sqlite:///<home>/optuna.db`` by default."""
         return self._anchor(self.storage_override or "sqlite:///optuna.db")
 
     @property
     def work(self) -> Path:
-        """Locks, and what studies still need: interrupted trials' checkpoints, untracked artifacts."""
+        """The folder of locks, interrupted trials' checkpoints, and artifacts not yet in the tracker.
+        """
         return self.root / ".mnist-lab"
 
     @property
     def data_folder(self) -> Path:
-        """Where downloaded data sets are kept."""
+        """The folder of downloaded data sets."""
         return (self.root / (self.data_override or Path("data")).expanduser()).resolve()
 
     @property
     def exports(self) -> Path:
-        """Where models in other formats are written unless told otherwise."""
+        """The folder of models exported to other formats, unless ``--out`` names another."""
         return self.root / "exports"
 
     def _anchor(self, uri: str) -> str:
-        """Make the address of a SQLite file absolute, read from ``home`` on."""
+        """Make the address of a SQLite file absolute, resolved against ``home``."""
         found = SQLITE_URI.fullmatch(uri)
         if found is None or found["path"] in ("", ":memory:") or found["path"].startswith("file:"):
             return uri

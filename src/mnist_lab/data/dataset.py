@@ -1,4 +1,4 @@
-"""What a data set is: two disjoint, read-only splits, each known by its digest."""
+"""``Dataset``: two disjoint, read-only splits, each identified by its digest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """What a sweep may see: ``train`` and ``validation``, never the test images.
+    """The training and validation splits of a data set, never its test images.
 
     ``source`` is the name or path that ``load_dataset`` was called with, made absolute, so that the
     same data can be loaded again, anywhere and later.
@@ -50,7 +50,7 @@ class Dataset:
 
 
 def make_split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
-    """Freeze the arrays and take their digest."""
+    """Freeze the arrays and compute their digest."""
     images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels)
     content = hashlib.sha256(str(images.shape).encode())
     content.update(images.data)

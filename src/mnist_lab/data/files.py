@@ -28,7 +28,7 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
 _EXPECTED = "an .npz file or a folder of IDX files"
 WAYS = "Give an .npz with x_train y_train x_test y_test (numpy.savez), or a folder of IDX files."
-# The first bytes of files that are given for a data set, and are none.
+# The first bytes of files that are no data sets, so that the error can name them.
 _OTHER_FILES: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -78,7 +78,7 @@ def read_images(path: Path) -> NDArray[np.uint8]:
 
 
 def has_part(path: Path, part: Part) -> bool:
-    """Look for the images and labels of one part, without reading them.
+    """Return whether a data set has the images and labels of one part, without reading them.
 
     Raises:
         DataError: the file is absent, or no data set.
@@ -118,7 +118,7 @@ def _open_npz(path: Path) -> Iterator[NpzFile]:
 
 
 def _describe(path: Path, head: bytes) -> str:
-    """Name what a file is that is no ``.npz``, by its first bytes."""
+    """Return the kind of a file that is no ``.npz``, by its first bytes."""
     for start, kind in _OTHER_FILES.items():
         if head.startswith(start):
             return kind

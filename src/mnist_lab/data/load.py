@@ -1,4 +1,4 @@
-"""From a name or a path to a ``Dataset``."""
+"""Loading a ``Dataset`` by its name or path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUNDLED_DIGESTS = {
 
 
 def load_dataset(name_or_path: str = BUNDLED, *, data_folder: Path | None = None) -> Dataset:
-    """Load train and validation splits; the test images stay where they are.
+    """Load the training and validation splits of a data set; the test images are not read.
 
     Args:
         name_or_path: ``mnist`` (bundled), ``fashion_mnist`` (through ``keras.datasets``, kept in
@@ -54,7 +54,7 @@ def load_dataset(name_or_path: str = BUNDLED, *, data_folder: Path | None = None
 
 
 def has_test_images(name_or_path: str = BUNDLED, *, data_folder: Path | None = None) -> bool:
-    """Say whether a data set brings test images, without reading or downloading it.
+    """Return whether a data set has test images, without reading or downloading it.
 
     Raises:
         DataError: there is no such data set.

@@ -1,7 +1,7 @@
-"""The test images, sealed: only ``registry/`` may import this module, and counts each opening.
+"""The test images, sealed: only ``promotion/`` may import this module, and counts each opening.
 
 A sweep that could see the test images would, sooner or later, choose by them. The layering test
-holds that nothing below the registry imports this file.
+checks that no other room imports this file.
 """
 
 from __future__ import annotations

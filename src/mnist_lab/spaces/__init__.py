@@ -16,15 +16,13 @@ from mnist_lab.spaces.registry import (
 from mnist_lab.spaces.space import (
     Condition,
     Constraint,
-    Params,
-    ParamValue,
     SearchSpace,
     parse_assignment,
     search_space,
 )
 from mnist_lab.spaces.survey import BUILDS
 from mnist_lab.spaces.trust import find_trusted, is_trusted, trust
-from mnist_lab.spaces.values import contains, describe_range
+from mnist_lab.spaces.values import Params, ParamValue, contains, describe_range
 
 __all__ = [
     "BUILDS",

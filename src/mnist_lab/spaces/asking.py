@@ -1,6 +1,6 @@
-"""``AskingSpace``: a search space that is known only by what ``build`` asks for while it runs.
+"""``AskingSpace``: a search space whose parameters become known while ``build`` runs.
 
-A declared space lists its parameters beforehand. Code in KerasTuner's or Optuna's words does not:
+A declared space lists its parameters beforehand. Code written for KerasTuner or Optuna does not:
 loops, branches and names made at run time decide what is asked for. So each call is a ``Question``,
 answered by whoever runs the build: the study's sampler, a record, or the defaults.
 """
@@ -18,8 +18,8 @@ from optuna.distributions import (
 )
 
 from mnist_lab.errors import ConfigurationError, InvalidParamsError
-from mnist_lab.spaces.space import Params, ParamValue, SearchSpace
-from mnist_lab.spaces.values import fit_value
+from mnist_lab.spaces.space import SearchSpace
+from mnist_lab.spaces.values import Params, ParamValue, fit_value
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,7 @@ Ask = Callable[[Question], ParamValue]
 
 @dataclass(kw_only=True)
 class Answers:
-    """Asks each question once, whoever repeats it: a model may be built several times.
+    """The answers to a model's code: each question is asked once, however often the model is built.
 
     ``values`` has the answers by the names that the author gave.
     """
@@ -50,9 +50,9 @@ class Answers:
 
 
 def recorded(params: Params) -> Ask:
-    """Answer from a trial's record.
+    """Return a function that answers from a trial's recorded parameters.
 
-    The returned function raises ``InvalidParamsError`` for what the record does not have.
+    It raises ``InvalidParamsError`` for a parameter that the record lacks.
     """
 
     def answer(question: Question) -> ParamValue:
@@ -67,10 +67,10 @@ def recorded(params: Params) -> Ask:
 
 
 class Author(Protocol):
-    """A model's code at one point of its space: every build has the same answers."""
+    """A model's code at one point of its space: every build gets the same answers."""
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-        """A new model, as its author wrote it."""
+        """Build a new model by the author's code."""
 
     @property
     def fit(self) -> Callable[..., Any] | None:
@@ -79,7 +79,7 @@ class Author(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AskingSpace(SearchSpace):
-    """A space whose parameters are what ``open`` asks for while it builds.
+    """A space whose parameters are those that ``open`` asks for during a build.
 
     It declares nothing, so its digest is that of its source files. ``build`` makes a model from a
     trial's recorded parameters.
@@ -94,7 +94,7 @@ class AskingSpace(SearchSpace):
         return self.sources
 
     def point(self, changes: Params) -> dict[str, ParamValue]:
-        """``changes`` as they are: what they belong to is known when it is asked for."""
+        """Return ``changes`` unchecked: each is checked when its parameter is asked for."""
         return dict(changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def asking_space(
     source: str = "",
     version: int = 1,
 ) -> AskingSpace:
-    """A space of the models that ``open_author`` builds; ``sources`` is its code's digest."""
+    """Make a space of the models that ``open_author`` builds; ``sources`` is its code's digest."""
 
     def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
         return open_author(Answers(ask=recorded(params))).build(input_shape, classes)
@@ -129,7 +129,7 @@ def asking_space(
 
 
 class AskingTrial:
-    """An Optuna trial as a build function sees it: ``suggest_*`` and nothing of the study.
+    """The trial that a build function for Optuna gets: ``suggest_*``, and nothing of the study.
 
     Optuna has no defaults; the first choice and the middle of a range stand for them.
     """
@@ -140,22 +140,22 @@ class AskingTrial:
         self.user_attrs: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[ParamValue]) -> ParamValue:
-        """One of ``choices``; NumPy's numbers become Python's."""
+        """Return one of ``choices``; NumPy's numbers become Python's."""
         plain = tuple(getattr(each, "item", lambda each=each: each)() for each in choices)
-        with warnings.catch_warnings():  # what cannot be recorded is refused by ``Question``
+        with warnings.catch_warnings():  # ``Question`` refuses choices that cannot be recorded
             warnings.simplefilter("ignore", UserWarning)
             return self._suggest(name, CategoricalDistribution(plain))
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """Return a whole number from ``low`` to ``high``, both included."""
         return self._suggest(name, int_range(low, high, step=step, log=log))  # type: ignore[return-value]
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number from ``low`` to ``high``, both included."""
+        """Return a number from ``low`` to ``high``, both included."""
         return self._suggest(name, float_range(low, high, step=step, log=log))  # type: ignore[return-value]
 
     def __getattr__(self, name: str) -> Any:
@@ -167,18 +167,18 @@ class AskingTrial:
         )
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        """Kept here only: a build's notes are not part of the study."""
+        """Keep an attribute in this object only: a build's notes are not part of the study."""
         self.user_attrs[key] = value
 
     def report(self, value: float, step: int) -> None:
-        """Refused: mnist-lab reports each epoch and prunes by itself."""
+        """Raise ``ConfigurationError``: mnist-lab reports each epoch and prunes by itself."""
         raise ConfigurationError(
             "A build function must not call trial.report: mnist-lab reports every epoch itself.",
             next_step="Return the compiled model, and delete the training loop.",
         )
 
     def should_prune(self) -> bool:
-        """Refused, as ``report``."""
+        """Raise ``ConfigurationError``, as ``report`` does."""
         self.report(0.0, 0)
         return False
 

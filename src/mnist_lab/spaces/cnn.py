@@ -19,7 +19,8 @@ from mnist_lab.spaces.layers import (
     normalised_input,
     number,
 )
-from mnist_lab.spaces.space import Condition, Distributions, Params, search_space
+from mnist_lab.spaces.space import Condition, Distributions, search_space
+from mnist_lab.spaces.values import Params
 
 if TYPE_CHECKING:
     import keras
@@ -73,7 +74,7 @@ _SHAPE_CONDITIONS = MappingProxyType(
     baseline_size=1_386_506,
 )
 def cnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Blocks of convolution, pooling and dropout, then one dense block.
+    """Build blocks of convolution, pooling and dropout, then one dense block.
 
     The first convolution is ``valid``, as the notebook's; later ones are ``same``, so that three
     blocks of 5x5 kernels still leave 3x3 pixels (28 -> 24 -> 12 -> 6 -> 3).
@@ -108,7 +109,7 @@ def cnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
     ),
 )
 def cnn_v2(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """As ``cnn_v1``; schedule and shifts are the trainer's."""
+    """Build a model as ``cnn_v1``; the trainer applies schedule and shifts."""
     return _build(params, input_shape, classes)
 
 

@@ -11,11 +11,12 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from mnist_lab.spaces.space import ParamValue, SearchSpace
+from mnist_lab.spaces.space import SearchSpace
+from mnist_lab.spaces.values import ParamValue
 
 
 def corners(space: SearchSpace) -> Iterator[dict[str, ParamValue]]:
-    """The baseline, each parameter at each extreme (all else as in the baseline), all low, all high.
+    """Yield the baseline, the baseline with each parameter at each extreme, all lowest, all highest.
 
     A parameter with a condition is brought into use first, so every parameter is visited.
     """
@@ -34,7 +35,7 @@ def corners(space: SearchSpace) -> Iterator[dict[str, ParamValue]]:
 
 
 def extremes(distribution: BaseDistribution) -> list[ParamValue]:
-    """Every choice, or the lowest and the highest number."""
+    """Return every choice, or the lowest and the highest number."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -42,7 +43,7 @@ def extremes(distribution: BaseDistribution) -> list[ParamValue]:
 
 
 def _enabling(space: SearchSpace, name: str) -> dict[str, ParamValue]:
-    """Values of other parameters that bring ``name`` into use."""
+    """Return values of other parameters that bring ``name`` into use."""
     values: dict[str, ParamValue] = {}
     for rule in space.conditions.get(name, ()):
         values = {**_enabling(space, rule.parent), **values, rule.parent: rule.values[0]}

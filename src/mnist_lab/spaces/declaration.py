@@ -1,4 +1,4 @@
-"""What contradicts itself in the declaration of a space."""
+"""Checks that the declaration of a space does not contradict itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from optuna.distributions import BaseDistribution
 
-from mnist_lab.spaces.space import Condition, Distributions, Params, SearchSpace
-from mnist_lab.spaces.values import as_kind, contains, describe_range
+from mnist_lab.spaces.space import Condition, Distributions, SearchSpace
+from mnist_lab.spaces.values import Params, as_kind, contains, describe_range
 
 
 def mistakes(space: SearchSpace) -> Iterator[str]:
-    """Yield every mistake of a declaration, one sentence each; those of kind end the search."""
+    """Yield every mistake of a declaration as one sentence; mistakes of type end the check."""
     kinds = list(_of_kind(space))
     yield from kinds
     if kinds:

@@ -1,4 +1,4 @@
-"""A space's source file: imported with its neighbours, from anywhere, and known by their digest."""
+"""The source file of a space: imported with its neighbours, and identified by their digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnist_lab.errors import ConfigurationError
 
 
 def import_file(path: Path) -> ModuleType:
-    """Run ``path`` as a module that finds the modules beside it.
+    """Run ``path`` as a module that can import the modules beside it.
 
     Raises:
         ConfigurationError: there is no such file.
@@ -32,7 +32,7 @@ def import_file(path: Path) -> ModuleType:
 
 
 def defined_names(path: Path) -> list[str]:
-    """The functions, classes and variables at the top of a file; none if it cannot be read."""
+    """Return the functions, classes and variables at the top of a file; none if it cannot be read."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError):
@@ -47,7 +47,8 @@ def defined_names(path: Path) -> list[str]:
 
 
 def digest_sources(path: Path) -> str:
-    """sha256 of ``path`` and of every module beside it that it imports, by name and content."""
+    """Return the sha256 of ``path`` and of the modules beside it that it imports, by name and content.
+    """
     content = hashlib.sha256()
     for file in source_files(path):
         # Names, because a file that is exchanged for another of its neighbours is another space.
@@ -57,9 +58,9 @@ def digest_sources(path: Path) -> str:
 
 
 def source_files(path: Path) -> list[Path]:
-    """``path``, and what it imports from its own folder, directly or not, also within functions.
+    """Return ``path`` and the files of its folder that it imports, directly or not.
 
-    Read from the text, so that every process finds the same files whatever it has run so far.
+    Read from the text, functions included, so that every process finds the same files.
     """
     found, waiting = [path], [path]
     while waiting:
@@ -73,7 +74,7 @@ def source_files(path: Path) -> list[Path]:
 def _neighbours(file: Path, folder: Path) -> Iterator[Path]:
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # said by Python itself, when the file is run
+    except SyntaxError:  # Python reports it when the file is run
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -88,7 +89,7 @@ def _neighbours(file: Path, folder: Path) -> Iterator[Path]:
 
 
 def _module_files(folder: Path, words: list[str]) -> Iterator[Path]:
-    """The files that Python runs for the module ``words``, if it lies in ``folder``."""
+    """Yield the files that Python runs for the module ``words``, if it lies in ``folder``."""
     for depth in range(1, len(words) + 1):
         stem = folder.joinpath(*words[:depth])
         for file in (stem / "__init__.py", stem.with_suffix(".py")):

@@ -19,7 +19,8 @@ from mnist_lab.spaces.layers import (
     normalised_input,
     number,
 )
-from mnist_lab.spaces.space import Condition, Distributions, Params, search_space
+from mnist_lab.spaces.space import Condition, Distributions, search_space
+from mnist_lab.spaces.values import Params
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +63,7 @@ _SHAPE_CONDITIONS = MappingProxyType(
     baseline_size=717_210,
 )
 def fnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """Flatten, then dense blocks of ``units_1``, ``units_2``, ``units_3``."""
+    """Build a flattening layer, then dense blocks of ``units_1``, ``units_2``, ``units_3``."""
     return _build(params, input_shape, classes)
 
 
@@ -90,7 +91,7 @@ def fnn_v1(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
     ),
 )
 def fnn_v2(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
-    """As ``fnn_v1``; schedule and shifts are the trainer's."""
+    """Build a model as ``fnn_v1``; the trainer applies schedule and shifts."""
     return _build(params, input_shape, classes)
 
 

@@ -1,6 +1,6 @@
 """The bridge to KerasTuner, in both directions. Nothing else imports KerasTuner.
 
-``to_hypermodel`` hands one of our spaces to KerasTuner's tuners. ``open_hypermodel`` builds the models
+``to_hypermodel`` hands a ``SearchSpace`` to KerasTuner's tuners. ``open_hypermodel`` builds the models
 of a hand-written ``HyperModel``, or of a function of ``hp``, as KerasTuner does: with an ``hp`` that
 asks for each new parameter when the code comes to it.
 """
@@ -33,7 +33,7 @@ from mnist_lab.spaces.space import SearchSpace
 if TYPE_CHECKING:
     import keras
 
-# What hypermodels commonly call the facts of the data. Image models want the channel.
+# Usual argument names of hypermodels for the facts of the data. Image models need the channel.
 KNOWN_ARGUMENTS = MappingProxyType(
     {
         **dict.fromkeys(("classes", "num_classes", "n_classes", "nb_classes"), CLASSES),
@@ -43,7 +43,7 @@ KNOWN_ARGUMENTS = MappingProxyType(
 
 
 class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
-    """One of our spaces as KerasTuner sees it: takes pixels ``(N, 28, 28)`` and one-hot labels."""
+    """A ``SearchSpace`` as KerasTuner's hypermodel: pixels ``(N, 28, 28)`` in, one-hot labels."""
 
     def __init__(self, space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__(name=space.id)
@@ -83,19 +83,19 @@ class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
 def to_hypermodel(
     space: SearchSpace, *, input_shape: tuple[int, ...] = (28, 28), classes: int = 10
 ) -> keras_tuner.HyperModel:
-    """A registered space for ``keras_tuner.RandomSearch``, ``Hyperband``, ``BayesianOptimization``."""
+    """Return a space as a hypermodel for ``RandomSearch``, ``Hyperband``, ``BayesianOptimization``."""
     return SpaceHyperModel(space, input_shape, classes)
 
 
 def is_hypermodel(value: Any) -> bool:
-    """Whether ``value`` is a KerasTuner hypermodel, or a class of them."""
+    """Return whether ``value`` is a KerasTuner hypermodel, or a class of them."""
     return isinstance(value, keras_tuner.HyperModel) or (
         isinstance(value, type) and issubclass(value, keras_tuner.HyperModel)
     )
 
 
 class AskingHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
-    """KerasTuner's ``hp``, whose new and active parameters are asked for.
+    """KerasTuner's ``hp``, which asks for the value of each new and active parameter.
 
     All else is KerasTuner's: scopes, names, ``None`` for what is inactive, the first of two
     declarations of one name.
@@ -115,7 +115,7 @@ class AskingHyperParameters(keras_tuner.HyperParameters):  # type: ignore[misc]
 class HyperModelAuthor:
     """The ``Author`` behind a ``HyperModel`` or a function of ``hp``.
 
-    One ``hp`` for every build and for ``fit``: what it was asked once it answers itself.
+    Every build and ``fit`` share one ``hp``, which asks for each parameter once.
     """
 
     def __init__(self, hypermodel: keras_tuner.HyperModel, ask: Ask) -> None:
@@ -134,9 +134,9 @@ class HyperModelAuthor:
 
 
 def open_hypermodel(value: Any, ask: Ask, *, name: str) -> HyperModelAuthor:
-    """The author behind a ``HyperModel`` (instance or class) or a function of ``hp``.
+    """Return the author behind a ``HyperModel`` (instance or class) or a function of ``hp``.
 
-    A class is made with the arguments that say what the data are.
+    A class is instantiated with the facts of the data (``KNOWN_ARGUMENTS``).
 
     Raises:
         ConfigurationError: the class needs arguments that only its author knows.
@@ -187,7 +187,7 @@ def _distribution(hp: Any) -> BaseDistribution:
     if isinstance(hp, hp_types.Choice):
         return CategoricalDistribution(tuple(hp.values))
     log = hp.sampling == "log"
-    if hp.sampling != "linear" and hp.step:  # a factor here, which Optuna has no word for
+    if hp.sampling != "linear" and hp.step:  # a factor here, which Optuna does not have
         kind = int if isinstance(hp, hp_types.Int) else float
         return CategoricalDistribution(tuple(kind(value) for value in hp.values))
     # A range that favours its upper end (``reverse_log``) is the same range; Optuna has no such scale.

@@ -1,4 +1,4 @@
-"""What the FNN and the CNN share: the parameters that every family has, and their Keras objects.
+"""The parameters and Keras objects that the FNN and the CNN share.
 
 Nothing here imports Keras before a model is built.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mnist_lab.spaces.space import Condition, Distributions, Params
+from mnist_lab.spaces.space import Condition, Distributions
+from mnist_lab.spaces.values import Params
 
 if TYPE_CHECKING:
     import keras
@@ -48,7 +49,7 @@ TRAINING_DEFAULTS: Params = MappingProxyType(
         "label_smoothing": 0.0,
     }
 )
-# What makes small nets learn fast, by experiments/LOG.md: one cycle of the learning rate, shifted
+# Small nets learn fast with these (experiments/LOG.md): one cycle of the learning rate, shifted
 # images. Activations, optimizers and learning rates that lost in searches of version 1 are left out.
 RECIPE: Distributions = MappingProxyType(
     {
@@ -77,14 +78,14 @@ RECIPE_CONDITIONS = MappingProxyType({"weight_decay": TRAINING_CONDITIONS["weigh
 
 
 def number(params: Params, name: str) -> float:
-    """A parameter that the declaration says is numeric."""
+    """Return a parameter whose declaration says that it is numeric."""
     return cast(float, params[name])
 
 
 def normalised_input(
     params: Params, input_shape: tuple[int, ...]
 ) -> tuple[KerasTensor, KerasTensor]:
-    """Raw pixels ``(N, *input_shape) uint8`` in, normalised ``float32`` of the same shape out.
+    """Return the input, raw pixels ``(N, *input_shape) uint8``, and it normalised to ``float32``.
 
     ``scale`` divides by 255; ``standardize`` subtracts the training images' mean and divides by
     their deviation (the trainer adapts the layer); ``l2_rows`` is the notebook's
@@ -103,7 +104,7 @@ def normalised_input(
 
 
 def dense_block(params: Params, units: int, dropout: float, x: KerasTensor) -> KerasTensor:
-    """Dense, batch normalisation, activation, dropout: those of them that the parameters ask for."""
+    """Apply dense, batch normalisation, activation and dropout layers, as ``params`` ask for them."""
     import keras
 
     normalise = bool(params["batch_normalization"])

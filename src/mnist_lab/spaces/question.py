@@ -16,8 +16,7 @@ from optuna.distributions import (
 )
 
 from mnist_lab.errors import ConfigurationError, InvalidParamsError
-from mnist_lab.spaces.space import Params, ParamValue
-from mnist_lab.spaces.values import contains, describe_range, fit_value
+from mnist_lab.spaces.values import Params, ParamValue, contains, describe_range, fit_value
 
 if TYPE_CHECKING:
     pass
@@ -49,7 +48,7 @@ class Question:
 
     @property
     def kind(self) -> str:
-        """What Optuna does not let change under one name: choices, or the type of number and scale."""
+        """The choices, or the type and scale of a range: Optuna lets neither change under one name."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return "|".join(str(choice) for choice in distribution.choices)
@@ -59,7 +58,7 @@ class Question:
 
     @property
     def identity(self) -> str:
-        """Two questions of one identity are the same parameter."""
+        """A text that is the same for two questions of one parameter."""
         return json.dumps([self.name, self.scope, self.kind], default=str)
 
     @property
@@ -71,7 +70,7 @@ class Question:
         return tuple(dict.fromkeys((self.name, *(_shortened(key, self.name) for key in longer))))
 
     def find(self, params: Params) -> str | None:
-        """The name that the parameter has in ``params``, if it is there: the most particular one."""
+        """Return the most specific name that the parameter has in ``params``; None without one."""
         return next((key for key in reversed(self.keys) if key in params), None)
 
 
@@ -82,14 +81,14 @@ def _is_plain(choice: object) -> bool:
 
 
 def _shortened(key: str, name: str) -> str:
-    """``key``, or ``name`` with its digest: a database takes 512 characters, a table fewer."""
+    """Return ``key``, or ``name`` with its digest: a database takes 512 characters, a table fewer."""
     if len(key) <= LONGEST_NAME:
         return key
     return f"{name}.{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def answer_default(question: Question) -> ParamValue:
-    """Answer with the author's default."""
+    """Return the author's default."""
     return question.default
 
 
@@ -105,7 +104,7 @@ class Names:
         self._names = {identity: name for name, identity in self.taken.items()}
 
     def key(self, question: Question, known: Params) -> str:
-        """The name of ``question``; a new one is the one that it has in ``known``, else a free one."""
+        """Return the name of ``question``; a new one has its name in ``known``, else a free one."""
         identity = question.identity
         if identity not in self._names:
             free = [key for key in question.keys if key not in self.taken] or [identity]
@@ -116,10 +115,10 @@ class Names:
 
 
 def choose(question: Question, wanted: ParamValue, origin: str) -> ParamValue:
-    """``wanted`` in the parameter's own type.
+    """Return ``wanted`` in the parameter's own type.
 
     Raises:
-        InvalidParamsError: it is no value of the parameter; ``origin`` says who wanted it.
+        InvalidParamsError: it is no value of the parameter; ``origin`` says where it is from.
     """
     value = fit_value(question.distribution, wanted)
     if not contains(question.distribution, value):

@@ -11,29 +11,28 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from mnist_lab.spaces.space import ParamValue
-from mnist_lab.spaces.values import contains
+from mnist_lab.spaces.values import ParamValue, contains
 
 if TYPE_CHECKING:
     pass
 
 
 def int_range(low: int, high: int, *, step: int = 1, log: bool = False) -> IntDistribution:
-    """Whole numbers; ``high`` is lowered to the last step, where Optuna would warn."""
+    """Make a range of whole numbers; ``high`` is lowered to the last step, where Optuna would warn."""
     return IntDistribution(low, high - (high - low) % step, log=log, step=step)
 
 
 def float_range(
     low: float, high: float, *, step: float | None = None, log: bool = False
 ) -> FloatDistribution:
-    """Numbers; ``high`` is lowered to the last step, where Optuna would warn."""
+    """Make a range of numbers; ``high`` is lowered to the last step, where Optuna would warn."""
     if step:
         high = float(f"{low + int((high - low) / step + 1e-8) * step:.12g}")
     return FloatDistribution(low, high, log=log, step=step)
 
 
 def middle(distribution: BaseDistribution) -> ParamValue:
-    """The first choice, or the middle of a range: the geometric one where its scale is logarithmic."""
+    """Return the first choice, or the middle of a range: the geometric one if it is logarithmic."""
     if isinstance(distribution, CategoricalDistribution):
         first: ParamValue = distribution.choices[0]
         return first
@@ -44,7 +43,7 @@ def middle(distribution: BaseDistribution) -> ParamValue:
 
 
 def nearest(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
-    """The value of ``distribution`` that is nearest to a number; ``value`` itself if it is one."""
+    """Return the value of ``distribution`` that is nearest to ``value``."""
     if contains(distribution, value) or isinstance(distribution, CategoricalDistribution):
         return value
     assert isinstance(distribution, FloatDistribution | IntDistribution)

@@ -1,4 +1,4 @@
-"""The registry of search spaces: those that ship, those that packages add, those in a file.
+"""The registry of search spaces: built-in ones, those of other packages, those in a file.
 
 A package adds a space with an entry point in the group ``mnist_lab.spaces`` whose value is a
 ``SearchSpace`` (see ``search_space``), a KerasTuner ``HyperModel``, or a function that asks (of ``hp``,
@@ -27,7 +27,8 @@ from mnist_lab.spaces.asking import Ask, AskingSpace, AskingTrial, Author, askin
 from mnist_lab.spaces.cnn import cnn_v1, cnn_v2
 from mnist_lab.spaces.files import defined_names, digest_sources, import_file
 from mnist_lab.spaces.fnn import fnn_v1, fnn_v2
-from mnist_lab.spaces.space import Params, SearchSpace
+from mnist_lab.spaces.space import SearchSpace
+from mnist_lab.spaces.values import Params
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +45,7 @@ _COMMON_NAMES = frozenset({
 
 @cache
 def list_spaces() -> dict[str, SearchSpace]:
-    """Every registered space by id (``cnn-v1``), in order of registration."""
+    """Return every registered space by id (``cnn-v1``), in order of registration."""
     found = {space.id: space for space in BUILT_IN}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -79,7 +80,7 @@ def get_space(reference: str) -> SearchSpace:
     if is_file_reference(reference):
         return _describe_in_own_process(reference)
     built_in = {space.id: space for space in BUILT_IN}
-    if reference in built_in:  # before anybody else's package is imported
+    if reference in built_in:  # before the packages of entry points are imported
         return built_in[reference]
     spaces = list_spaces()
     if reference in spaces:
@@ -92,22 +93,22 @@ def get_space(reference: str) -> SearchSpace:
 
 
 def is_file_reference(reference: str) -> bool:
-    """Whether it is ``path/to/file.py:name``."""
+    """Return whether ``reference`` reads ``path/to/file.py:name``."""
     return _FILE_REFERENCE.fullmatch(reference) is not None
 
 
 def locate_file(reference: str) -> Path:
-    """The file of ``path/to/file.py:name``, as an absolute path."""
+    """Return the absolute path of the file in ``path/to/file.py:name``."""
     return Path(reference.rpartition(":")[0]).expanduser().resolve()
 
 
 def is_shipped(reference: str) -> bool:
-    """Whether the space ships with mnist-lab: its models need no look before they are trained."""
+    """Return whether the space ships with mnist-lab: its models are not tried before training."""
     return any(reference in (space.id, space.name) for space in BUILT_IN)
 
 
 def load_space(reference: str) -> SearchSpace:
-    """As ``get_space``, but runs a file in this process: for workers, which must build its models."""
+    """Find a space as ``get_space``, but run its file in this process, as workers must."""
     match = _FILE_REFERENCE.fullmatch(reference)
     if match is None:
         return get_space(reference)
@@ -217,7 +218,7 @@ def _open_hypermodel(value: Any, ask: Ask, name: str) -> Author:
 
 
 def _digest_module(value: Any) -> str:
-    """The digest of the code of a package's space."""
+    """Return the digest of the code of a package's space."""
     owner = value if inspect.isroutine(value) or isinstance(value, type) else type(value)
     try:
         return digest_sources(Path(inspect.getfile(owner)).resolve())
@@ -248,10 +249,10 @@ def run_description(reference: str, *, builds: int = 0) -> dict[str, Any]:
     """Describe the space in a file, in a process of its own.
 
     The file may import Keras, and may do anything else; the supervisor must not. With ``builds`` the
-    answer has what so many builds asked for.
+    answer has a survey of so many builds.
 
     Raises:
-        ConfigurationError: it is no space, in the words of whatever it raised.
+        ConfigurationError: it is no space; the message is that of the exception.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "space.json"
@@ -284,7 +285,7 @@ def run_description(reference: str, *, builds: int = 0) -> dict[str, Any]:
 
 
 def _spaces_in(module: Any) -> list[str]:
-    """What the file itself defines and could be meant."""
+    """List the names defined by the file itself that may be a space."""
     return [
         name
         for name, value in vars(module).items()

@@ -19,17 +19,23 @@ from mnist_lab.errors import InvalidParamsError, UnknownNameError
 
 if TYPE_CHECKING:
     import keras
-from mnist_lab.spaces.values import as_kind, contains, describe_range, parse_value, read_literal
+from mnist_lab.spaces.values import (
+    Params,
+    ParamValue,
+    as_kind,
+    contains,
+    describe_range,
+    parse_value,
+    read_literal,
+)
 
-ParamValue = bool | int | float | str | None
-Params = Mapping[str, ParamValue]
 Distributions = Mapping[str, BaseDistribution]
 Builder = Callable[[Params, tuple[int, ...], int], "keras.Model"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A parameter has a meaning only while ``parent`` has one of ``values``."""
+    """A rule that a parameter is in use only while ``parent`` has one of ``values``."""
 
     parent: str
     values: tuple[ParamValue, ...]
@@ -40,7 +46,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """A rule over several parameters; ``allows`` returns False for points that must not be built."""
+    """A rule over several parameters; ``allows`` returns False for forbidden points."""
 
     name: str
     allows: Callable[[Params], bool]
@@ -48,7 +54,7 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchSpace:
-    """A family of models, ``<name>-v<version>``, and the ranges to look for a good one in.
+    """A family of models, ``<name>-v<version>``, and the ranges of its parameters.
 
     ``defaults`` holds a value for every parameter, in use or not; those in use are the baseline, the
     first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
@@ -94,7 +100,7 @@ class SearchSpace:
 
     @property
     def reference(self) -> str:
-        """What ``get_space`` finds this space by, in this process or in a worker."""
+        """The reference by which ``get_space`` finds this space, in this process or in a worker."""
         return self.source or self.id
 
     @property
@@ -113,7 +119,7 @@ class SearchSpace:
         return all(condition.holds(params) for condition in self.conditions.get(name, ()))
 
     def draw(self, choose: Callable[[str, BaseDistribution], ParamValue]) -> dict[str, ParamValue]:
-        """Walk the parameters in order and let ``choose`` give a value to each one in use."""
+        """Walk the parameters in order, and give each one in use the value of ``choose``."""
         params: dict[str, ParamValue] = {}
         for name, distribution in self.distributions.items():
             if self.is_active(name, params):
@@ -121,10 +127,10 @@ class SearchSpace:
         return params
 
     def point(self, changes: Params) -> dict[str, ParamValue]:
-        """The baseline with ``changes``; parameters that these bring into use get their default.
+        """Return the baseline with ``changes``; parameters that these bring into use get their default.
 
         Raises:
-            UnknownNameError: a parameter that the space has not.
+            UnknownNameError: the space has no such parameter.
             InvalidParamsError: a value outside its range, of another type, or not in use.
         """
         for name in changes:
@@ -166,7 +172,7 @@ class SearchSpace:
         return f"{name} is used when " + " and ".join(rules)
 
     def to_dict(self) -> dict[str, Any]:
-        """The declaration as JSON-able data; ``from_dict`` brings it back."""
+        """Return the declaration as JSON-able data, which ``from_dict`` reads."""
         return {
             "name": self.name,
             "version": self.version,
@@ -191,7 +197,7 @@ class SearchSpace:
     def from_dict(
         cls, data: Mapping[str, Any], *, build: Builder, constraints: tuple[Constraint, ...] = ()
     ) -> SearchSpace:
-        """Bring a declaration back; code (``build``, ``constraints``) does not travel as JSON."""
+        """Make a space of its declaration; code (``build``, ``constraints``) is no part of that."""
         return cls(
             name=data["name"],
             version=data["version"],
@@ -229,7 +235,7 @@ def search_space(
     baseline_size: int | None = None,
     starts: tuple[Params, ...] = (),
 ) -> Callable[[Builder], SearchSpace]:
-    """Turn a build function into a ``SearchSpace``: the one decorator that adds a family."""
+    """Return a decorator that turns a build function into a ``SearchSpace``."""
 
     def decorate(build: Builder) -> SearchSpace:
         return SearchSpace(
@@ -258,7 +264,7 @@ def parse_assignment(space: SearchSpace, text: str) -> tuple[str, list[ParamValu
     name, equals, values = text.partition("=")
     if not equals:
         raise InvalidParamsError(f"{text!r} should read NAME=VALUE.")
-    if space.asks:  # what kind it is of is known when it is asked for
+    if space.asks:  # its kind is known when the code asks for it
         return name, [read_literal(each) for each in values.split(",")]
     if name not in space.distributions:
         raise UnknownNameError("parameter", name, space.distributions)

@@ -1,4 +1,4 @@
-"""What the builds of a space that asks have asked for, and when: as far as so many builds show."""
+"""A survey of an ``AskingSpace``: the parameters and conditions seen in seeded builds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from optuna.distributions import (
 from mnist_lab.data import CLASSES, IMAGE_SHAPE
 from mnist_lab.spaces.asking import AskingSpace
 from mnist_lab.spaces.question import Names, Question, answer_default
-from mnist_lab.spaces.space import Params, ParamValue
+from mnist_lab.spaces.values import Params, ParamValue
 
 BUILDS = 100
 MOST_SECONDS = 30.0
@@ -27,7 +27,7 @@ MOST_VALUES = 10  # of a parameter that a condition may be on
 
 
 def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
-    """Build the space's models at its defaults and at ``builds`` - 1 seeded points, untrained.
+    """Build the space's models, untrained, at its defaults and at ``builds`` - 1 seeded points.
 
     It ends after ``MOST_SECONDS``, with fewer builds.
 
@@ -78,7 +78,7 @@ def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
 
 
 def draw(question: Question, random: np.random.Generator) -> ParamValue:
-    """A value of the parameter, each of its choices or steps with the same chance."""
+    """Draw a value of the parameter, each of its choices or steps with the same probability."""
     distribution: BaseDistribution = question.distribution
     if isinstance(distribution, CategoricalDistribution):
         chosen: ParamValue = distribution.choices[random.integers(len(distribution.choices))]
@@ -96,7 +96,7 @@ def draw(question: Question, random: np.random.Generator) -> ParamValue:
 
 
 def condition_of(name: str, points: Sequence[Mapping[str, ParamValue]]) -> str:
-    """What tells the builds that asked for ``name`` from those that did not; empty if all asked."""
+    """Describe the condition under which builds asked for ``name``; empty if all asked."""
     asked = [point for point in points if name in point]
     others = [point for point in points if name not in point]
     if not others:

@@ -1,4 +1,4 @@
-"""Which space files are trusted: those that were swept from this home, by path and digest.
+"""The list of trusted space files: those swept from this home, by path and digest.
 
 A registered model says which file built it. Whoever may write to the registry could name any file of
 this machine; so a file is run only if its user once typed its name here, and it has not changed.
@@ -15,7 +15,7 @@ _FILE = ".trusted-spaces"  # no study has a name that begins with a dot
 
 
 def trust(settings: Settings, space: SearchSpace) -> None:
-    """Remember that the file of ``space``, as it is, is the user's own."""
+    """Record that the user has swept the file of ``space`` in its present content."""
     if space.sources and not is_trusted(settings, space.source, space.sources):
         settings.work.mkdir(parents=True, exist_ok=True)
         with (settings.work / _FILE).open("a", encoding="utf-8") as file:
@@ -28,7 +28,7 @@ def is_trusted(settings: Settings, source: str, sources: str) -> bool:
 
 
 def find_trusted(settings: Settings, source: str, sources: str) -> list[str]:
-    """Where spaces of this name and digest were swept from; ``source`` itself first."""
+    """List the sources of swept spaces of this name and digest; ``source`` itself first."""
     name = source.rpartition(":")[2]
     known = [each for each, digest in _read(settings) if digest == sources]
     return [source, *(each for each in known if each.rpartition(":")[2] == name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from optuna.distributions import (
 
 from mnist_lab.errors import InvalidParamsError
 
+ParamValue = bool | int | float | str | None
+Params = Mapping[str, ParamValue]
+
 if TYPE_CHECKING:
     pass
-from mnist_lab.spaces.space import ParamValue
 
 
 def describe_range(distribution: BaseDistribution) -> str:
-    """One line for people: ``64 to 512 (log)``, ``relu | tanh``."""
+    """Describe a distribution in one line: ``64 to 512 (log)``, ``relu | tanh``."""
     if isinstance(distribution, CategoricalDistribution):
         return " | ".join(str(choice) for choice in distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -51,7 +54,7 @@ def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
 def fit_value(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
     """``value`` in the distribution's own type: texts are read, 1 becomes 1.0, lists become choices.
 
-    What cannot be brought into that type is returned as it is.
+    A value that cannot be converted is returned as it is.
     """
     if isinstance(distribution, CategoricalDistribution):
         for same in (_is_same, lambda choice, given: str(choice) == str(given)):
@@ -76,7 +79,7 @@ def _is_same(choice: Any, value: Any) -> bool:
 
 
 def read_literal(text: str) -> ParamValue:
-    """``text`` as the plainest value that it can be: a whole number, a number, true or false, text."""
+    """Read ``text`` as the plainest value: a whole number, a number, true or false, else text."""
     for read in (int, float):
         with suppress(ValueError):
             return read(text)
@@ -84,14 +87,14 @@ def read_literal(text: str) -> ParamValue:
 
 
 def as_kind(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
-    """``value`` as a number with a decimal point where the distribution is of such."""
+    """Return ``value`` as a float where the distribution is one of floats."""
     # TOML and people write 1 where 1.0 is meant.
     whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if whole and isinstance(distribution, FloatDistribution) else value  # type: ignore[arg-type]
 
 
 def contains(distribution: BaseDistribution, value: ParamValue) -> bool:
-    """Whether ``value`` is one of the distribution's, in its type, range and step."""
+    """Return whether ``value`` is one of the distribution's, in its type, range and step."""
     if isinstance(distribution, CategoricalDistribution):
         # ``True == 1`` and ``1 == 1.0`` in Python, hence the types as well.
         return any(_is_same(choice, value) for choice in distribution.choices)

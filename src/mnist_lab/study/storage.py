@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
@@ -31,6 +32,18 @@ SCHEMA_TIMEOUT_SECONDS = 120
 SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
 SERVER_PATIENCE_SECONDS = 60  # a database server that is restarted is back within seconds
 SERVER_PAUSE_SECONDS = 0.5
+
+
+def _write_ahead(connection: Any, _: Any) -> None:
+    """Write commits ahead to ``optuna.db-wal``: they wait for one write to the disk, not for three.
+
+    Beside workers that write checkpoints a trial costs 580 ms instead of 1,113 (median, n=18,
+    experiments/LOG.md). ``synchronous=FULL`` keeps every commit through a power cut, as before.
+    """
+    # A reader may hold the database just now: then the next connection sets the mode.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _connect_patiently(dialect: Any, _: Any, words: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -132,7 +145,10 @@ def connect(settings: Settings) -> RDBStorage:
         settings.work.mkdir(parents=True, exist_ok=True)
         with FileLock(settings.work / ".optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
             options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
-            return Storage(storage, engine_kwargs=options)
+            opened = Storage(storage, engine_kwargs=options)
+            sqlalchemy.event.listen(opened.engine, "connect", _write_ahead)
+            opened.engine.dispose()  # the connection that made the schema was opened without it
+            return opened
     except Exception as error:  # whatever the database's driver raises
         if is_disk_full(error):
             raise

@@ -3,7 +3,8 @@
 from mnist_lab.training.checkpoints import Checkpoint, Checkpoints, Damaged, read_checkpoint
 from mnist_lab.training.engine import VALIDATION_BATCH
 from mnist_lab.training.epochs import Diverged, EpochMetrics, History, Report
-from mnist_lab.training.find_form import Build, Fit, find_form, require_model
+from mnist_lab.training.find_form import find_form, require_model
+from mnist_lab.training.find_labels import Build, Fit
 from mnist_lab.training.form import PLAIN, ModelForm, around
 from mnist_lab.training.precision import known_precision
 from mnist_lab.training.runtime import Runtime, configure, environment

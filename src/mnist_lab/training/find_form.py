@@ -18,7 +18,7 @@ output          probabilities; logits (a softmax is put behind the model, not be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,8 @@ from mnist_lab.training.form import UNIT, ModelForm, Output
 
 if TYPE_CHECKING:
     import keras
-from mnist_lab.training.find_labels import find_labels
+from mnist_lab.training.find_labels import Build, Fit, call_model, find_labels
 
-Build = Callable[[], "keras.Model"]
-Fit = Callable[..., Any]
 BATCH = 48
 
 
@@ -61,7 +59,7 @@ def find_form(
     )
     if not raw and form.dtype != "uint8":
         form = replace(form, scale=_find_scale(model, form, images))
-    outputs = _call(model, form, images)
+    outputs = call_model(model, form, images)
     if tuple(outputs.shape) != (len(images), classes):
         raise ConfigurationError(
             _wrong_output(outputs, len(images), classes),
@@ -73,7 +71,7 @@ def find_form(
         )
     form, trained = find_labels(build, form, images, labels, classes, fit)
     # Untrained, logits may all be 0: what they are is seen after a step.
-    outputs = np.concatenate([outputs, _call(trained, form, images)])
+    outputs = np.concatenate([outputs, call_model(trained, form, images)])
     return replace(form, output=_output_kind(trained, outputs))
 
 
@@ -115,7 +113,7 @@ def _find_shape(
     for shape in shapes:
         form = ModelForm(shape=shape, dtype=_input_dtype(model), scale=UNIT)
         try:
-            outputs = _call(model, form, images)
+            outputs = call_model(model, form, images)
             if tuple(outputs.shape) == (len(images), classes):
                 return model, form
             refusals.append(_wrong_output(outputs, len(images), classes))
@@ -156,13 +154,6 @@ def _is_of_pictures(model: keras.Model) -> bool:
         and type(layer).__name__.startswith(names)
         for layer in model.layers
     )
-
-
-def _call(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) -> NDArray[Any]:
-    import keras
-
-    found: NDArray[Any] = keras.ops.convert_to_numpy(model(form.feed(images), training=False))
-    return found
 
 
 def _wrong_output(outputs: NDArray[Any], images: int, classes: int) -> str:
@@ -220,7 +211,7 @@ def _first_input(
 
         layer.call = watch
     try:
-        _call(model, form, images)
+        call_model(model, form, images)
     finally:
         for layer in layers:
             del layer.call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ from mnist_lab.training.form import ModelForm
 
 if TYPE_CHECKING:
     import keras
-from mnist_lab.training.find_form import Build, Fit, _call
 
 LESSONS = 30  # steps on one batch, where an author's own loss takes labels of both kinds
 ACCURACIES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy")
+
+Build = Callable[[], "keras.Model"]
+Fit = Callable[..., Any]
 
 
 def find_labels(
@@ -92,7 +94,7 @@ def _learns(
         model.fit(*batch, batch_size=len(labels), epochs=LESSONS, verbose=0)
     except Exception:  # it took one step only
         return -1.0
-    found = _call(model, form, images).argmax(axis=1)
+    found = call_model(model, form, images).argmax(axis=1)
     return float((found == labels).mean()) - 0.1 * form.whole_labels
 
 
@@ -122,3 +124,10 @@ def _validates(model: keras.Model, batch: tuple[Any, Any], accuracy: str) -> boo
     except Exception:  # an own ``train_step`` may stand without a ``test_step``
         return False
     return {"loss", accuracy} <= set(logs)
+
+
+def call_model(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) -> NDArray[Any]:
+    import keras
+
+    found: NDArray[Any] = keras.ops.convert_to_numpy(model(form.feed(images), training=False))
+    return found

@@ -25,7 +25,7 @@ from mnist_lab.training.epochs import (
     as_measured,
     is_better,
 )
-from mnist_lab.training.find_form import Fit
+from mnist_lab.training.find_labels import Fit
 from mnist_lab.training.form import ModelForm
 from mnist_lab.training.precision import FLOAT32
 from mnist_lab.training.train import MEASURED_IMAGES, TrainingPlan, score
