@@ -8,9 +8,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mnist_lab.errors import ConfigurationError
+
+T = TypeVar("T")
 
 _LEAST = {
     **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
@@ -18,15 +20,24 @@ _LEAST = {
 }
 
 
+@dataclass(frozen=True)
+class Option:
+    """What ``--help`` says of a field; ``default`` is in words, empty for none."""
+
+    help: str
+    metavar: str
+    default: str
+
+
 def _setting(default: Any, help_: str, *, metavar: str = "", said: str | None = None) -> Any:
     """A field with the words that ``--help`` and the docs say of it.
 
     ``said`` is how the default is put into words, if not by itself; empty for not at all.
     """
-    words = {"help": help_, "metavar": metavar, "default": str(default) if said is None else said}
+    option = Option(help_, metavar, str(default) if said is None else said)
     if isinstance(default, dict):
-        return field(default_factory=dict, metadata=words)
-    return field(default=default, metadata=words)
+        return field(default_factory=dict, metadata={"option": option})
+    return field(default=default, metadata={"option": option})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +98,41 @@ class SweepConfig:
             )
 
 
-def parse_config(values: Mapping[str, Any], *, origin: str = "", text: str = "") -> SweepConfig:
-    """Check ``values`` and make a config of them.
+def parse_config(values: Mapping[str, Any]) -> SweepConfig:
+    """Check ``values`` and make a config of them; raises as ``parse_as``."""
+    return parse_as(SweepConfig, values)
+
+
+def read_config(file: Path, overrides: Mapping[str, Any]) -> SweepConfig:
+    """Read an experiment file; ``overrides`` (a command line's options) win over its keys.
+
+    Raises:
+        ConfigurationError: as ``read_toml``.
+    """
+    return read_toml(SweepConfig, file, overrides)
+
+
+def read_toml(kind: type[T], file: Path, overrides: Mapping[str, Any] | None = None) -> T:
+    """Read a TOML file into a dataclass; ``overrides`` win over its keys.
+
+    Raises:
+        ConfigurationError: the file is not there or is no TOML; or as ``parse_as``.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is no TOML: {error}.") from None
+    return parse_as(kind, {**values, **(overrides or {})}, origin=str(file), text=text)
+
+
+def parse_as(kind: type[T], values: Mapping[str, Any], *, origin: str = "", text: str = "") -> T:
+    """Check ``values`` by the types of the dataclass ``kind``, and make one.
 
     Args:
+        kind: a dataclass; pydantic's annotations are honoured.
         values: keys and values as TOML gives them.
         origin: the file's name, for messages.
         text: the file's content, to name the line of a mistake.
@@ -103,7 +145,7 @@ def parse_config(values: Mapping[str, Any], *, origin: str = "", text: str = "")
         ValidationError,
     )
 
-    known = [each.name for each in fields(SweepConfig)]
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
@@ -112,27 +154,11 @@ def parse_config(values: Mapping[str, Any], *, origin: str = "", text: str = "")
                 next_step=f"Known keys: {', '.join(known)}.",
             )
     try:
-        return TypeAdapter(SweepConfig).validate_python(dict(values))
+        return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
         raise ConfigurationError(f"{_place(origin, text, key)}{key}: {first['msg']}.") from None
-
-
-def read_config(file: Path, overrides: Mapping[str, Any]) -> SweepConfig:
-    """Read an experiment file; ``overrides`` (a command line's options) win over its keys.
-
-    Raises:
-        ConfigurationError: as ``parse_config``, or the file is not there or is no TOML.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is no TOML: {error}.") from None
-    return parse_config({**values, **overrides}, origin=str(file), text=text)
 
 
 def _place(origin: str, text: str, key: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from mnist_lab.config import SweepConfig
+from mnist_lab.config import Option, SweepConfig
 
 EXIT_USAGE = 64
 LAST = ("gate", "force", "dry_run", "space_file", "as_json")  # in every command's help
@@ -73,13 +73,12 @@ def sweep_options(*names: str) -> Callable[[Command], Command]:
 
 
 def _option(each: Field[Any]) -> inspect.Parameter:
-    words = each.metadata
-    default = words["default"]
+    words: Option = each.metadata["option"]
     kind = list[str] if each.name in ASSIGNMENTS else _type_of(each)
     option = typer.Option(
         f"--{each.name.replace('_', '-')}",
-        metavar=words["metavar"] or None,
-        help=words["help"] + (f"  [default: {default}]" if default else ""),
+        metavar=words.metavar or None,
+        help=words.help + (f"  [default: {words.default}]" if words.default else ""),
     )
     return inspect.Parameter(
         f"{each.name}_",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
-from mnist_lab.errors import ConfigurationError
+from mnist_lab.config import read_toml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 GateVerdict = Literal["promote", "tie", "reject"]
@@ -38,25 +37,8 @@ class GatePolicy:
 
 
 def read_policy(file: Path) -> GatePolicy:
-    """Read a policy file.
-
-    Raises:
-        ConfigurationError: it is not there, is no TOML, or has a key or value that cannot be.
-    """
-    try:
-        return TypeAdapter(GatePolicy).validate_python(tomllib.loads(file.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is no TOML: {error}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(GatePolicy.__dataclass_fields__)
-        raise ConfigurationError(
-            f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
-            safe="Nothing was promoted.",
-            next_step=f"Known keys: {known}.",
-        ) from None
+    """Read a policy file; raises as ``read_toml``."""
+    return read_toml(GatePolicy, file)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
