@@ -1,4 +1,4 @@
-"""``SweepConfig``: what a sweep is asked for, by a command line, a TOML file, or code."""
+"""``SweepConfig``: the settings of a sweep, from a command line, a TOML file, or code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST = {
 
 @dataclass(frozen=True)
 class Option:
-    """What ``--help`` says of a field; ``default`` is in words, empty for none."""
+    """The ``--help`` text of a field; ``default`` is in words, empty for none."""
 
     help: str
     metavar: str

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
 
     @property
     def work(self) -> Path:
-        """The folder of locks, interrupted trials' checkpoints, and artifacts not yet in the tracker."""
+        """The folder of locks, interrupted trials' checkpoints, and artifacts not yet tracked."""
         return self.root / ".mnist-lab"
 
     @property

@@ -47,7 +47,7 @@ def options(
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
-    """Options of every command; ``--debug`` may stand anywhere and is read by ``main``."""
+    """Declare the options of every command; ``--debug`` may stand anywhere and is read by ``main``."""
 
 
 def main() -> None:

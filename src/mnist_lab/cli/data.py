@@ -1,4 +1,4 @@
-"""``data``: what a data set holds."""
+"""``data``: the splits of a data set."""
 
 from __future__ import annotations
 

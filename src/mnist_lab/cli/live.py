@@ -54,7 +54,7 @@ def count_up() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def plain_listener(console: Console) -> Callable[[Progress], None]:
-    """One line a finished epoch or trial, with the seconds since the sweep began."""
+    """Make a listener that prints each news in a line, with the seconds since the sweep began."""
     began = time.monotonic()
 
     def tell(progress: Progress) -> None:
@@ -69,7 +69,7 @@ def plain_listener(console: Console) -> Callable[[Progress], None]:
 
 
 def render(progress: Progress) -> Group:
-    """The live view: a line for the study, a row for each running trial."""
+    """Render the live view: a line for the study, a row for each running trial."""
     rows = Table(box=None, pad_edge=False)
     for name in ("trial", "epoch", "", "val_accuracy", "s/epoch"):
         rows.add_column(name, justify="left" if not name else "right")

@@ -30,10 +30,10 @@ def sync_command(
     study: Annotated[str | None, typer.Argument(help="[default: every study]")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write into MLflow what it lacks of the studies.
+    """Write the records that MLflow lacks of the studies.
 
-    What is right is left. Safe at any time, and done by the next sweep of a study anyhow. Needed after
-    MLflow was away, or a sweep was killed.
+    Correct records are left. Safe at any time, and done by the next sweep of a study anyhow. Needed
+    after MLflow was away, or a sweep was killed.
 
     Example: mnist-lab sync
     """
@@ -68,9 +68,9 @@ def doctor_command(
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Look for what is wrong, and repair it with --repair.
+    """Find problems, and repair them with --repair.
 
-    Compares studies, MLflow, checkpoints, models, versions and folders. Exit code 1 if anything is
+    It compares studies, MLflow, checkpoints, models, versions and folders. Exit code 1 if anything is
     wrong.
 
     Example: mnist-lab doctor --repair

@@ -34,7 +34,7 @@ def print_table(rows: Sequence[Any], columns: Sequence[Column], *, title: str = 
     if console.is_terminal:
         console.print(table)
         return
-    # Where nobody looks, a fixed width, so that a pipe does not wrap what it passes on.
+    # Elsewhere a fixed width, so that the lines of a pipe are not wrapped.
     pipe = Console(width=200)
     with pipe.capture() as captured:
         pipe.print(table)
@@ -42,7 +42,7 @@ def print_table(rows: Sequence[Any], columns: Sequence[Column], *, title: str = 
 
 
 def percent(value: float | None) -> str:
-    """A share in [0, 1] as ``99.05%``; nothing for None."""
+    """Format a share in [0, 1] as ``99.05%``; nothing for None."""
     return "" if value is None else f"{value:.2%}"
 
 

@@ -1,4 +1,4 @@
-"""``confirm``, ``promote`` and ``rollback``: which model becomes champion."""
+"""``confirm``, ``promote`` and ``rollback``: the choice of the champion."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
         typer.echo(describe_comparison(judgement.comparison))
     for each in judgement.criteria:
         typer.echo(f"  {'kept' if each.passed else 'BROKEN'}: {each.text}")
-    typer.echo(f"GateVerdict: {judgement.verdict} ({judgement.reason}).")
+    typer.echo(f"Verdict: {judgement.verdict} ({judgement.reason}).")
     if not promotion.promoted:
         typer.echo(
             f"No alias but challenger was moved. To promote it all the same: "

@@ -1,4 +1,4 @@
-"""``spaces``: what can be searched."""
+"""``spaces``: the search spaces."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _check(space: SearchSpace) -> SpaceCheck:
 
 
 def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:
-    """What many builds of a space that asks have asked for."""
+    """Print the parameters that many builds of an ``AskingSpace`` asked for."""
     from optuna.distributions import json_to_distribution
 
     from mnist_lab.errors import ConfigurationError

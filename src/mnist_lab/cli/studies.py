@@ -154,7 +154,7 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
 
 
 def describe_params(params: object, most: int = 4) -> str:
-    """The first few parameters, which are those of the architecture."""
+    """Describe the first few parameters, which are those of the architecture."""
     assert isinstance(params, dict)
     shown = list(params.items())[:most]
     return " ".join(

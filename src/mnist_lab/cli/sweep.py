@@ -126,7 +126,7 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
 
 
 def _say_without_test_images(config: SweepConfig, settings: Settings) -> None:
-    """Say now what would be found when a model is to be promoted."""
+    """Warn of a data set without test images: no model of it can be promoted."""
     from mnist_lab.data import has_test_images
 
     if not has_test_images(config.dataset, data_folder=settings.data_folder):
@@ -138,7 +138,7 @@ def _say_without_test_images(config: SweepConfig, settings: Settings) -> None:
 
 
 def _this_command(study: str | None) -> str:
-    """What was typed; with the study's name, if that was made for the occasion."""
+    """Return the typed command; with the study's name, if that was made for the occasion."""
     words = ["mnist-lab", *sys.argv[1:]]
     if study is not None and words[1:2] == ["train"] and "--study" not in words:
         words += ["--study", study]
@@ -178,7 +178,7 @@ def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> 
 
 
 def print_lag(result: SweepResult) -> None:
-    """Say what MLflow has not taken, and how it will."""
+    """Print how many records MLflow lacks, and the command that writes them."""
     if result.lag.items:
         typer.echo(
             f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "

@@ -1,4 +1,4 @@
-"""``doctor``: compare what lies on this machine with what it ought to be, and mend it."""
+"""``doctor``: compare the state of this machine with the expected one, and repair it."""
 
 from mnist_lab.doctor.examine import examine, repair
 from mnist_lab.doctor.finding import Finding

@@ -1,4 +1,4 @@
-"""All checks in an order in which each can rely on those before it."""
+"""All checks, in an order in which each can rely on those before it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mnist_lab.tracking.store import open_client
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Everything that is wrong, as far as it can be seen; changes nothing that is there."""
+    """Find everything that is wrong, as far as it can be seen; nothing is changed."""
     return list(_examine(settings))
 
 
 def repair(findings: Sequence[Finding]) -> list[Finding]:
-    """Repair what can be repaired, in the order in which it was found; return what resisted."""
+    """Repair the findings in their order; return those whose repair failed."""
     resisted = []
     for finding in findings:
         try:

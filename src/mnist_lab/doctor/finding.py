@@ -1,4 +1,4 @@
-"""One thing that is wrong."""
+"""One problem that ``doctor`` has found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """``advice`` says what ``repair`` does, or, where that is None, what only a person can do."""
+    """A problem; ``advice`` says the effect of ``repair``, or a person's next step if that is None."""
 
     subject: str
     problem: str
@@ -16,7 +16,7 @@ class Finding:
     repair: Callable[[], object] | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The finding as JSON holds it; ``repairable`` says whether ``--repair`` mends it."""
+        """Return the finding as JSON-able data; ``repairable`` says whether ``--repair`` repairs it."""
         return {
             "subject": self.subject,
             "problem": self.problem,

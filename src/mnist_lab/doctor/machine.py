@@ -1,4 +1,4 @@
-"""The installation and the folders."""
+"""Checks of the installation and the folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOW_DISK_BYTES = 500 * 10**6
 
 
 def check_versions() -> Iterator[Finding]:
-    """Packages that are missing, or of a version that mnist-lab was not made for."""
+    """Find packages that are missing, or of a version that mnist-lab was not made for."""
     for text in requires("mnist-lab") or ():
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
@@ -36,7 +36,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_folders(settings: Settings) -> Iterator[Finding]:
-    """Folders that cannot be written."""
+    """Find folders that cannot be written."""
     try:
         require_writable(settings)
     except (ConfigurationError, OSError) as error:
@@ -46,7 +46,7 @@ def check_folders(settings: Settings) -> Iterator[Finding]:
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
-    """A disk that is nearly full."""
+    """Find a disk that is nearly full."""
     free = shutil.disk_usage(settings.root).free
     if free < LOW_DISK_BYTES:
         yield Finding(

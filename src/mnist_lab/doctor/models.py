@@ -1,4 +1,4 @@
-"""The registry: every version's file, and what its aliases stand on."""
+"""Checks of the registry: every version's file, and its aliases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mnist_lab.settings import Settings
 
 
 def check_models(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
-    """Registered versions whose file is missing or changed, and champions that were never scored."""
+    """Find registered versions whose file is missing or changed, and champions never scored."""
     for version in list_versions(client):
         if not version.study:
             continue  # not made by mnist-lab
@@ -41,7 +41,7 @@ def check_models(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
 
 
 def _advise(client: MlflowClient, version: VersionRow, error: Exception, settings: Settings) -> str:
-    """What helps with a version that cannot be loaded; only the champion's is needed."""
+    """Return the remedy for a version that cannot be loaded; only the champion's is needed."""
     back = "Bring the file back from a copy"
     if isinstance(error, SpaceAbsentError):
         back = error.next_step.rstrip(".")

@@ -1,4 +1,4 @@
-"""Runs and models in MLflow that no process will finish."""
+"""Checks for runs and models in MLflow that no process will finish."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnist_lab.tracking.store import sqlite_file
 
 
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
-    """Runs that say RUNNING though their study is gone, and models that were never finished.
+    """Find runs that say RUNNING though their study is gone, and models that were never finished.
 
     Only in a database of this folder: other machines may write to a server.
     """

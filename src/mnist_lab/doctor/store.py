@@ -1,4 +1,4 @@
-"""MLflow's SQLite file: its schema, and the absolute paths that a moved folder leaves behind in it."""
+"""Checks of MLflow's SQLite file: its schema, and absolute paths into a folder that was moved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 def check_schema(settings: Settings) -> Iterator[Finding]:
-    """A database that this MLflow cannot read."""
+    """Find a database that this MLflow cannot read."""
     file = sqlite_file(settings)
     problem = schema_problem(settings) if file is not None and file.exists() else None
     if file is None or problem is None:
@@ -43,7 +43,7 @@ def check_schema(settings: Settings) -> Iterator[Finding]:
 
 
 def check_locations(settings: Settings) -> Iterator[Finding]:
-    """Artifacts that the database seeks in a folder from which they were moved here."""
+    """Find artifacts that the database seeks in a folder from which they were moved here."""
     file = sqlite_file(settings)
     if file is None or not file.exists():
         return
@@ -51,13 +51,13 @@ def check_locations(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             subject=str(file),
             problem=f"artifacts are sought in {old}, and lie in {settings.artifact_root}",
-            advice="Copies the file, then mends the locations in it.",
+            advice="Copies the file, then repairs the locations in it.",
             repair=lambda old=old: _move(file, old, settings.artifact_root),  # type: ignore[misc]
         )
 
 
 def _lost_roots(file: Path, root: Path) -> set[Path]:
-    """Former artifact roots: what was below them is not there, and is below ``root``."""
+    """Find former artifact roots: their files are missing there, and are below ``root``."""
     lost = set()
     with closing(sqlite3.connect(file)) as database:
         for table, column in _COLUMNS:
@@ -98,7 +98,7 @@ def _upgrade(file: Path, uri: str) -> None:
 
 
 def back_up(file: Path) -> Path:
-    """A consistent copy of a SQLite file beside it, even while somebody writes."""
+    """Copy a SQLite file consistently to a file beside it, even while it is written."""
     copy = file.with_name(f"{file.name}.before-{datetime.now():%Y%m%d-%H%M%S-%f}")
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)

@@ -1,4 +1,4 @@
-"""Each study against MLflow and against the files that lie in its folder."""
+"""Checks of each study against MLflow and against the files in its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mnist_lab.training import Damaged, read_checkpoint
 
 
 def check_studies(settings: Settings) -> Iterator[Finding]:
-    """Studies that no sweep holds: what MLflow lacks of them, and the files they left."""
+    """Find records that MLflow lacks of studies that no sweep holds, and the files they left."""
     studies = open_studies(settings)
     for study in studies:
         if is_locked(settings.work, study.name) or is_orphan(study):

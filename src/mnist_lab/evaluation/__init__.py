@@ -1,4 +1,4 @@
-"""Numbers from probabilities, figures from numbers. Nothing here trains or knows a model."""
+"""Numbers from probabilities, figures from numbers. Nothing here trains or loads a model."""
 
 from mnist_lab.evaluation.metrics import Evaluation, evaluate
 

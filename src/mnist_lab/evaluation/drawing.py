@@ -1,4 +1,4 @@
-"""The figures of a trial, drawn later than it ended and elsewhere: drawing takes 1.5 s."""
+"""The figures of a trial, drawn after its end in another process: drawing takes 1.5 s."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIGURES = "figures"
 def save_predictions(
     file: Path, probabilities: NDArray[np.float32], epochs: Sequence[EpochMetrics]
 ) -> None:
-    """Leave what ``draw`` needs: ``probabilities (N, C)`` and the curves."""
+    """Save ``probabilities (N, C)`` and the history of a training for ``draw``."""
     unfinished = file.with_suffix(".unfinished")
     history = json.dumps([asdict(epoch) for epoch in epochs])
     with unfinished.open("wb") as opened:
@@ -31,7 +31,7 @@ def save_predictions(
 
 
 def draw(file: Path, validation: Split, artifacts: Path) -> None:
-    """Draw into ``artifacts/figures`` what ``save_predictions`` left in ``file``, and drop that."""
+    """Draw the figures of ``file`` into ``artifacts/figures``, and delete ``file``."""
     from mnist_lab.evaluation.figures import draw_trial, save
     from mnist_lab.evaluation.metrics import evaluate
     from mnist_lab.training import EpochMetrics

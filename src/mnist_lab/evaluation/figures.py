@@ -35,7 +35,7 @@ def draw_trial(
     probabilities: NDArray[np.float32],
     validation: Split,
 ) -> dict[str, Figure]:
-    """The six figures of a trial, by file name: numbers of the validation images throughout."""
+    """Draw the six figures of a trial, by file name; predictions are of the validation images."""
     return {
         "curves": draw_curves(history),
         **draw_predictions(evaluation, probabilities, validation),
@@ -45,7 +45,7 @@ def draw_trial(
 def draw_predictions(
     evaluation: Evaluation, probabilities: NDArray[np.float32], split: Split
 ) -> dict[str, Figure]:
-    """The figures that need no history, by file name."""
+    """Draw the five figures that need no history, by file name."""
     return {
         "confusion_matrix": draw_confusion_matrix(evaluation),
         "roc": draw_roc(evaluation),
@@ -63,7 +63,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> None:
 
 
 def draw_curves(history: Sequence[EpochMetrics]) -> Figure:
-    """Accuracy and loss over the epochs, training and validation named as what they are."""
+    """Draw accuracy and loss of training and validation over the epochs."""
     figure = Figure(figsize=(8, 6))
     axes = figure.subplots(2, 1, sharex=True)
     figure.subplots_adjust(left=0.11, right=0.97, top=0.91, bottom=0.09)
@@ -83,7 +83,7 @@ def draw_curves(history: Sequence[EpochMetrics]) -> Figure:
 
 
 def draw_confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Counts, and below them the shares of each true class."""
+    """Draw counts, and below them the shares of each true class."""
     figure = Figure(figsize=(7.5, 14))
     top, bottom = figure.subplots(2, 1)
     figure.subplots_adjust(left=0.08, right=0.97, top=0.93, bottom=0.05, hspace=0.15)
@@ -105,7 +105,7 @@ def draw_confusion_matrix(evaluation: Evaluation) -> Figure:
 
 
 def draw_roc(evaluation: Evaluation) -> Figure:
-    """One-vs-rest curves: whole, and below them the corner where good models differ."""
+    """Draw one-vs-rest curves: whole, and below them the corner where good models differ."""
     figure = Figure(figsize=(7.5, 13))
     whole, corner = figure.subplots(2, 1)
     figure.subplots_adjust(left=0.11, right=0.97, top=0.94, bottom=0.05, hspace=0.15)
@@ -126,7 +126,7 @@ def draw_roc(evaluation: Evaluation) -> Figure:
 def draw_precision_recall(
     evaluation: Evaluation, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> Figure:
-    """Precision against recall, one class against the rest; a good model's corner only."""
+    """Draw precision against recall, one class against the rest; a good model's corner only."""
     low = 0.8 if evaluation.accuracy > 0.9 else 0.0
     figure = Figure(figsize=(8, 6))
     axes = figure.subplots()
@@ -148,7 +148,7 @@ def draw_precision_recall(
 def draw_reliability(
     evaluation: Evaluation, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> Figure:
-    """How often the model is right when it is so sure, above how often it is so sure."""
+    """Draw the share of right predictions by confidence, and below it the number of images."""
     figure = Figure(figsize=(8, 6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     figure.subplots_adjust(left=0.1, right=0.97, top=0.93, bottom=0.09)
@@ -171,7 +171,7 @@ def draw_reliability(
 
 
 def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
-    """The worst mistakes: those where the model gave the true class the least."""
+    """Draw the worst mistakes: those with the lowest probability of the true class."""
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != split.labels)
     belief = probabilities[wrong, split.labels[wrong]]
@@ -201,7 +201,7 @@ def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
 
 
 def draw_dataset(dataset: Dataset) -> dict[str, Figure]:
-    """The two figures of a data set, by file name."""
+    """Draw the two figures of a data set, by file name."""
     return {
         "class_counts": draw_class_counts(dataset.train, dataset.validation),
         "first_images": draw_first_images(dataset.train),
@@ -209,7 +209,7 @@ def draw_dataset(dataset: Dataset) -> dict[str, Figure]:
 
 
 def draw_class_counts(train: Split, validation: Split) -> Figure:
-    """How many images of each class the two splits hold."""
+    """Draw the number of images of each class in the two splits."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for offset, (name, split) in zip(
@@ -227,7 +227,7 @@ def draw_class_counts(train: Split, validation: Split) -> Figure:
 
 
 def draw_first_images(train: Split) -> Figure:
-    """The first nine training images, as the notebook shows them."""
+    """Draw the first nine training images, as the notebook shows them."""
     figure = Figure(figsize=(6, 6.4), layout="constrained")
     for panel, image, label in zip(
         figure.subplots(3, 3).ravel(), train.images, train.labels, strict=False

@@ -1,4 +1,4 @@
-"""``evaluate``: everything the notebook computes from predictions, and what it could have asked."""
+"""``evaluate``: scores, curves and calibration of predictions, the notebook's among them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RocCurve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What ``N`` predictions in ``C`` classes are worth.
+    """The scores of ``N`` predictions in ``C`` classes.
 
     ``confusion`` is ``(C, C) int64``, rows true, columns predicted. ``per_class`` holds precision,
     recall, f1 and support for each class. ``roc`` has one one-vs-rest curve a class that occurs,
@@ -42,7 +42,7 @@ class Evaluation:
     calibration_error: float
 
     def scalars(self, prefix: str) -> dict[str, float]:
-        """The single numbers, named ``<prefix>_auroc_macro`` and so on, for a metrics table."""
+        """Return the single numbers, named ``<prefix>_auroc_macro`` and so on, for a metrics table."""
         numbers = {
             "cross_entropy": self.loss,  # without the label smoothing that Keras's loss may have
             "auroc_macro": self.auroc_macro,
@@ -52,7 +52,7 @@ class Evaluation:
         return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """One JSON-able document a file: ``confusion_matrix``, ``classification_report``, ``roc``."""
+        """Return JSON-able documents: ``confusion_matrix``, ``classification_report``, ``roc``."""
         return {
             "confusion_matrix": {
                 "rows": "true",
@@ -99,7 +99,7 @@ def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> E
 def expected_calibration_error(
     probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by their counts.
+    """Compute the mean gap between confidence and accuracy over equal-width bins, weighted by counts.
 
     ``ECE = sum_b n_b / N * |acc_b - conf_b|`` (Guo et al. 2017, eq. 3).
     """

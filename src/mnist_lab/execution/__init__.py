@@ -1,4 +1,7 @@
-"""Where trainings run. The supervisor talks to an ``Executor``; workers are other processes."""
+"""The trainings of a sweep, run behind the ``Executor`` seam.
+
+Workers are other processes, but for the inline executor.
+"""
 
 from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.execution.check import SpaceCheck, check_space

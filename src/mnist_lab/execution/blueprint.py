@@ -1,4 +1,4 @@
-"""``Blueprint``: what a trained model is built of, so that it can be built again without its file."""
+"""``Blueprint``: the facts by which a trained model is built again without its file."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class Blueprint:
 
     @classmethod
     def from_json(cls, text: str) -> Blueprint:
-        """Read ``to_json``'s text; what a newer version has added is left out."""
+        """Read the text of ``to_json``; keys of newer versions are left out."""
         known = {each.name for each in fields(cls)}
         return cls(**{key: value for key, value in json.loads(text).items() if key in known})

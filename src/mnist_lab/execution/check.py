@@ -1,4 +1,4 @@
-"""What ``mnist-lab spaces NAME --check`` does: build a space's models, and try one batch."""
+"""``mnist-lab spaces NAME --check``: build a space's models, and try one batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceCheck:
-    """``builds`` models were built; Keras parameters of the baseline's, the smallest and the largest.
+    """The number of built models; Keras parameters of the baseline's, the smallest, the largest.
 
     ``form`` says how the baseline's model takes images and labels, as text by name.
     """

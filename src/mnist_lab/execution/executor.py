@@ -1,4 +1,4 @@
-"""The ``Executor`` seam: what runs the trainings of a sweep."""
+"""The ``Executor`` seam: the runner of a sweep's trainings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from mnist_lab.execution.messages import Event, Reply, TrialFailed, TrialJob
 
 
 class Executor(Protocol):
-    """Runs up to ``slots`` jobs at once. Called from one thread only."""
+    """The runner of up to ``slots`` jobs at once, called from one thread only.
+
+    Called from one thread only.
+    """
 
     @property
     def slots(self) -> int:
-        """How many jobs run at once; fewer when a worker cannot be started any more."""
+        """The number of jobs that run at once; fewer when a worker cannot be started any more."""
 
     def start(self) -> None:
-        """Begin to start the workers; returns before they are ready."""
+        """Begin to start the workers, without waiting for them."""
 
     def submit(self, job: TrialJob) -> None:
         """Give a job to a free worker. The caller keeps count: never more than ``slots``."""

@@ -1,4 +1,4 @@
-"""``FigureProcess``: a process beside the workers that draws figures while nobody waits for them."""
+"""``FigureProcess``: a process beside the workers that draws figures while trainings go on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ _TRIAL, _DATASET = "trial", "dataset"
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec:
-    """``dataset`` and ``data_folder`` as ``load_dataset`` takes them, and the ``digest`` that the data
-    must have; ``log`` takes complaints."""
+    """The data set and the log of a figure process.
+
+    ``dataset`` and ``data_folder`` are those of ``load_dataset``; the data must have ``digest``.
+    ``log`` takes the errors.
+    """
 
     dataset: str
     digest: str
@@ -34,7 +37,7 @@ class FigureSpec:
 
 
 class FigureProcess:
-    """Draws a trial's figures in a process of its own, which is started at the first of them."""
+    """A process that draws figures, started at the first of them."""
 
     def __init__(self, spec: FigureSpec) -> None:
         self._spec = spec
@@ -44,17 +47,17 @@ class FigureProcess:
         self._ending = threading.Lock()
 
     def draw(self, folder: Path) -> None:
-        """Have the figures of the trial in ``folder`` drawn; returns when they are.
+        """Draw the figures of the trial in ``folder``, and wait for them.
 
         A drawing that fails costs its figures only: the reason is in the log.
 
         Raises:
-            ConnectionAbortedError: the artist was closed before they were.
+            ConnectionAbortedError: the process was closed before they were drawn.
         """
         self._ask_for(_TRIAL, folder, (folder / PREDICTIONS).exists)
 
     def draw_dataset(self, folder: Path) -> None:
-        """Have the figures of the data set drawn into ``folder``, which is there afterwards."""
+        """Draw the figures of the data set into ``folder``, and wait for them."""
         self._ask_for(_DATASET, folder, lambda: not folder.exists())
 
     def _ask_for(self, what: str, folder: Path, is_wanted: Callable[[], bool]) -> None:
@@ -71,7 +74,10 @@ class FigureProcess:
                 self._end()
 
     def close(self) -> None:
-        """End the process, for good. Safe to call twice, and while another thread waits for figures."""
+        """End the process for good; it may be called twice, and while another thread waits.
+
+        Safe to call twice, and while another thread waits for figures.
+        """
         self._closed = True
         self._end()
 
@@ -87,7 +93,7 @@ class FigureProcess:
 
     def _start(self) -> Connection:
         self._connection, theirs = Pipe()
-        self._process = start_process(_work, self._spec, theirs, name="mnist-lab artist")
+        self._process = start_process(_work, self._spec, theirs, name="mnist-lab figures")
         theirs.close()
         return self._connection
 

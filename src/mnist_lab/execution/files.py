@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """Paths below ``work``, and the moments when they come and go.
+    """The paths of a study's trials below ``work``, and their creation and removal.
 
     A trial's folder holds its checkpoints while it trains, its artifacts until the tracker has them,
     and its model while it is among the best.
@@ -38,7 +38,7 @@ class TrialFiles:
 
     @property
     def shared_data(self) -> Path:
-        """What the workers of a running sweep map into their memory."""
+        """The folder of the data set that the workers of a running sweep map."""
         return self.work / "data"
 
     @property
@@ -47,8 +47,10 @@ class TrialFiles:
         return self._owner.read_text() if self._owner.exists() else ""
 
     def adopt(self, study: str) -> None:
-        """Make the folder that of the study of this id. Another's is put aside under a longer name: its
-        study may have been deleted, or lie in another storage and come back for its checkpoints."""
+        """Assign the folder to the study of this id; another study's folder is renamed.
+
+        That study may have been deleted, or lie in another storage and come back for its checkpoints.
+        """
         if self.owner not in ("", study):
             self.work.rename(self._aside(self.owner))
         if self._aside(study).exists() and not self.work.exists():
@@ -64,31 +66,31 @@ class TrialFiles:
         return self.work / "study-id"
 
     def begin(self, trial: int) -> Path:
-        """The trial's folder, empty but for checkpoints to go on from."""
+        """Make the trial's folder, empty but for checkpoints to go on from; return it."""
         self.folder(trial).mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.artifacts(trial), ignore_errors=True)
         self.model(trial).unlink(missing_ok=True)
         return self.folder(trial)
 
     def numbers(self) -> list[int]:
-        """The trials that have a folder."""
+        """List the trials that have a folder."""
         names = (re.fullmatch(r"trial-(\d{4,})", each.name) for each in self.work.glob("trial-*"))
         return sorted(int(name[1]) for name in names if name)
 
     def drop_artifacts(self, trial: int) -> None:
-        """The tracker has them, with figures or, if those could not be drawn, without."""
+        """Delete a trial's artifacts, which the tracker has, with figures or without."""
         shutil.rmtree(self.artifacts(trial), ignore_errors=True)
         (self.folder(trial) / PREDICTIONS).unlink(missing_ok=True)
         self._drop_empty(trial)
 
     def drop_model(self, trial: int) -> None:
-        """The model is logged, or will not be: neither it nor what it was trained from is needed."""
+        """Delete a trial's model and checkpoints, when the model is logged or will not be."""
         self.model(trial).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(trial), ignore_errors=True)
         self._drop_empty(trial)
 
     def keep_models(self, trials: Container[int]) -> None:
-        """Drop the models of all other trials that left one."""
+        """Delete the models of all trials but ``trials``."""
         for number in self.numbers():
             if number not in trials and self.model(number).exists():
                 self.drop_model(number)
@@ -101,4 +103,4 @@ class TrialFiles:
 MODEL_FILE = "model.keras"
 ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
 CHECKPOINTS = "checkpoints"
-PREDICTIONS = "predictions.npz"  # what the figures are drawn from, until they are
+PREDICTIONS = "predictions.npz"  # the data of the figures, until they are drawn

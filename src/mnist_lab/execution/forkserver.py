@@ -1,4 +1,4 @@
-"""How the processes beside the supervisor come to life: forked from a template, or from nothing.
+"""The start of processes beside the supervisor: forked from a template, or spawned.
 
 Importing TensorFlow takes 2.5 s of one core; two workers that do it, beside a supervisor that imports
 MLflow, take 6 s on two cores. So one process does it, from the first moment on, and is forked for
@@ -39,7 +39,7 @@ TEMPLATE_DIED = (
 
 
 def warm_up() -> None:
-    """Have the template import what it will need; returns at once, and does nothing the second time."""
+    """Start the template's imports in the background; a second call does nothing."""
     if may_fork():
         # Where no socket can be made (a TMPDIR of 80 letters), processes are started from nothing.
         with suppress(OSError), _warming, _signals_held(), _environment_of_template():
@@ -48,7 +48,7 @@ def warm_up() -> None:
 
 
 def may_fork() -> bool:
-    """Whether the backend, and the machine, have processes that may be forked after imports."""
+    """Return whether this machine and Keras's backend allow forks after imports."""
     known = os.environ.get("KERAS_BACKEND", FORKED_BACKENDS[0]) in FORKED_BACKENDS
     return known and sys.platform == "linux"  # macOS's own libraries do not survive a fork
 
@@ -58,7 +58,7 @@ def start_process(
 ) -> BaseProcess:
     """Start ``target(*arguments)`` in a process that ends with this one, as its daemon.
 
-    Waits until the template has imported everything, and is interrupted by a second Ctrl-C.
+    It waits until the template has imported everything; a second Ctrl-C interrupts it.
 
     Args:
         fresh: not from the template: for a GPU, whose libraries look for it when they are loaded.
@@ -68,7 +68,7 @@ def start_process(
             warm_up()
             return _start(multiprocessing.get_context("forkserver"), target, arguments, name)
         except (OSError, EOFError) as error:
-            # A template that dies in this moment is not worth more than a process from nothing.
+            # The template may die at this moment; a spawned process does the same.
             _log.info("%s is started from nothing, not from the template: %r", name, error)
     with _signals_held():
         return _start(multiprocessing.get_context("spawn"), target, arguments, name)
@@ -99,9 +99,11 @@ def _enter(variables: dict[str, str], target: Callable[..., None], arguments: An
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C, and the SIGTERM that goes to a whole process group, from what is started here: they
-    are the supervisor's to answer, which hears afterwards what came meanwhile. The template keeps this
-    mask for its life, and its forks have it until they ignore both."""
+    """Block Ctrl-C and SIGTERM, which may go to the whole process group, in processes started here.
+
+    The supervisor answers them afterwards. The template keeps this mask for its life, and its forks
+    have it until they ignore both.
+    """
     multiprocessing.resource_tracker.ensure_running()  # started later, it would undo the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
@@ -112,7 +114,7 @@ def _signals_held() -> Iterator[None]:
 
 @contextmanager
 def _environment_of_template() -> Iterator[None]:
-    """What libraries read while they are loaded; each worker's own values are set in it."""
+    """Set the variables that libraries read while they load; each worker sets its own later."""
     read = environment(Runtime(threads=1))
     read["OPENBLAS_NUM_THREADS"] = "1"  # its threads would start with NumPy
     read["PYTHONSAFEPATH"] = "1"  # or files of the current folder could pass for libraries

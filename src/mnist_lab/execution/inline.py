@@ -28,7 +28,7 @@ GRACE_SECONDS = 2.0
 
 @dataclass(eq=False)
 class _Channel:
-    """What a trial's thread has of the supervisor, in place of a worker's pipe."""
+    """The connection of a trial's thread to the supervisor, in place of a worker's pipe."""
 
     events: SimpleQueue[tuple[_Channel, Event]]
     replies: SimpleQueue[Reply | None] = field(default_factory=SimpleQueue)
@@ -51,7 +51,7 @@ class _Channel:
 
 
 class InlineExecutor:
-    """Runs each trial in a thread of this process; breakpoints and prints work as in a script.
+    """An executor of one trial at a time in a thread of this process, for debuggers and prints.
 
     A thread cannot be killed: a trial that is killed is given up at once, and its thread ends with its
     next epoch or question. What crashes the trainer's process crashes the sweep; it can be resumed.

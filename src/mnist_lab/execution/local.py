@@ -61,7 +61,7 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Starts one process a ``WorkerSpec``: a fork of the template, or for a GPU one from nothing.
+    """An executor with one process a ``WorkerSpec``: a fork of the template, or spawned for a GPU.
 
     A worker that dies takes the trial that it has begun with it, which fails as ``crashed (signal 9)``,
     and another worker takes its place. A trial that it had not begun yet goes to the next free worker.
@@ -80,7 +80,7 @@ class LocalExecutor:
 
     @property
     def slots(self) -> int:
-        """Fewer than there are specs when a worker cannot be started any more."""
+        """The number of workers; fewer than specs when one cannot be started any more."""
         return len(self._workers) or len(self._specs)
 
     def start(self) -> None:
@@ -142,7 +142,7 @@ class LocalExecutor:
                 self._send(worker, worker.job)
 
     def _send(self, worker: _Worker, message: TrialJob | Reply) -> None:
-        # A worker that has just died is seen, and spoken of, by next_event.
+        # ``next_event`` sees and reports a worker that has just died.
         with suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(message)
 
@@ -168,7 +168,7 @@ class LocalExecutor:
             return
         try:
             event: Event = worker.connection.recv()
-        except (EOFError, OSError):  # closed, or cut off in the middle of a message
+        except (EOFError, OSError):  # closed, also in the middle of a message
             self._replace(worker)
             return
         self._events.append(event)
@@ -249,14 +249,14 @@ def _ran_out_of_memory_by(log: Path, *, since: int) -> bool:
 
 
 def describe_exit(code: int | None) -> str:
-    """``crashed (signal 9)`` for a process that a signal ended, ``exited with 1`` otherwise."""
+    """Return ``crashed (signal 9)`` for a process that a signal ended, ``exited with 1`` otherwise."""
     if code is not None and code < 0:
         return f"crashed (signal {-code}, {signal.Signals(-code).name})"
     return f"exited with {code}"
 
 
 def last_error(log: Path) -> str:
-    """The last exception's message in a worker's log, else its last line; empty without a log."""
+    """Return the last exception's message in a worker's log, else its last line; empty without one."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return next(reversed(errors or lines), "")

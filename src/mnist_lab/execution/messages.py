@@ -1,4 +1,4 @@
-"""What the supervisor and its workers say to each other: frozen, picklable, without any Keras."""
+"""The messages between the supervisor and its workers: frozen, picklable, without any Keras."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FailureReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:
-    """One training to run, or to go on with.
+    """One training to begin, or to resume.
 
     ``study_id`` is the study's own: another of the same name is another study. ``space`` is a
     reference that ``load_space`` understands; ``folder`` is where the worker leaves
@@ -57,7 +57,7 @@ class TrialJob:
 
     @property
     def identity(self) -> str:
-        """A digest of study, trial, parameters and seed: whose checkpoints these are."""
+        """A digest of study, trial, parameters and seed, by which checkpoints are recognised."""
         facts = asdict(self)
         for name in ("space", "folder", "checkpoints", "space_sources", "form"):
             del facts[name]
@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
-    """A worker has taken the job."""
+    """The event of a worker that has taken the job."""
 
     trial: int
     worker: int
@@ -91,7 +91,7 @@ class TrialStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterAsked:
-    """The model's code asks for a parameter; the worker waits for ``Executor.decide``."""
+    """The event of model code that asks for a parameter; the worker waits for ``Executor.decide``."""
 
     trial: int
     question: Question
@@ -99,7 +99,7 @@ class ParameterAsked:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialBuilt:
-    """The model is built, and was looked at with one batch: all its parameters have been asked for.
+    """The event of a model built and tried with one batch: all its parameters are known.
 
     ``form`` is a ``ModelForm`` as data: how it takes images and labels, and what it gives.
     """
@@ -110,8 +110,11 @@ class TrialBuilt:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochFinished:
-    """Sent after each epoch, and once after a checkpoint was loaded; the worker waits for
-    ``Executor.decide``. ``epochs`` are all so far, so that no message is needed twice."""
+    """The event of an epoch's end, or of a loaded checkpoint.
+
+    The worker waits for ``Executor.decide``. ``epochs`` are all so far, so that no message is needed
+    twice.
+    """
 
     trial: int
     epochs: tuple[EpochMetrics, ...]
@@ -119,7 +122,7 @@ class EpochFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """The training ended after all its epochs.
+    """The event of a training's end after all its epochs.
 
     ``scalars`` are the final metrics; ``environment`` what else the result may depend on (versions,
     threads, device), as text; the files lie in the job's folder.
@@ -133,14 +136,14 @@ class TrialFinished:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPaused:
-    """The training was left after an epoch; its checkpoint has it all."""
+    """The event of a training left after an epoch; its checkpoint has it all."""
 
     trial: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailed:
-    """``detail`` says the reason in words."""
+    """The event of a trial's failure; ``detail`` says the reason in words."""
 
     trial: int
     reason: FailureReason

@@ -1,4 +1,4 @@
-"""Importing this makes a process a template: all that a worker imports is here, and nothing has begun.
+"""The imports of a template process: all that a worker imports, with nothing started.
 
 TensorFlow may be imported before a fork as long as it has not been used: its threads and its devices
 come with the first operation.
@@ -14,7 +14,7 @@ os.dup2(_nowhere, 1)
 os.dup2(_nowhere, 2)
 os.close(_nowhere)
 
-with suppress(Exception):  # what is missing is said again, and heard, by the worker that needs it
+with suppress(Exception):  # the worker that needs a missing package reports it
     if os.environ["KERAS_BACKEND"] == "tensorflow":  # a trainer without Keras needs nothing of it
         import mnist_lab.evaluation.drawing
         import mnist_lab.execution.trial

@@ -1,4 +1,4 @@
-"""How many workers, with which device and how many threads each."""
+"""The number of workers, and the device and threads of each."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MAX_CPU_WORKERS = 8
 CGROUP = Path("/sys/fs/cgroup")
 
 GIBIBYTE = 2**30
-# What all workers together may hold of the machine's memory; the rest is the supervisor's and yours.
+# The share of the machine's memory for all workers; the rest is the supervisor's and the user's.
 MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """``index`` as CUDA counts it; ``memory_mb`` in MiB."""
+    """One GPU: ``index`` as CUDA counts it, ``memory_mb`` in MiB."""
 
     index: str
     memory_mb: int
@@ -81,8 +81,10 @@ def plan_workers(
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which a container may have cut down: by naming cores, or by
-    a quota of their time (cgroup v2's ``cpu.max``, "200000 100000" for two)."""
+    """Count the cores that this process may run on, within a container's limits.
+
+    A container may name cores, or limit their time (cgroup v2's ``cpu.max``, "200000 100000" for two).
+    """
     named = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -91,7 +93,7 @@ def usable_cores() -> int:
 
 
 def usable_memory() -> int:
-    """Bytes that this process may hold, which a container may have cut down."""
+    """Return the bytes that this process may hold, within a container's limit."""
     total = int(psutil.virtual_memory().total)
     limit = _read_limit("memory.max")
     return min(total, int(limit)) if limit.isdigit() else total
@@ -104,14 +106,14 @@ def _read_limit(name: str) -> str:
 
 
 def memory_cap(workers: int, *, limit_mb: int | None = None, total: int | None = None) -> int:
-    """Bytes that each worker may hold: ``limit_mb`` MiB, or its share of the machine."""
+    """Return the bytes that each worker may hold: ``limit_mb`` MiB, or its share of the machine."""
     if limit_mb is not None:
         return limit_mb * 2**20
     return int((total or usable_memory()) * MEMORY_SHARE / workers)
 
 
 def resident_bytes(pid: int | None) -> int:
-    """What a process holds in memory; 0 for one that is gone."""
+    """Return the bytes of memory that a process holds; 0 for one that is gone."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -119,7 +121,7 @@ def resident_bytes(pid: int | None) -> int:
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """NVIDIA GPUs, as ``nvidia-smi`` lists them and ``CUDA_VISIBLE_DEVICES`` allows.
+    """Find NVIDIA GPUs, as ``nvidia-smi`` lists them and ``CUDA_VISIBLE_DEVICES`` allows.
 
     TensorFlow is not asked, because the supervisor does not import it.
     """

@@ -1,4 +1,4 @@
-"""What a worker does with one job: build, train, evaluate, and leave the trial's files."""
+"""``run_trial``: build, train and evaluate the model of one job, and write the trial's files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ DISK_ERRORS = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
 class InvalidModel(Exception):
-    """The space's build function could not make a model of these parameters."""
+    """The error of a build function that cannot make a model of these parameters."""
 
 
 def run_trial(
@@ -66,8 +66,7 @@ def run_trial(
 ) -> TrialFinished | TrialFailed:
     """Run ``job`` on ``dataset``, from its last checkpoint if there is one.
 
-    ``supervisor`` is called after every epoch. Whatever goes wrong fails the trial, and the worker
-    lives on.
+    ``supervisor`` is called after every epoch. Any exception fails the trial, not the worker.
     """
     import keras
 
@@ -183,7 +182,7 @@ def _train(
 
 
 def _plan(job: TrialJob, params: Params, author: Author | None) -> TrainingPlan:
-    # What an author's parameters are called by chance is no wish of the trainer's, but for this one.
+    # An author's parameter may have such a name by chance; only ``batch_size`` is taken as meant.
     size = params.get("batch_size") or (KERAS_BATCH_SIZE if author else DEFAULT_BATCH_SIZE)
     declared = {} if author else params
     return TrainingPlan(
@@ -240,7 +239,7 @@ def _scalars(history: History, evaluation: Evaluation, model: keras.Model) -> di
 def _record(
     job: TrialJob, space: SearchSpace, dataset: Dataset, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """What the trial was made of, as JSON-able data."""
+    """Return the facts of the trial, as JSON-able data."""
     record = asdict(job)
     del record["folder"], record["checkpoints"]
     record["space_declaration"] = space.to_dict()
@@ -265,7 +264,7 @@ def _write_records(
 
 
 def _environment(precision: str) -> dict[str, str]:
-    """What a result may depend on beside job and data."""
+    """Return the facts beside job and data on which a result may depend."""
     import keras
 
     return {

@@ -1,4 +1,4 @@
-"""A worker process: sets up its share of the machine, maps the data, runs job after job."""
+"""A worker process, which sets up its share of the machine, maps the data, and runs jobs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ from mnist_lab.training import EpochMetrics, Runtime, configure
 
 
 class Paused(BaseException):
-    """Leave the training where it is. Not an error: no ``except Exception`` may catch it."""
+    """The signal to leave a training where it is.
+
+    Not an error: no ``except Exception`` may catch it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """How to start one worker.
+    """The settings of one worker.
 
     ``trainer`` is ``module:function`` of the type ``RunTrial``; it is a name, because it is imported
     in the worker only. ``dataset`` is a folder of ``data.shared``. ``log`` takes what TensorFlow and
@@ -53,7 +56,7 @@ class WorkerSpec:
 
 
 def work(spec: WorkerSpec, connection: Connection) -> None:
-    """The whole life of a worker; ends when the supervisor closes the connection or dies."""
+    """Run a worker until the supervisor closes the connection or dies."""
     end_with_parent()
     print_to(spec.log)
     configure(spec.runtime)
@@ -83,7 +86,7 @@ class Channel(Protocol):
 
 
 class Supervised:
-    """The supervisor, as a trial sees it: it takes each epoch, and answers questions.
+    """A trial's connection to the supervisor, which takes each epoch and answers questions.
 
     Both wait for its reply, and raise ``Paused`` when the trial is to be left.
     """
@@ -96,7 +99,7 @@ class Supervised:
         self._exchange(EpochFinished(trial=self._trial, epochs=tuple(epochs)))
 
     def ask(self, question: Question) -> ParamValue:
-        """The value of a parameter."""
+        """Ask the supervisor for the value of a parameter."""
         reply = self._exchange(ParameterAsked(trial=self._trial, question=question))
         assert isinstance(reply, Answer)
         return reply.value
@@ -117,7 +120,7 @@ RunTrial = Callable[[TrialJob, Dataset, Supervised], TrialFinished | TrialFailed
 
 
 def end_with_parent() -> None:
-    """Leave at once when the supervisor dies, even in the middle of an epoch: no orphans."""
+    """Exit at once when the supervisor dies, even in the middle of an epoch: no orphans."""
     parent = parent_process()
     if parent is None:
         return
@@ -130,7 +133,7 @@ def end_with_parent() -> None:
 
 
 def print_to(log: Path) -> None:
-    """Append what this process prints from now on to ``log``."""
+    """Append the output of this process to ``log``."""
     # The file descriptors themselves, because TensorFlow writes to them from C++.
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -55,7 +55,7 @@ UNTOUCHED = "The registered model is untouched, and nothing was left behind."
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """``files`` were written; ``difference`` is the largest of any probability after reading back.
+    """The files of an export, and the largest ``difference`` of a probability after reading back.
 
     ``needs`` are the packages that read them, as pip takes them (``keras>=3.15.1``).
     """
@@ -157,7 +157,7 @@ def _write(
 
 
 def _move(file: Path, folder: Path) -> Path:
-    """Put what was written in the place of what an earlier export left there."""
+    """Move an exported file into ``folder``, over that of an earlier export."""
     target = folder / file.name
     if target.is_dir():
         shutil.rmtree(target)

@@ -1,4 +1,4 @@
-"""From a picture file to what a model was trained on: 28x28 grey pixels, a light digit on black."""
+"""Pictures converted to MNIST's form: 28x28 grey pixels, a light digit on black."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnist_lab.errors import DataError
 # MNIST's digits: scaled to fit 20x20 pixels, then moved so that their centre of mass is the centre of
 # the 28x28 image (LeCun, Cortes and Burges, the description of the data set).
 DIGIT_SIZE = 20
-# What differs less from the background than this share of what differs most is paper, not ink.
+# Pixels that differ from the background by less than this share of the most are paper, not ink.
 FAINTEST_INK = 0.1
 LARGEST_PICTURE = 50_000_000  # pixels, 200 MB once unpacked
 ENOUGH_PIXELS = 1000  # along a side, to make 28 of them
@@ -51,7 +51,7 @@ def read_pictures(paths: Sequence[Path], *, as_is: bool = False) -> Iterator[Pic
 
 
 def centre_digit(ink: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """``ink (H, W)`` in [0, 1], 0 where there is none, as MNIST would have it: ``(28, 28) uint8``."""
+    """Scale and centre ``ink (H, W)`` in [0, 1], 0 for none, as MNIST does: ``(28, 28) uint8``."""
     rows, columns = np.nonzero(ink.max(axis=1))[0], np.nonzero(ink.max(axis=0))[0]
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = DIGIT_SIZE / max(digit.shape)
@@ -96,7 +96,7 @@ def _scaled(colours: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _read_colours(path: Path) -> NDArray[np.float64]:
-    """``(H, W, 3)`` in [0, 1], neither side over ``ENOUGH_PIXELS``; what is transparent is white."""
+    """Read ``(H, W, 3)`` in [0, 1], no side over ``ENOUGH_PIXELS``; transparent pixels become white."""
     picture = _open(path)
     picture.thumbnail((ENOUGH_PIXELS, ENOUGH_PIXELS))
     opaque = Image.new("RGBA", picture.size, "white")

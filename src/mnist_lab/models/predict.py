@@ -1,4 +1,4 @@
-"""``predict``: what a registered model sees in pictures."""
+"""``predict``: classify pictures with a registered model."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def load_trained(
 
 
 def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings: Settings) -> None:
-    """Every check of ``load_trained``, without loading.
+    """Run every check of ``load_trained``, without loading.
 
     Raises:
         DataError: as ``load_trained``.
@@ -75,7 +75,7 @@ def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings
 
 
 class SpaceAbsentError(DataError):
-    """A model needs the code of its space, and that is not at hand."""
+    """The error of a model that needs the code of its space, where that is not at hand."""
 
 
 def check_without_space(file: Path, members: dict[str, bytes], absent: str) -> None:
@@ -109,7 +109,7 @@ def _as_it_lies_now(blueprint: Blueprint, settings: Settings) -> Blueprint:
 
 
 def why_absent(blueprint: Blueprint, settings: Settings) -> str:
-    """Why the model's space cannot be used here, in one sentence; empty if it can."""
+    """Explain in one sentence why the model's space cannot be used here; empty if it can."""
     if not is_file_reference(blueprint.space):
         try:
             space = load_space(blueprint.space)

@@ -1,4 +1,4 @@
-"""Loading a model file without running what is in it: the only place that calls Keras's loader.
+"""Loading a model file without running its content: its checks, then Keras's loader.
 
 A model file is code until proven otherwise. Before Keras sees it, what it is made of is
 checked, from the outside in: size and sha256, the members of the archive, every object and every size
@@ -58,7 +58,7 @@ LAYER_MODULES = re.compile(r"keras(\.layers|\.src\.models\.\w+|\.models|\.random
 _SHAPES = frozenset({"batch_shape", "batch_input_shape", "build_input_shape", "input_shape", "shape",
                      "target_shape"})  # fmt: skip
 _SIDES = frozenset({"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate"})
-# What adds arrays of its own to a layer, or multiplies its width: none of our models has it.
+# Options that add arrays to a layer, or multiply its width: no built-in space uses them.
 _UNUSED = {"lora_rank": None, "quantization_config": None, "depth_multiplier": 1}
 _LARGEST_SIZE = 65_536
 _LARGEST_ARRAY = 10_000_000  # numbers in one input of a layer, for one image
@@ -83,7 +83,7 @@ def load_model(file: Path, sha256: str) -> keras.Model:
 
 
 def check_file(file: Path, sha256: str) -> None:
-    """Every check of ``load_model``, without loading.
+    """Run every check of ``load_model``, without loading.
 
     Raises:
         DataError: as ``load_model``.
@@ -140,7 +140,7 @@ def check_layers(file: Path, members: Mapping[str, bytes]) -> None:
 
 
 def is_on_the_list(file: Path, sha256: str) -> bool:
-    """Whether every object in the file is on the list of layers; other faults raise ``DataError``."""
+    """Return whether all objects of the file are on the list; other faults raise ``DataError``."""
     members = check_archive(file, sha256)
     try:
         check_layers(file, members)
@@ -150,7 +150,7 @@ def is_on_the_list(file: Path, sha256: str) -> bool:
 
 
 def names_keras_only(file: Path) -> bool:
-    """Whether a file of our own making holds nothing but what Keras itself defines and can load."""
+    """Return whether a file written here holds only objects that Keras defines and can load."""
     with zipfile.ZipFile(file) as archive:
         objects = list(_objects(json.loads(archive.read("config.json"))))
     named = [each for each in objects if "class_name" in each]

@@ -19,7 +19,7 @@ from mnist_lab.training import save_model
 
 
 def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
-    """A folder with ``MODEL@ALIAS`` as an MLflow model, for the server.
+    """Pack ``MODEL@ALIAS`` as an MLflow model for the server, and return its folder.
 
     It is packed anew around the ``.keras`` file that was checked: what else lies beside the registered
     one (an ``MLmodel`` that names another loader, a ``code`` folder) is never read. The server loads it
@@ -43,7 +43,7 @@ def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
 def _built_again(
     client: MlflowClient, reference: str, model: ModelFile, file: Path, settings: Settings
 ) -> Path:
-    """A file of the model as its space builds it: no code of anybody's but Keras's is in it."""
+    """Save the model as its space builds it, with no code but Keras's."""
     save_model(load(client, model, settings), file)
     if not names_keras_only(file):
         raise DataError(
@@ -56,17 +56,17 @@ def _built_again(
 
 
 def prepare_path() -> None:
-    """Have this process, which becomes the server, find the server's program.
+    """Add the folder of the server's program to this process's ``PATH``.
 
-    ``mlflow models serve`` starts uvicorn by its name, which is on nobody's ``PATH`` who typed
-    ``.venv/bin/mnist-lab``.
+    ``mlflow models serve`` starts uvicorn by its name, which is not on the ``PATH`` of a user who
+    typed ``.venv/bin/mnist-lab``.
     """
     programs = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
 
 
 def server_command(folder: Path, port: int) -> list[str]:
-    """The words that start the server: on loopback, in this environment, with one worker."""
+    """Return the server's command line: on loopback, in this environment, with one worker."""
     return [
         sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder),
         "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",

@@ -38,7 +38,7 @@ class ModelFile:
     """A ``.keras`` file in MLflow: its ``uri``, and the ``sha256`` that it had when it was logged.
 
     ``trial`` of ``study`` trained it, and ``run`` logged it as the logged model of id ``model``. Run
-    and logged model may be gone: who has a version needs neither. ``blueprint`` says what the model
+    and logged model may be gone: a version needs neither. ``blueprint`` says what the model
     can be built of again; None for models that were logged without.
     """
 
@@ -53,8 +53,11 @@ class ModelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionRow:
-    """One version of a registered model; accuracies in [0, 1], the validation's a mean over seeds, the
-    test's None if never opened; ``verdict`` is the gate's last."""
+    """One version of a registered model.
+
+    Accuracies are in [0, 1], the validation's a mean over seeds, the test's None if never opened;
+    ``verdict`` is the gate's last.
+    """
 
     name: str
     version: int
@@ -69,7 +72,7 @@ class VersionRow:
 
 
 def find_trial_model(client: MlflowClient, run: str) -> ModelFile:
-    """The model that the trial of ``run`` logged.
+    """Find the model that the trial of ``run`` logged.
 
     Raises:
         UnknownNameError: it logged none (only the best few of a study do).
@@ -103,7 +106,7 @@ def find_trial_model(client: MlflowClient, run: str) -> ModelFile:
 
 
 def find_version_model(client: MlflowClient, version: ModelVersion) -> ModelFile:
-    """The model of a version, by what is written on the version alone.
+    """Find the model of a version, by the facts on the version alone.
 
     Raises:
         DataError: mnist-lab did not register it.
@@ -138,7 +141,7 @@ def _keras_file_in(location: str) -> str:
 
 
 def fetch(client: MlflowClient, model: ModelFile, folder: Path) -> Path:
-    """Bring the model's ``.keras`` file here; check its digest, its archive and its weights.
+    """Download the model's ``.keras`` file; check its digest, its archive and its weights.
 
     Raises:
         DataError: the file is gone, is not the one that was logged, or is no plain archive.
@@ -161,7 +164,7 @@ def fetch(client: MlflowClient, model: ModelFile, folder: Path) -> Path:
 
 
 def verify_version(client: MlflowClient, version: ModelVersion, settings: Settings) -> None:
-    """Raise ``DataError`` unless a version's file is what was registered, and can be loaded."""
+    """Raise ``DataError`` unless a version's file is the registered one and can be loaded."""
     with tempfile.TemporaryDirectory() as folder:
         model = find_version_model(client, version)
         file = fetch(client, model, Path(folder))
@@ -181,7 +184,7 @@ def load(client: MlflowClient, model: ModelFile, settings: Settings) -> keras.Mo
 
 
 def is_writable(client: MlflowClient, run: str) -> bool:
-    """Whether a run can be written to: it is there, and neither it nor its experiment was deleted."""
+    """Return whether a run can be written to: neither it nor its experiment is deleted or missing."""
     try:
         return bool(client.get_run(run).info.lifecycle_stage == LifecycleStage.ACTIVE)
     except MlflowException as error:
@@ -191,12 +194,12 @@ def is_writable(client: MlflowClient, run: str) -> bool:
 
 
 def is_version(reference: str) -> bool:
-    """Whether it is ``MODEL@ALIAS`` or ``MODEL/VERSION``, and no name of a study or a model."""
+    """Return whether it is ``MODEL@ALIAS`` or ``MODEL/VERSION``, and no name of a study or a model."""
     return "@" in reference or "/" in reference
 
 
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:
-    """``mnist-cnn@champion`` or ``mnist-cnn/3``.
+    """Find the version of a reference such as ``mnist-cnn@champion`` or ``mnist-cnn/3``.
 
     Raises:
         UsageError: it is neither.
@@ -224,7 +227,7 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
 def load_version(
     client: MlflowClient, reference: str, settings: Settings
 ) -> tuple[ModelVersion, keras.Model]:
-    """A registered version, ``MODEL@ALIAS`` or ``MODEL/VERSION``, and its network, safely loaded.
+    """Find a version, ``MODEL@ALIAS`` or ``MODEL/VERSION``, and load its network safely.
 
     Raises:
         UsageError, UnknownNameError: as ``find_version``.
@@ -235,23 +238,23 @@ def load_version(
 
 
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:
-    """The versions that were made of the model of ``run``, which may be gone."""
+    """Find the versions made of the model of ``run``, which may be gone."""
     return all_pages(client.search_model_versions, f"run_id = '{run}'") if run else []
 
 
 def versions_named(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version of a registered model."""
+    """Find every version of a registered model."""
     quote = '"' if "'" in name else "'"
     return all_pages(client.search_model_versions, f"name = {quote}{name}{quote}")
 
 
 def count_openings(client: MlflowClient, name: str) -> int:
-    """How often the sealed images were opened for versions of a model, deleted ones included."""
+    """Count the openings of the sealed images for versions of a model, deleted ones included."""
     return int(read_tags(client, name).get(f"{TAG}test_openings", 0))
 
 
 def read_tags(client: MlflowClient, name: str) -> dict[str, str]:
-    """The tags of a registered model; none if there is no such model."""
+    """Read the tags of a registered model; none if there is no such model."""
     try:
         return dict(client.get_registered_model(name).tags)
     except MlflowException as error:
@@ -261,7 +264,7 @@ def read_tags(client: MlflowClient, name: str) -> dict[str, str]:
 
 
 def list_versions(client: MlflowClient, name: str | None = None) -> list[VersionRow]:
-    """Every version of every registered model (or of ``name``), newest first."""
+    """List every version of every registered model (or of ``name``), newest first."""
     rows = []
     for model in all_pages(client.search_registered_models):
         if name is not None and model.name != name:

@@ -1,4 +1,4 @@
-"""Which model is champion, and why: the gate, its decisions, aliases, the sealed test images."""
+"""The choice of the champion: the gate, its decisions, aliases, the sealed test images."""
 
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card

@@ -1,8 +1,8 @@
-"""Who is ``champion``, ``challenger`` and ``previous``: moved as one, written down, taken back.
+"""The aliases ``champion``, ``challenger`` and ``previous``: moved as one, recorded, taken back.
 
-MLflow moves one alias a call. So what shall be is first written to the registered model as an event,
-then the aliases are moved, then the event is marked as done: whoever comes after a ``kill -9`` finishes
-what was begun. The events are the history that ``mnist-lab models MODEL`` shows.
+MLflow moves one alias a call. So the move is first written to the registered model as an event, then
+the aliases are moved, then the event is marked as done: after a ``kill -9`` the next command finishes
+the move. The events are the history that ``mnist-lab models MODEL`` shows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ _ROLLBACK = "rollback"
 
 @dataclass(frozen=True, kw_only=True)
 class AliasEvent:
-    """``aliases`` as they were to be from ``when`` (ISO 8601, UTC) on, None for one taken away;
-    ``done`` is False for an event that was cut off."""
+    """A move of a model's aliases at ``when`` (ISO 8601, UTC), None for one taken away.
+
+    ``done`` is False for a move that was interrupted.
+    """
 
     number: int
     when: str
@@ -42,10 +44,10 @@ class AliasEvent:
 
 @contextmanager
 def lock_model(settings: Settings, name: str) -> Iterator[None]:
-    """Be the only one on this machine who decides about a registered model.
+    """Lock a registered model on this machine against other decisions.
 
     Raises:
-        BusyError: somebody else is at it.
+        BusyError: another command has locked it.
     """
     settings.work.mkdir(parents=True, exist_ok=True)
     try:
@@ -61,7 +63,7 @@ def lock_model(settings: Settings, name: str) -> Iterator[None]:
 
 
 def find_holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """The version that has an alias; None if there is none, or no such model."""
+    """Find the version that has an alias; None if there is none, or no such model."""
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
@@ -71,7 +73,7 @@ def find_holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | N
 
 
 def move(client: MlflowClient, name: str, why: str, aliases: Mapping[str, int | None]) -> None:
-    """Give each of ``aliases`` to its version, or take it away; all of them, sooner or later."""
+    """Give each of ``aliases`` to its version, or take it away; finished later if interrupted."""
     event = AliasEvent(
         number=len(read_history(client, name)) + 1,
         when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,7 +86,7 @@ def move(client: MlflowClient, name: str, why: str, aliases: Mapping[str, int | 
 
 
 def finish_pending(client: MlflowClient, name: str) -> AliasEvent | None:
-    """Finish a move that was cut off, and return it; None if none was."""
+    """Finish an interrupted move, and return it; None if there was none."""
     for event in read_history(client, name)[-1:]:
         if not event.done:
             _apply(client, name, event)
@@ -93,7 +95,7 @@ def finish_pending(client: MlflowClient, name: str) -> AliasEvent | None:
 
 
 def read_history(client: MlflowClient, name: str) -> list[AliasEvent]:
-    """Every move of the model's aliases, oldest first."""
+    """Read every move of the model's aliases, oldest first."""
     tags = read_tags(client, name)
     return [
         AliasEvent(number=int(key.removeprefix(_EVENT)), **json.loads(value))

@@ -1,4 +1,4 @@
-"""The model card: every fact about a version that somebody will ask for, in one page.
+"""The model card: the facts about a version, in one page.
 
 The facts are gathered once, when the gate has decided, and kept as ``card/card.json`` with the run
 of the version; the page is drawn from them alone, the same to the byte whenever it is drawn again. A
@@ -46,7 +46,7 @@ def write_card(client: MlflowClient, version: ModelVersion, facts: dict[str, Any
 
 
 def read_card(client: MlflowClient, version: ModelVersion) -> str:
-    """The card of a version, drawn from the facts that were kept, or else as the version shows it.
+    """Return the card of a version, drawn from the facts that were kept, or from its description.
 
     Raises:
         UnknownNameError: it has none, because no gate has decided about it.
@@ -65,7 +65,7 @@ def read_card(client: MlflowClient, version: ModelVersion) -> str:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """Markdown of the facts that ``gather`` returned."""
+    """Render the facts that ``gather`` returned as markdown."""
     # Markdown for people who wrote the names in it themselves: nothing is to be escaped for HTML.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
     environment.filters |= {
@@ -84,7 +84,7 @@ def gather(
     confirmation: Confirmation,
     settings: Settings,
 ) -> dict[str, Any]:
-    """All that the page says, as JSON can hold it."""
+    """Gather the facts of the page, as JSON-able data."""
     study = open_study(settings, confirmation.study)
     replicas = open_study(settings, confirm_name(confirmation.study))
     replica, record = replicas.trial(model.trial), study.record

@@ -1,4 +1,4 @@
-"""A gate's decision as it is kept: with the version, for programs, and with its run, for people."""
+"""The record of a gate's decision: with the version, for programs, and with its run, for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _DECISION = f"{TAG}decision"
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionRecord:
-    """Why a version is champion, or is not. ``champion`` is the version it was held against.
+    """The gate's decision about a version, and its reasons.
+
+    ``champion`` is the version that it was compared with.
 
     Accuracies are of the sealed images, the champion's None if its file could not be read; ``openings``
     counts how often this model has seen them.
@@ -42,7 +44,7 @@ class PromotionRecord:
 
 
 def read_decision(version: ModelVersion) -> PromotionRecord | None:
-    """The last decision about a version; None if there is none that this version understands."""
+    """Read the last decision about a version; None if there is none that can be read."""
     try:
         return TypeAdapter(PromotionRecord).validate_json(version.tags.get(_DECISION, ""))
     except ValidationError:
@@ -50,7 +52,7 @@ def read_decision(version: ModelVersion) -> PromotionRecord | None:
 
 
 def write_decision(client: MlflowClient, version: ModelVersion, decision: PromotionRecord) -> None:
-    """On the version, as tags, and with its run, if it is still there, as JSON and markdown."""
+    """Write the decision on the version, as tags, and with its run, if it is there, as files."""
     document = json.dumps(asdict(decision))
     number = str(version.version)
     for key, value in ((_DECISION, document), (f"{TAG}verdict", decision.judgement.verdict)):
@@ -65,7 +67,7 @@ def write_decision(client: MlflowClient, version: ModelVersion, decision: Promot
 
 
 def describe_decision(name: str, decision: PromotionRecord) -> str:
-    """The decision as markdown."""
+    """Describe the decision as markdown."""
     judgement, against = decision.judgement, decision.champion
     lines = [
         f"# {name}, version {decision.version}: {judgement.verdict}"
@@ -87,7 +89,7 @@ def describe_decision(name: str, decision: PromotionRecord) -> str:
 
 
 def describe_comparison(found: PairedTest) -> str:
-    """One sentence for people."""
+    """Describe a paired test in one sentence."""
     return (
         f"Of the same {found.images:,} images {found.gained} are right with this version only and "
         f"{found.lost} with the champion only: {found.gain:+.2%} (95 % interval {found.low:+.2%} "

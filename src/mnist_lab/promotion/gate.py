@@ -1,4 +1,7 @@
-"""The gate: may a challenger take the champion's place? Numbers in, a decision with its reasons out."""
+"""The gate that decides, from measurements alone, whether a challenger replaces the champion.
+
+Numbers in, a decision with its reasons out.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _BOOTSTRAP_SEED = 0  # the same decision from the same predictions
 
 @dataclass(frozen=True, kw_only=True)
 class GatePolicy:
-    """What is asked of a challenger; ``experiments/gate.toml`` explains every key."""
+    """The limits for a challenger; ``experiments/gate.toml`` explains every key."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -43,7 +46,7 @@ def read_policy(file: Path) -> GatePolicy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """A model on ``N`` sealed images: ``predicted (N,) int64``, and what it costs.
+    """The predictions ``(N,) int64`` of a model on ``N`` sealed images, and its costs.
 
     ``file_size`` in bytes, ``latency`` in milliseconds for one image.
     """
@@ -57,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Challenger against champion on the same images.
+    """A paired test of challenger and champion on the same images.
 
     ``gained`` images only the challenger has right, ``lost`` ones only the champion. ``gain`` is the
     difference of their accuracies with its 95 % interval from ``low`` to ``high``; ``p_value`` is
@@ -76,7 +79,7 @@ class PairedTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """One thing that was asked: ``value`` against ``limit``, and in words."""
+    """One limit of the gate: ``value`` against ``limit``, and in words."""
 
     name: str
     passed: bool
@@ -87,7 +90,7 @@ class Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """``comparison`` is None where there is no champion."""
+    """The gate's verdict and its reasons; ``comparison`` is None where there is no champion."""
 
     verdict: GateVerdict
     reason: str
@@ -101,8 +104,11 @@ def judge(
     labels: NDArray[np.uint8],
     policy: GatePolicy,
 ) -> Judgement:
-    """``promote`` if the challenger is certainly better and keeps every limit; ``reject`` if it breaks
-    one or is certainly worse; else ``tie``."""
+    """Judge a challenger by the limits of ``policy`` and against the champion.
+
+    ``promote`` if it is certainly better and keeps every limit; ``reject`` if it breaks one or is
+    certainly worse; else ``tie``.
+    """
     comparison = None if champion is None else compare(challenger, champion, labels, policy)
     criteria = tuple(_criteria(challenger, champion, labels, policy))
     broken = [each.name for each in criteria if not each.passed]
@@ -119,7 +125,7 @@ def judge(
 def compare(
     challenger: Measured, champion: Measured, labels: NDArray[np.uint8], policy: GatePolicy
 ) -> PairedTest:
-    """The paired test that ``policy`` names."""
+    """Compare challenger and champion by the paired test that ``policy`` names."""
     right, right_before = challenger.predicted == labels, champion.predicted == labels
     gained = int((right & ~right_before).sum())
     lost = int((~right & right_before).sum())
@@ -138,7 +144,7 @@ def compare(
 
 
 def mcnemar(gained: int, lost: int, images: int) -> tuple[float, float, float]:
-    """Exact two-sided p-value, and Wald's 95 % interval of the difference of the two accuracies.
+    """Return the exact two-sided p-value, and Wald's 95 % interval of the difference of accuracies.
 
     Under the null hypothesis each image that one model alone has right is a fair coin (McNemar 1947).
     The interval is (b - c) / n ± 1.96 sqrt(b + c - (b - c)^2 / n) / n (Agresti, Categorical Data
@@ -154,7 +160,7 @@ def mcnemar(gained: int, lost: int, images: int) -> tuple[float, float, float]:
 
 
 def bootstrap(gained: int, lost: int, images: int) -> tuple[float, float, float]:
-    """Two-sided p-value and 95 % interval of percentiles, from ``RESAMPLES`` draws of the images.
+    """Return two-sided p-value and 95 % interval of percentiles, from ``RESAMPLES`` draws of images.
 
     Drawing images with replacement draws the three counts from a multinomial distribution. The p-value
     counts the drawn differences on the far side of zero, and one more, so that it is never 0.

@@ -1,4 +1,4 @@
-"""``promote``: a study's confirmed choice becomes champion, if the gate lets it."""
+"""``promote``: make a study's confirmed choice champion, if it passes the gate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from mnist_lab.tracking import TAG, StudyRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What came of it; ``already`` says that the model was champion before, and nothing was decided.
+    """The result of ``promote``; ``already`` if the model was champion before, with no decision made.
 
     ``val_accuracy`` is the mean of the chosen trial's replicas, in [0, 1].
     """
@@ -57,7 +57,7 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What a study puts forward: the ``model`` of the best replica of its chosen trial."""
+    """The ``model`` that a study offers: the best replica of its chosen trial."""
 
     record: StudyRecord
     confirmation: Confirmation
@@ -70,7 +70,7 @@ class Candidate:
 
 
 def model_name(record: StudyRecord) -> str:
-    """The registered model that a study's choice becomes a version of; as MLflow takes its name."""
+    """Return the name of the registered model for a study's choice, as MLflow accepts it."""
     return re.sub(r"[/:@'\"`]", "-", f"{record.dataset}-{record.family}")
 
 
@@ -171,8 +171,10 @@ def _decide(
     *,
     force: bool,
 ) -> PromotionRecord:
-    """The gate's decision; one that was made of the same two by the same policy stands, and does not
-    open the sealed images again."""
+    """Return the gate's decision; an earlier one of the same two by the same policy stands.
+
+    Then the sealed images are not opened again.
+    """
     before = int(champion.version) if champion else None
     decision, scores = read_decision(version), None
     if decision is None or not _stands(decision, before, policy):
@@ -256,7 +258,7 @@ def _require_same_data(champion: ModelVersion | None, record: StudyRecord, *, fo
 
 
 def _find_registered(client: MlflowClient, candidate: Candidate) -> ModelVersion | None:
-    """The version of this model that there is already: promoted before, or cut off after making it."""
+    """Find the version of this model: promoted before, or interrupted after it was made."""
     for version in versions_named(client, candidate.name):
         found = version.tags.get(f"{TAG}sha256"), version.run_id
         if found == (candidate.model.sha256, candidate.model.run):

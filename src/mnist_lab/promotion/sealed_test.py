@@ -1,4 +1,4 @@
-"""Opening the sealed test set: one model, once more, and the opening is counted."""
+"""The opening of the sealed test images for one model; every opening is counted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPENINGS = f"{TAG}test_openings"
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """``openings`` counts how often this model has seen the test images, this time included."""
+    """A model's scores on the test images; ``openings`` counts its openings, this one included."""
 
     __test__ = False  # pytest would take the class for a test by its name
 
@@ -50,7 +50,7 @@ class TestResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """Challenger and champion on the same sealed images, whose ``labels`` are ``(N,) uint8``."""
+    """Challenger and champion on the same sealed images; ``labels`` are ``(N,) uint8``."""
 
     test: TestResult
     challenger: Measured
@@ -61,7 +61,7 @@ class Scores:
 def evaluate_model(
     client: MlflowClient, model: ModelFile, record: StudyRecord, settings: Settings
 ) -> TestResult:
-    """Score ``model`` on the test images of its study's data set, and write down what was found.
+    """Score ``model`` on the test images of its study's data set, and record the result.
 
     The opening is counted before the images are opened: on the run, on every version made of it, and
     on the registered models that these belong to. A run that is gone is written to no more.
@@ -107,8 +107,10 @@ def score_both(
     record: StudyRecord,
     settings: Settings,
 ) -> Scores:
-    """As ``evaluate_model`` for the challenger; the champion, who has seen the images before, is
-    measured beside it."""
+    """Score the challenger as ``evaluate_model`` does, and measure the champion beside it.
+
+    The champion has seen the images before: only the challenger's opening is counted.
+    """
     load_original_dataset(record, settings)
     require_test_images(record.dataset_source, settings)
     configure(Runtime(threads=usable_cores()))
@@ -148,7 +150,7 @@ def score_both(
 
 
 def require_test_images(dataset: str, settings: Settings) -> None:
-    """Raise ``DataError`` for a data set that has no test images, naming what is to be added."""
+    """Raise ``DataError`` for a data set without test images, naming the missing files."""
     if has_test_images(dataset, data_folder=settings.data_folder):
         return
     folder = Path(dataset).is_dir()
@@ -189,7 +191,7 @@ def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
 
 
 def _count_opening(client: MlflowClient, run: str, key: str) -> int:
-    """Count one more under the tag ``key``; the run may be gone, and the versions know the count."""
+    """Count one more under the tag ``key``; the run may be gone, and the versions have the count."""
     versions, writable = versions_of(client, run), is_writable(client, run)
     counted = [version.tags for version in versions]
     counted += [client.get_run(run).data.tags] if writable else []

@@ -1,4 +1,4 @@
-"""Write studies into MLflow: beside a sweep, and afterwards by ``sync``."""
+"""The records of studies written into MLflow: beside a sweep, and afterwards by ``sync``."""
 
 from mnist_lab.publish.background import BackgroundWriter, Backlog
 from mnist_lab.publish.connect import (

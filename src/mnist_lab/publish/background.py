@@ -1,4 +1,4 @@
-"""Write to the tracker in a thread beside a sweep: a slow or broken tracker costs no training."""
+"""Writing to the tracker in a thread beside a sweep: a slow or broken tracker costs no training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ PATIENCE_WITH_SIGNAL_SECONDS = 3.0
 
 
 class BackgroundWriter:
-    """Runs a ``TrackerWriter`` beside a sweep. Methods return at once, ``close`` in a bounded time."""
+    """A ``TrackerWriter`` in a thread beside a sweep.
+
+    Methods return at once, ``close`` in a bounded time.
+    """
 
     def __init__(
         self, writer: TrackerWriter, *, reached: bool = False, local: bool = False
@@ -63,7 +66,7 @@ class BackgroundWriter:
         self._wake.set()
 
     def collect(self) -> list[Tracked]:
-        """Return what was written since the last call."""
+        """Return the trials written since the last call."""
         found = []
         while not self._tracked.empty():
             found.append(self._tracked.get())
@@ -78,7 +81,7 @@ class BackgroundWriter:
     ) -> Backlog:
         """Write the rest, and running trials as interrupted; then the summary and the models.
 
-        Waits at most ``PATIENCE_SECONDS`` (3 s if ``hurry``), and 1.5 s for a tracker that is failing;
+        It waits at most ``PATIENCE_SECONDS`` (3 s if ``hurry``), and 1.5 s for a failing tracker;
         returns what was not written.
         """
         patience = PATIENCE_WITH_SIGNAL_SECONDS if hurry else PATIENCE_SECONDS
@@ -138,7 +141,7 @@ class BackgroundWriter:
         self.disk_full = self._local and is_disk_full(error)
 
     def _write_all(self) -> None:
-        """Write what there is to write; at the end, what one item refuses does not stop the next."""
+        """Write everything queued; when closing, a refused item does not stop the next."""
         self._writer.connect()
         self._reached = True  # before the data set's figures are drawn, which may take seconds
         self._writer.open()
@@ -182,7 +185,7 @@ class BackgroundWriter:
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many trials and models the tracker has not taken, and why; both empty if none."""
+    """The number of trials and models that the tracker has not taken, and the reason; empty if none."""
 
     items: int = 0
     why: str = ""

@@ -1,4 +1,4 @@
-"""Connect a study to MLflow, and to the process that draws its figures."""
+"""The connection of a study to MLflow, and to the process that draws its figures."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from mnist_lab.tracking import State, Tracker
 
 @dataclass(frozen=True, kw_only=True)
 class SyncRow:
-    """What was done for a study: ``written`` of its ``trials`` were not as the study has them.
+    """The result of ``sync`` for a study: ``written`` of its ``trials`` were not as in the study.
 
     ``note`` says why nothing was done, or not all of it; else it is empty.
     """
@@ -50,7 +50,7 @@ def sync(
     make_tracker: TrackerFactory = connect_mlflow,
     listener: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[SyncRow]:
-    """Bring the tracker in line with study ``name``, or with all; what is right already is left.
+    """Bring the tracker in line with study ``name``, or with all; correct records are left alone.
 
     ``listener`` gets the study, how many of its trials were compared, and of how many.
 
@@ -88,7 +88,7 @@ def _sync_study(
         return SyncRow(study=name, note="is being swept, and written by its sweep")
     except MnistLabError:
         raise  # the store itself: the next study would meet the same
-    except Exception as error:  # whatever MLflow refuses: the next study may be welcome
+    except Exception as error:  # whatever MLflow refuses: the next study may be accepted
         return SyncRow(study=name, note=f"stopped: {first_line(error)}", failed=True)
 
 
@@ -136,7 +136,7 @@ class Difference:
 def find_difference(
     study: Ledger, settings: Settings, *, make_tracker: TrackerFactory = connect_mlflow
 ) -> Difference:
-    """Find what the tracker lacks; writes nothing.
+    """Find the differences between the tracker and ``study``; nothing is written.
 
     Raises:
         ServiceError: the tracker does not answer.

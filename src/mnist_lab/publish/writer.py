@@ -1,4 +1,4 @@
-"""Write a study's page, its trials' runs and its best models into the tracker; repeatable."""
+"""Writing of a study's page, its trials' runs and its best models into the tracker; repeatable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from mnist_lab.tracking import ModelRecord, StudyRecord, StudySummary, Tracker, 
 
 
 class Figures(Protocol):
-    """Draws figures. Once closed, both methods raise ``ConnectionAbortedError``."""
+    """The seam to the drawing of figures.
+
+    Once closed, both methods raise ``ConnectionAbortedError``.
+    """
 
     def draw(self, folder: Path) -> None:
         """Draw the figures of the trial in ``folder``, if it has left anything to draw."""
@@ -26,7 +29,7 @@ class Figures(Protocol):
 
 
 class NoFigures:
-    """Draws nothing: for tests, and where figures are not wanted."""
+    """Figures that are not drawn: for tests, and where none are wanted."""
 
     def draw(self, folder: Path) -> None:
         return None
@@ -39,7 +42,7 @@ class NoFigures:
 
 
 class TrackerWriter:
-    """Brings the tracker in line with a study. Every step may fail and be repeated."""
+    """The writer of a study into the tracker; every step may fail and be repeated."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class TrackerWriter:
         return tracker, self._parent
 
     def trial(self, record: TrialRecord) -> Tracked:
-        """Write what is new of a trial."""
+        """Write the changes of a trial."""
         try:
             return self._trial(record)
         except BaseException:
@@ -100,7 +103,7 @@ class TrackerWriter:
         self._files.drop_model(record.trial)
 
     def close(self, summary: StudySummary) -> None:
-        """Write how the study stands, and close its run."""
+        """Write the study's summary, and close its run."""
         tracker, parent = self.open()
         tracker.close_study(parent, summary)
 

@@ -1,4 +1,4 @@
-"""Reading studies: rows for tables, made from the ledger alone."""
+"""Reports on studies: rows for tables, made from the ledger alone."""
 
 from mnist_lab.report.compare import TrialComparison, compare
 from mnist_lab.report.leaderboard import LeaderboardRow, leaderboard

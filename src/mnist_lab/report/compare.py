@@ -16,7 +16,7 @@ SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds"
 
 @dataclass(frozen=True, kw_only=True)
 class TrialComparison:
-    """Trials by number, and what they have: ``facts`` and the parameters that ``differ``, by name.
+    """Trials by number, their ``facts`` and the parameters that ``differ``, by name.
 
     ``same`` are the parameters that all of them share. ``after`` is the last epoch that all have been
     trained to, and ``then`` their validation accuracies after it; 0 and none if one has no epoch.

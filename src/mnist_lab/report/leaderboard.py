@@ -27,7 +27,7 @@ class LeaderboardRow:
 
 
 def leaderboard(study: Ledger, top: int | None = None) -> list[LeaderboardRow]:
-    """The complete trials of ``study``, best first, at most ``top`` of them."""
+    """Return the complete trials of ``study``, best first, at most ``top`` of them."""
     tracked = study.tracked()
     return [
         LeaderboardRow(

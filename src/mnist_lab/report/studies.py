@@ -31,13 +31,13 @@ class StudyRow:
 
 
 def list_studies(settings: Settings) -> list[StudyRow]:
-    """Every study that mnist-lab made in the storage, oldest first."""
+    """List every study that mnist-lab made in the storage, oldest first."""
     rows = [_row(study) for study in open_studies(settings) if not is_confirmation(study.name)]
     return sorted(rows, key=lambda row: row.started or datetime.max)
 
 
 def latest_study(settings: Settings) -> str:
-    """The name of the study that was begun last.
+    """Return the name of the study that was begun last.
 
     Raises:
         UnknownNameError: there is none.

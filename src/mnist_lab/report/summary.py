@@ -1,4 +1,4 @@
-"""Summarise a study for its page in MLflow, when its sweep ends."""
+"""The summary of a study for its page in MLflow, when its sweep ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MIN_TRIALS_FOR_IMPORTANCE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PruningReport:
-    """What pruning saved, and what it may have cost.
+    """The epochs that pruning saved, and the good trials that it may have lost.
 
     ``trained`` epochs were, ``saved`` ones were not. ``audited`` trials would have been pruned and
     were finished all the same; ``false`` of them ended better than the best that was let through.
@@ -58,7 +58,7 @@ class PruningReport:
 
 
 def report_pruning(study: Ledger) -> PruningReport | None:
-    """Report what pruning saved and cost; None for a study of which nothing was pruned."""
+    """Report the gain and the cost of pruning; None for a study of which nothing was pruned."""
     trials = study.trials()
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     if not pruned:
@@ -76,7 +76,7 @@ def report_pruning(study: Ledger) -> PruningReport | None:
 
 
 def summarise(study: Ledger) -> StudySummary:
-    """Counts, the best trials and the importances; of a confirmation, those of what it confirms."""
+    """Summarise counts, best trials and importances; of a confirmation, those of its search."""
     study = searched_study(study)
     stopped = study.stopped
     trials = study.trials()
@@ -117,7 +117,7 @@ def summarise(study: Ledger) -> StudySummary:
 
 
 def interrupted_summary() -> StudySummary:
-    """What can be said when the study cannot be read."""
+    """Summarise a study that cannot be read."""
     return StudySummary(
         state="interrupted",
         ended=time.time(),
@@ -129,7 +129,7 @@ def interrupted_summary() -> StudySummary:
 
 
 def best_of_each(ranked: Sequence[TrialFacts], top: int | None) -> list[TrialFacts]:
-    """The (``top``) best of ``ranked`` trials; of the replicas of one trial only the best counts."""
+    """Return the (``top``) best of ``ranked`` trials; of a trial's replicas only the best counts."""
     found: dict[tuple[bool, int], TrialFacts] = {}
     for trial in ranked:
         if len(found) == top:
@@ -142,7 +142,7 @@ def best_of_each(ranked: Sequence[TrialFacts], top: int | None) -> list[TrialFac
 def best_models(
     study: Ledger, files: TrialFiles, top: int | None = None
 ) -> list[tuple[ModelRecord, TrialRecord]]:
-    """The models that the (``top``) best trials have left and that are not logged yet."""
+    """List the models that the (``top``) best trials have left and that are not logged yet."""
     return [
         (
             ModelRecord(
@@ -173,7 +173,7 @@ def _blueprint(study: Ledger, trial: TrialFacts) -> str:
 
 
 def importances(study: Ledger) -> dict[str, float]:
-    """Share of the objective's variance that each parameter explains (PED-ANOVA), largest first.
+    """Compute each parameter's share of the objective's variance (PED-ANOVA), largest first.
 
     Empty for few trials. Parameters with a condition are left out, as Optuna leaves them out.
     """
@@ -189,7 +189,7 @@ def _note_importances(shares: Mapping[str, float]) -> str:
     if not shares:
         return ""
     first = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:TOP])
-    return f"What tells good trials from bad ones (PED-ANOVA): {first}."
+    return f"Most important parameters (PED-ANOVA): {first}."
 
 
 def _note_confirmation(confirmation: Confirmation | None) -> str:

@@ -1,4 +1,4 @@
-"""Which trial is next, and how far each trains: schedulers, samplers, retries."""
+"""The choice of the next trial, and of each trial's length: schedulers, samplers, retries."""
 
 from mnist_lab.search.pruners import make_pruner, make_scheduler
 from mnist_lab.search.retries import (

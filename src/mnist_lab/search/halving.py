@@ -37,7 +37,7 @@ _AUDIT_STREAM = 7
 
 
 def rungs_of(epochs: int, reduction: int = REDUCTION) -> tuple[int, ...]:
-    """The epochs after which trials are compared: ``epochs`` / 3, / 9, ... down to 1."""
+    """Return the epochs after which trials are compared: ``epochs`` / 3, / 9, ... down to 1."""
     rungs: list[int] = []
     rung = epochs
     while rung > 1:
@@ -47,7 +47,7 @@ def rungs_of(epochs: int, reduction: int = REDUCTION) -> tuple[int, ...]:
 
 
 class Halving:
-    """The rankings of a study of ``trials`` trials at each rung, and which trials are paused there.
+    """The rankings of a study of ``trials`` trials at each rung, and the trials paused there.
 
     ``seed`` decides which trials are audited; trials of ``exempt`` are neither paused nor pruned.
     Without rungs every trial trains to its end.
@@ -84,7 +84,7 @@ class Halving:
         return bool(self.rungs)
 
     def restore(self, trial: TrialFacts) -> None:
-        """Take in a trial of an earlier sweep; one that was left at a rung is paused there."""
+        """Add a trial of an earlier sweep; one that was left at a rung is paused there."""
         if trial.state != TrialState.FAIL:
             self._record(trial.number, trial.history)
         if trial.audited_at is not None:
@@ -95,7 +95,7 @@ class Halving:
             self.paused[trial.number] = reached
 
     def next(self, *, new_wanted: bool) -> Choice | None:
-        """A promoted trial, else a new one, else one to audit."""
+        """Return a promoted trial, else a new one, else one to audit."""
         promoted = self._promote(all_asked=not new_wanted)
         if promoted is not None:
             return Choice(promoted)
@@ -111,9 +111,9 @@ class Halving:
     def on_epoch(
         self, trial: int, history: Sequence[EpochMetrics], epoch: int
     ) -> SchedulerDecision:
-        """Pause at a rung unless among the best third; prune where a place cannot be had any more."""
+        """Pause a trial at a rung unless among the best third; prune it if it can have no slot."""
         self._record(trial, history)
-        promoted = self._promoted.get(trial, 0) >= epoch  # it says again how far it had come
+        promoted = self._promoted.get(trial, 0) >= epoch  # a resumed trial repeats it
         if epoch not in self._ranked or trial in self._exempt or promoted:
             return SchedulerDecision.CONTINUE
         ranked = self._ranked[epoch]
@@ -137,7 +137,7 @@ class Halving:
                 ranked.remove(entry)
 
     def hopeless(self) -> list[int]:
-        """Paused trials that better ones have left no slot at their rung; audited ones stay."""
+        """List paused trials that better ones have left no slot at their rung; audited ones stay."""
         return [
             trial
             for rung, ranked in self._ranked.items()

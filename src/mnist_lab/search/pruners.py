@@ -32,7 +32,7 @@ PRUNERS: Mapping[str, Callable[[int], BasePruner]] = {
 
 
 class OptunaPruner:
-    """Asks the pruner of ``study`` after each epoch. Trials are never paused."""
+    """The scheduler that asks the pruner of ``study`` after each epoch, and pauses no trial."""
 
     paused: Collection[int] = ()
     pauses = False
@@ -52,7 +52,7 @@ class OptunaPruner:
     def on_epoch(
         self, trial: int, history: Sequence[EpochMetrics], epoch: int
     ) -> SchedulerDecision:
-        """What the pruner says, or said before an interruption; it is asked once an epoch."""
+        """Ask the pruner once an epoch; its decision before an interruption stands."""
         if epoch >= self._epochs:
             return SchedulerDecision.CONTINUE
         is_new = epoch == len(history)  # else the epoch is trained again

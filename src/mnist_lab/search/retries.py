@@ -1,4 +1,4 @@
-"""What follows from each reason of failure.
+"""The remedy for each reason of failure.
 
 ================= ============================================================================
 reason            remedy
@@ -28,7 +28,7 @@ START_SECONDS = 120.0  # a worker imports TensorFlow, 10 s on an idle machine
 
 
 class Remedy(Enum):
-    """What is done about a failure."""
+    """The remedy for a failure."""
 
     FAIL = "fail"
     RETRY = "retry"
@@ -51,12 +51,12 @@ TRANSIENT = (FailureReason.CRASHED, FailureReason.OUT_OF_MEMORY, FailureReason.T
 
 
 def is_retryable(reason: FailureReason) -> bool:
-    """Whether another attempt may end otherwise."""
+    """Return whether another attempt may end otherwise."""
     return REMEDIES[reason] in (Remedy.RETRY, Remedy.RETRY_ONCE)
 
 
 def may_retry(reason: FailureReason, retried: Sequence[str], *, retries: int) -> bool:
-    """Whether the trial goes on after it failed; ``retried`` has the reasons of its retries."""
+    """Return whether a failed trial goes on; ``retried`` has the reasons of its retries."""
     if REMEDIES[reason] is Remedy.RETRY:
         return len(retried) < retries
     return REMEDIES[reason] is Remedy.RETRY_ONCE and reason not in retried and retries > 0

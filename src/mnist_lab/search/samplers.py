@@ -75,11 +75,11 @@ def make_sampler(
     fixed: Params,
     parameter: str = "",
 ) -> BaseSampler:
-    """The sampler for trial number ``trial`` of a study, or for one parameter of it.
+    """Make the sampler for trial number ``trial`` of a study, or for one parameter of it.
 
     A sampler is made anew for every trial and every parameter that is drawn by itself, seeded by the
-    study's seed, the trial's number and the parameter's name: so a study that was cut off anywhere,
-    between two parameters too, draws what an uninterrupted one would have drawn.
+    study's seed, the trial's number and the parameter's name: so a study that was interrupted
+    anywhere, between two parameters too, draws the same as an uninterrupted one.
 
     Raises:
         UnknownNameError, MissingExtraError
@@ -97,7 +97,7 @@ def make_sampler(
 def grid_points(
     space: SearchSpace, grid: Mapping[str, list[bool | int | float | str]], fixed: Params
 ) -> Iterator[dict[str, ParamValue]]:
-    """Every point that ``grid``'s values make, all else as in the baseline or ``fixed``.
+    """Yield every point of ``grid``'s values, all else as in the baseline or ``fixed``.
 
     A parameter that has no meaning in a combination is left out of it.
 

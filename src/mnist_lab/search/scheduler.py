@@ -1,4 +1,4 @@
-"""The ``Scheduler`` seam: which trial is next, and after each epoch whether it goes on."""
+"""The ``Scheduler`` seam: the choice of the next trial, and whether a trial goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_lab.training import EpochMetrics
 
 
 class SchedulerDecision(Enum):
-    """What a trial does after an epoch."""
+    """The decision about a trial after an epoch."""
 
     CONTINUE = "continue"
     PAUSE = "pause"
@@ -34,7 +34,10 @@ NEW_TRIAL = Choice()
 
 
 class Scheduler(Protocol):
-    """Decides from the epochs of all trials, so that an interrupted sweep decides as before."""
+    """The seam that decides, from recorded epochs alone, which trials are trained and how far.
+
+    An interrupted sweep so decides as before.
+    """
 
     @property
     def paused(self) -> Collection[int]:
@@ -45,10 +48,10 @@ class Scheduler(Protocol):
         """Whether it ever pauses a trial: samplers are then shown unfinished trials as pruned."""
 
     def restore(self, trial: TrialFacts) -> None:
-        """Take in a trial of an earlier sweep; it may become one of ``paused``."""
+        """Add a trial of an earlier sweep; it may become one of ``paused``."""
 
     def next(self, *, new_wanted: bool) -> Choice | None:
-        """The trial for a free worker; None if there is none.
+        """Choose the trial for a free worker; None if there is none.
 
         ``new_wanted``: the total allows another trial.
         """
@@ -56,19 +59,19 @@ class Scheduler(Protocol):
     def on_epoch(
         self, trial: int, history: Sequence[EpochMetrics], epoch: int
     ) -> SchedulerDecision:
-        """Decide what ``trial`` does after ``epoch``; ``history`` is written already.
+        """Decide whether ``trial`` goes on after ``epoch``; ``history`` is written already.
 
         ``epoch`` is less than the length of ``history`` when epochs are trained again.
         """
 
     def on_pause(self, trial: int, epoch: int) -> None:
-        """``trial`` has left its worker after ``epoch``, as it was told."""
+        """Note that ``trial`` has left its worker after ``epoch``, as it was decided."""
 
     def on_end(self, trial: int, *, failed: bool) -> None:
-        """``trial`` is finished."""
+        """Note that ``trial`` is finished."""
 
     def hopeless(self) -> Collection[int]:
-        """Paused trials that will not go on: they are to be pruned."""
+        """Return paused trials that will not go on: they are to be pruned."""
 
     def expected_epochs(self) -> int | None:
-        """About how many epochs the study will train in all; None if that cannot be known."""
+        """Estimate the number of epochs that the study will train; None if it cannot be known."""

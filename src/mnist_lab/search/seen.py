@@ -1,4 +1,4 @@
-"""Which points of a study were tried, so that none is tried twice while another never was."""
+"""The tried points of a study, so that none is tried twice while another never was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_VALUES = 10_000
 
 @dataclass(kw_only=True)
 class _Node:
-    """What was asked for after the same answers: its values, and what came after each."""
+    """The next parameter after the same answers: its distribution, and a node for each value."""
 
     distribution: BaseDistribution | None = None
     after: dict[ParamValue, _Node] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class SeenPoints:
     def note(
         self, trial: int, params: Params, distributions: Mapping[str, BaseDistribution]
     ) -> None:
-        """``trial`` has these parameters, in the order that they were asked for."""
+        """Add the parameters of ``trial``, in the order that they were asked for."""
         # No branch with a continuous parameter is ever exhausted: it need not be remembered.
         if any(count_values(distributions[name]) is None for name in params):
             return
@@ -57,7 +57,7 @@ class SeenPoints:
         value: ParamValue,
         random: np.random.Generator,
     ) -> ParamValue:
-        """``value``, unless all points with it after ``before`` were tried and others were not.
+        """Return ``value``, unless all points with it after ``before`` were tried and others were not.
 
         Then one of the others, each with the same chance.
         """
@@ -75,7 +75,7 @@ class SeenPoints:
 
 
 def count_values(distribution: BaseDistribution) -> int | None:
-    """How many values ``distribution`` has; None if continuous, or more than ``MOST_VALUES``."""
+    """Count the values of ``distribution``; None if continuous, or more than ``MOST_VALUES``."""
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -88,7 +88,7 @@ def count_values(distribution: BaseDistribution) -> int | None:
 
 
 def values_of(distribution: BaseDistribution) -> list[ParamValue] | None:
-    """Every value of ``distribution``; None where ``count_values`` is."""
+    """Return every value of ``distribution``; None where ``count_values`` is."""
     count = count_values(distribution)
     if count is None or isinstance(distribution, CategoricalDistribution):
         return None if count is None else list(distribution.choices)  # type: ignore[attr-defined]

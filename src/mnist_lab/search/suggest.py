@@ -32,9 +32,9 @@ def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> P
 
 
 def as_stored(distribution: BaseDistribution) -> BaseDistribution:
-    """``distribution`` as a storage gives it back: choices that are tuples are lists then."""
+    """Return ``distribution`` as a storage gives it back: choices that are tuples are lists then."""
     if not isinstance(distribution, CategoricalDistribution):
         return distribution
-    with warnings.catch_warnings():  # Optuna wants no lists among choices, and takes them
+    with warnings.catch_warnings():  # Optuna warns of lists among choices, and takes them
         warnings.simplefilter("ignore", UserWarning)
         return json_to_distribution(distribution_to_json(distribution))

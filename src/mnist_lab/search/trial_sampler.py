@@ -1,4 +1,4 @@
-"""``TrialSampler``: draws the parameters of one trial, each when it is asked for."""
+"""``TrialSampler``: a sampler that draws each parameter of one trial when it is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnist_lab.study import view
 
 
 class TrialSampler(BaseSampler):
-    """Draws the parameters of one trial, each when it is asked for.
+    """The sampler of one trial, which draws each parameter when it is asked for.
 
     ``make`` gives the sampler of the whole trial (for no parameter's name) or of one parameter. What
     the former draws for several parameters together is kept until they are asked for. No point is
@@ -85,7 +85,7 @@ class TrialSampler(BaseSampler):
 
 
 def _fits(drawn_from: BaseDistribution, distribution: BaseDistribution, value: ParamValue) -> bool:
-    """Whether what was drawn from a range as it was earlier is a value of it as it is now."""
+    """Return whether a value drawn from an earlier range is a value of the present one."""
     try:
         check_distribution_compatibility(drawn_from, distribution)
     except ValueError:

@@ -14,7 +14,7 @@ from mnist_lab.spaces.registry import load_space
 
 
 def describe(reference: str, builds: int) -> dict[str, Any]:
-    """The declaration; of a space that asks also what ``builds`` seeded builds asked for."""
+    """Return the declaration as JSON-able data; of an ``AskingSpace`` also a survey."""
     space = load_space(reference)
     found = space.to_dict()
     if builds and isinstance(space, AskingSpace):

@@ -47,7 +47,7 @@ def defined_names(path: Path) -> list[str]:
 
 
 def digest_sources(path: Path) -> str:
-    """Return the sha256 of ``path`` and of the modules beside it that it imports, by name and content."""
+    """Return the sha256 of ``path`` and of the modules beside it that it imports, with their names."""
     content = hashlib.sha256()
     for file in source_files(path):
         # Names, because a file that is exchanged for another of its neighbours is another space.

@@ -53,7 +53,7 @@ def list_spaces() -> dict[str, SearchSpace]:
         except Exception as error:
             raise ConfigurationError(
                 f"The entry point {entry.name!r} ({entry.value}) offers no space: {error}",
-                next_step="Mend or uninstall its package.",
+                next_step="Repair or uninstall its package.",
             ) from error
         if space.id in found:
             raise ConfigurationError(
@@ -254,8 +254,20 @@ def run_description(reference: str, *, builds: int = 0) -> dict[str, Any]:
     Raises:
         ConfigurationError: it is no space; the message is that of the exception.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "space.json"
+    path = locate_file(reference) if is_file_reference(reference) else None
+    sources = digest_sources(path) if path is not None and path.is_file() else ""
+    data: dict[str, Any] = json.loads(_run_description(reference, builds, sources, str(Path.cwd())))
+    return data
+
+
+@cache
+def _run_description(reference: str, builds: int, sources: str, folder: str) -> str:
+    """Return the description as JSON. A command asks for it several times, and each takes seconds.
+
+    ``sources`` and ``folder`` say which file it is, and that it has not changed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = Path(scratch) / "space.json"
         done = subprocess.run(
             [
                 sys.executable,
@@ -274,14 +286,15 @@ def run_description(reference: str, *, builds: int = 0) -> dict[str, Any]:
             raise ConfigurationError(
                 f"{reference} is no search space: {reason}", safe="Nothing was trained."
             )
-        data: dict[str, Any] = json.loads(answer.read_text())
+        text = answer.read_text()
+    data = json.loads(text)
     if "problem" in data:
         raise ConfigurationError(
             f"{reference} is no search space: {data['problem']}",
             safe="Nothing was trained.",
             next_step=data["next_step"],
         )
-    return data
+    return text
 
 
 def _spaces_in(module: Any) -> list[str]:

@@ -23,7 +23,7 @@ def trust(settings: Settings, space: SearchSpace) -> None:
 
 
 def is_trusted(settings: Settings, source: str, sources: str) -> bool:
-    """Whether the space ``source`` (a path and a name), of this digest, was swept from this home."""
+    """Return whether the space ``source`` (a path and a name), of this digest, was swept from here."""
     return (source, sources) in _read(settings)
 
 

@@ -52,7 +52,7 @@ def parse_value(distribution: BaseDistribution, text: str) -> ParamValue:
 
 
 def fit_value(distribution: BaseDistribution, value: ParamValue) -> ParamValue:
-    """``value`` in the distribution's own type: texts are read, 1 becomes 1.0, lists become choices.
+    """Convert ``value`` to the distribution's type: texts are read, 1 becomes 1.0, lists become tuples.
 
     A value that cannot be converted is returned as it is.
     """

@@ -1,4 +1,4 @@
-"""What is known: an Optuna study, its typed records, its storage, its locks and its replicas."""
+"""The facts of a study: Optuna's study, its typed records, storage, locks and replicas."""
 
 from mnist_lab.study._optuna import SingleWriterStorage, reopen_trial, use_fast_tpe, view
 from mnist_lab.study.confirmation import Confirmation, read_confirmation

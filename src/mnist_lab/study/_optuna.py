@@ -1,5 +1,7 @@
-"""All private names of Optuna: a storage with one writer, its first reading, a view of a study for
-samplers, and a faster TPE. Each says what it gains, as measured; tests fail when a name moves."""
+"""All private names of Optuna: a storage with one writer, a view for samplers, a faster TPE.
+
+Each says what it gains, as measured; tests fail when a name moves.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate
 
 
 class SingleWriterStorage(_CachedStorage):
-    """Optuna's cache, which reads unfinished trials again and again, made to trust what it wrote.
+    """Optuna's cache for the only writer of a study, which need not read its own writes again.
 
     A supervisor is the only writer of its study, so what it has read once and written
     since is all there is. What is only half a fact waits for the other half and shares its
@@ -128,7 +130,7 @@ class SingleWriterStorage(_CachedStorage):
         return True
 
     def _read_times(self, trial_id: int) -> dict[str, datetime | None]:
-        """When the database has it that the trial began and ended."""
+        """Read from the database when the trial began and ended."""
         try:
             with Session(self._backend.engine) as session:
                 row = models.TrialModel.find_or_raise_by_id(trial_id, session)
@@ -180,7 +182,7 @@ class SingleWriterStorage(_CachedStorage):
         self._unwritten.setdefault(trial_id, []).append(row)
 
     def _add_held(self, trial_id: int) -> None:
-        """Add what waits to the transaction of the write that follows."""
+        """Add the held rows to the transaction of the write that follows."""
         rows = self._unwritten.pop(trial_id, ())
         if not rows:
             return
@@ -200,7 +202,7 @@ class SingleWriterStorage(_CachedStorage):
             self._change(trial_id, **{field: {**known, key: value}})
 
     def _change(self, trial_id: int, **facts: Any) -> None:
-        """Put another trial in the place of the known one, which somebody may be reading."""
+        """Replace the known trial by a changed copy; a reader may have the known one."""
         place = self._trial_id_to_study_id_and_number.get(trial_id)
         if place is not None:
             trials = self._studies[place[0]].trials
@@ -310,13 +312,13 @@ def _distribution(text: str) -> BaseDistribution:
 WINDOW = 1000
 
 
-NOT_FOUND = models.NOT_FOUND_MSG  # what a storage says of a study that was deleted
+NOT_FOUND = models.NOT_FOUND_MSG  # a storage's message for a study that was deleted
 
 
 class StudyView:
-    """``study`` without the trials that mnist-lab did not write; reads only, and the trials once.
+    """A view of ``study`` without trials of other programs; it only reads, and the trials once.
 
-    With ``halving``, unfinished trials that were measured are shown as if they had been pruned there.
+    With ``halving``, running trials that have reported a value are presented to samplers as PRUNED.
     Optuna's samplers take a running trial for a bad one, so that workers do not all try the same: of
     a trial that is paused at a rung, or trains on because it is good, that would be wrong. All else is
     the study's own, which may be a bracket of Hyperband.
@@ -351,7 +353,7 @@ class StudyView:
 
 
 def view(study: optuna.Study, *, halving: bool = False) -> optuna.Study:
-    """A ``StudyView`` of ``study``, which Optuna takes for the study itself."""
+    """Return a ``StudyView`` of ``study``, which Optuna takes for the study itself."""
     return cast(optuna.Study, StudyView(study, halving=halving))
 
 
@@ -364,7 +366,7 @@ def _measured(trial: FrozenTrial) -> FrozenTrial:
 
 
 def reopen_trial(study: optuna.Study, number: int) -> optuna.Trial:
-    """The unfinished trial ``number`` of ``study``, as ``study.ask`` would give it."""
+    """Return the unfinished trial ``number`` of ``study``, as ``study.ask`` would return it."""
     return optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
@@ -373,7 +375,7 @@ def use_fast_tpe() -> None:
     """Give Optuna's TPE the logarithm of the normal distribution from SciPy, in one call.
 
     Its own takes the numbers one by one, in Python: two thirds of its time, and 150 times as long
-    (measured). The values are the same to seven digits, which a test holds.
+    (measured). The values are the same to seven digits, which a test checks.
     """
     from scipy.special import log_ndtr
 

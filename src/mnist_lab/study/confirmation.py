@@ -1,4 +1,4 @@
-"""Rank configurations by their replicas, and choose one."""
+"""The ranking of configurations by their replicas, and the choice of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConfirmedTrial:
     """A configuration and its replicas: validation accuracies in [0, 1] by seed, in one order.
 
     ``low`` to ``high`` is the 95 % interval of ``mean`` over seeds, on these validation images.
-    ``searched`` is what the search saw, once. ``tied``: it cannot be told apart from the best.
+    ``searched`` is the search's accuracy, of one run. ``tied``: it cannot be told apart from the best.
     ``seconds`` is the mean wall time of a training, ``best`` the replica with the highest accuracy.
     """
 
@@ -42,7 +42,7 @@ class ConfirmedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """What the replicas of a study say.
+    """The comparison of a study's configurations by their replicas.
 
     ``rows`` has the configurations, all with the same ``seeds``, by mean; ``chosen`` is the trial of
     the one to prefer: of those tied with the best the one with the fewest parameters, and of equals
@@ -66,8 +66,11 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Of ``(k, n)`` accuracies: means ``(k,)``, half the width of their intervals, and how far two
-    means must be apart to differ."""
+    """The comparison of ``(k, n)`` accuracies.
+
+    ``means`` are ``(k,)``, ``margin`` is half the width of their intervals, and ``difference`` how far
+    two means must be apart to differ.
+    """
 
     means: NDArray[np.float64]
     margin: float
@@ -109,7 +112,7 @@ def _quantiles(k: int, n: int) -> tuple[float, float]:
 
 
 def read_confirmation(study: Ledger, design: Design | None = None) -> Confirmation | None:
-    """What the replicas of ``study`` say.
+    """Compare the replicas of ``study``; None while too few have finished.
 
     Of ``design``: None while one of its replicas has not finished. Without one, of the widest
     comparison there is: of as many configurations as share at least two seeds, by all that they share.

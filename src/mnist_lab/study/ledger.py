@@ -1,4 +1,4 @@
-"""``Ledger``: a study as mnist-lab knows it. MLflow, tables and reports are written from it.
+"""``Ledger``: the typed records of a study. MLflow, tables and reports are written from it.
 
 Other rooms see typed records only. ``Ledger.study`` is for Optuna's own functions: samplers, pruners,
 importances.
@@ -27,7 +27,7 @@ _STOPPED, _TRIAL_RUN, _NAMES = "stopped", "run:", "names"
 
 @dataclass(frozen=True, kw_only=True)
 class Tracked:
-    """What the tracker has of a trial: its run, and whether the run is closed for good."""
+    """The run of a trial in the tracker, and whether that is closed for good."""
 
     trial: int
     run: str
@@ -59,7 +59,7 @@ class Ledger:
 
     @cached_property
     def record(self) -> StudyRecord:
-        """What all trials of the study share.
+        """The facts that all trials of the study share.
 
         Raises:
             ConfigurationError: another program made the study.
@@ -69,13 +69,13 @@ class Ledger:
             raise ConfigurationError(
                 f"Study {self.name!r} was not made by this version of mnist-lab.",
                 safe="Nothing was written.",
-                next_step="Its own are listed by: mnist-lab studies",
+                next_step="To list those that were, type: mnist-lab studies",
             )
         return found
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why the last sweep ended before its total; None when it did not."""
+        """The reason why the last sweep ended before its total; None when it did not."""
         return read_stopped(self.study.user_attrs.get(_STOPPED))
 
     def write_stopped(self, stopped: Stopped | None) -> None:
@@ -83,7 +83,7 @@ class Ledger:
 
     @property
     def state(self) -> State:
-        """How the study stands by what its last sweep wrote."""
+        """The study's state, by the record of its last sweep."""
         stopped = self.stopped
         if stopped is None:
             return "complete"
@@ -91,7 +91,7 @@ class Ledger:
 
     @property
     def names(self) -> dict[str, str]:
-        """Which parameter has which name in a study whose space asks."""
+        """The name of each parameter in a study whose space asks."""
         return dict(self.study.user_attrs.get(_NAMES, {}))
 
     def write_names(self, names: Mapping[str, str]) -> None:
@@ -100,7 +100,7 @@ class Ledger:
     # Its trials
 
     def trials(self, states: Container[TrialState] | None = None) -> list[TrialFacts]:
-        """The trials that mnist-lab trains, by number."""
+        """Return the trials that mnist-lab trains, by number."""
         found = self.study.get_trials(deepcopy=False, states=states)
         return [self._read(trial) for trial in found if is_managed(trial)]
 
@@ -108,20 +108,20 @@ class Ledger:
         return self._read(self.storage.get_trial(self._trial_id(number)))
 
     def ranked(self) -> list[TrialFacts]:
-        """Complete trials with a possible accuracy, best first; of equals, the earlier."""
+        """Return complete trials with a possible accuracy, best first; of equals, the earlier."""
         done = self.trials((TrialState.COMPLETE,))
         return sorted((each for each in done if 0.0 <= each.accuracy <= 1.0), key=_rank_key)
 
     def numbers(self, states: Container[TrialState]) -> list[int]:
-        """The numbers of trials in ``states``, foreign ones included."""
+        """Return the numbers of trials in ``states``, foreign ones included."""
         return [each.number for each in self.study.get_trials(deepcopy=False, states=states)]
 
     def count(self) -> int:
-        """How many trials the study has, foreign ones included: the number of the next."""
+        """Count the trials of the study, foreign ones included: the number of the next."""
         return len(self.study.get_trials(deepcopy=False))
 
     def count_foreign(self) -> int:
-        """How many trials other programs wrote; they are in no table and no ranking."""
+        """Count the trials that other programs wrote; they are in no table and no ranking."""
         return sum(not is_managed(trial) for trial in self.study.get_trials(deepcopy=False))
 
     def find_trial(self, number: str) -> TrialFacts:
@@ -144,13 +144,13 @@ class Ledger:
         self.study.enqueue_trial(dict(params), user_attrs=attributes)
 
     def queue_point(self, point: Params, *, baseline: bool, defaults: bool) -> None:
-        """Queue a point; what it leaves out is drawn, or with ``defaults`` has its default."""
+        """Queue a point; missing parameters are drawn, or take their defaults with ``defaults``."""
         attributes = {"baseline": baseline, "defaults": defaults}
         kept = {key: value for key, value in attributes.items() if value}
         self.study.enqueue_trial(dict(point), user_attrs=kept or None)
 
     def write(self, number: int) -> TrialWriter:
-        """Write facts of an unfinished trial."""
+        """Return a writer for the facts of an unfinished trial."""
         return TrialWriter(self.storage, self._trial_id(number))
 
     def finish(self, number: int, state: TrialState, value: float | None = None) -> None:
@@ -176,7 +176,7 @@ class Ledger:
     # What the tracker has. Kept with the study: a finished trial's attributes cannot be written.
 
     def tracked(self) -> dict[int, Tracked]:
-        """What the tracker has of each trial by number, as far as it has answered."""
+        """Return the run of each trial by number, as far as the tracker has answered."""
         found = {}
         for key, value in self.study.user_attrs.items():
             if key.startswith(_TRIAL_RUN):
@@ -205,7 +205,7 @@ class Ledger:
 
 
 def is_untracked(trial: TrialFacts, tracked: Mapping[int, Tracked]) -> bool:
-    """Whether the tracker lacks ``trial``, or its end."""
+    """Return whether the tracker lacks ``trial``, or its end."""
     return trial.is_begun and not (trial.number in tracked and tracked[trial.number].closed)
 
 

@@ -14,7 +14,7 @@ from mnist_lab.study.names import is_safe_name
 
 
 def is_locked(folder: Path, name: str) -> bool:
-    """Whether a process on this machine has locked the study."""
+    """Return whether a process on this machine has locked the study."""
     if not (is_safe_name(name) and (folder / f"{name}.lock").exists()):
         return False
     try:

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+@-]{0,119}")
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether ``name`` may name files."""
+    """Return whether ``name`` may name files."""
     return bool(_NAME.fullmatch(name))
 
 
@@ -35,15 +35,15 @@ def study_name(config: SweepConfig, space: SearchSpace, dataset: Dataset) -> str
 
 
 def confirm_name(study: str) -> str:
-    """The name of the Optuna study that has the replicas of ``study``."""
+    """Return the name of the Optuna study that has the replicas of ``study``."""
     return study + SUFFIX
 
 
 def is_confirmation(name: str) -> bool:
-    """Whether ``name`` is that of a study of replicas."""
+    """Return whether ``name`` is that of a study of replicas."""
     return name.endswith(SUFFIX)
 
 
 def searched_name(name: str) -> str:
-    """The name of the study that ``name`` confirms; ``name`` itself for a search."""
+    """Return the name of the study that ``name`` confirms; ``name`` itself for a search."""
     return name.removesuffix(SUFFIX)

@@ -1,4 +1,4 @@
-"""Create and open studies, and load the space and the data that a study was made with."""
+"""Creating and opening studies, and loading the space and the data of a study."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def searched_study(study: Ledger) -> Ledger:
 
 
 def is_orphan(study: Ledger) -> bool:
-    """Whether ``study`` has the replicas of one that was deleted."""
+    """Return whether ``study`` has the replicas of one that was deleted."""
     there = optuna.get_all_study_names(study.storage)
     return is_confirmation(study.name) and searched_name(study.name) not in there
 

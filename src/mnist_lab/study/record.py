@@ -1,4 +1,4 @@
-"""Make, read and compare ``StudyRecord``: what all trials of a study share."""
+"""Making, reading and comparing ``StudyRecord``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_record(attributes: Mapping[str, Any], name: str) -> StudyRecord | None:
 
 
 def differences(found: StudyRecord, wanted: StudyRecord) -> list[str]:
-    """List what makes results of two records incomparable, a line each; paths may differ."""
+    """List the facts that make results of two records incomparable, a line each; paths may differ."""
     is_code_only = found.sources and found.sources == found.space_digest  # a space that asks
     compared = [key for key in _COMPARED if not (is_code_only and key == "space_digest")]
     changed = f"{wanted.reference}, or a file beside it, has changed"

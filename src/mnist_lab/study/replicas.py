@@ -1,4 +1,4 @@
-"""Replicas: a study's best trials trained again with fresh seeds, and what that says about them.
+"""Replicas: a study's best trials, trained again with fresh seeds.
 
 The best of many single runs is partly luck. Its configuration, trained again from other seeds, shows
 how much: so configurations are ranked by the mean of their replicas, the first, lucky run left out.
@@ -20,7 +20,7 @@ Pair = tuple[int, int]  # a trial of the search, and a seed
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """Which replicas are wanted: the ``top`` best trials of a search, each with the same ``seeds``."""
+    """The wanted replicas: the ``top`` best trials of a search, each with the same ``seeds``."""
 
     top: int = 5
     seeds: int = 3
@@ -30,14 +30,14 @@ class Design:
             raise UsageError("At least 1 trial and 2 seeds are needed.")
 
     def replicas(self, study: Ledger) -> list[Pair]:
-        """All of one seed, then all of the next, so that what is cut off compares like with like."""
+        """List the replicas seed by seed, so that an interruption leaves comparable ones."""
         base = int(study.record.settings["seed"])
         best = [trial.number for trial in best_configurations(study, self.top)]
         return [(of, replica_seed(base, each)) for each in range(self.seeds) for of in best]
 
 
 def best_configurations(study: Ledger, top: int) -> list[TrialFacts]:
-    """The best trial of each of the ``top`` best points; a point may have several trials."""
+    """Return the best trial of each of the ``top`` best points; a point may have several trials."""
     found: list[TrialFacts] = []
     for trial in study.ranked():
         if len(found) == top:
@@ -48,7 +48,7 @@ def best_configurations(study: Ledger, top: int) -> list[TrialFacts]:
 
 
 def is_confirmed(study: Ledger, design: Design) -> bool:
-    """Whether every replica of ``design`` has finished."""
+    """Return whether every replica of ``design`` has finished."""
     replicas = find_replicas(study)
     if replicas is None:
         return False
@@ -57,7 +57,7 @@ def is_confirmed(study: Ledger, design: Design) -> bool:
 
 
 def pair_of(trial: TrialFacts) -> Pair:
-    """Which replica a trial of a confirmation is."""
+    """Return the searched trial and the seed of a trial of a confirmation."""
     of, seed = trial.replica_of, trial.planned_seed
     assert of is not None, "only replicas are in such a study"
     assert seed is not None, "replicas are queued with their seeds"

@@ -1,4 +1,4 @@
-"""Why a sweep ended before its total, as a reason that decides and a sentence for people."""
+"""The end of a sweep before its total: a reason for decisions, and a sentence for people."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 
 class StopReason(StrEnum):
-    """What ended a sweep. Exit codes and the study's state follow from it."""
+    """The reason why a sweep ended before its total.
+
+    Exit codes and the study's state follow from it.
+    """
 
     INTERRUPTED = "interrupted"  # by a signal, or its process died
     TIMEOUT = "timeout"  # --timeout has passed
     FAILURES = "failures"  # --max-failures trials in a row failed
-    ALL_FAILED = "all_failed"  # the total was reached, and nothing came of it
+    ALL_FAILED = "all_failed"  # the total was reached, and every trial failed
     DISK = "disk"  # it is full, read-only or broken
 
     @property
@@ -24,7 +27,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class Stopped:
-    """``text`` says the reason in a sentence's words, with its numbers."""
+    """The early end of a sweep; ``text`` says its reason in words, with the numbers."""
 
     reason: StopReason
     text: str
@@ -47,7 +50,7 @@ _EARLIER = {
 
 
 def read_stopped(stored: Any) -> Stopped | None:
-    """Read what this or an earlier version stored; None if the sweep reached its total."""
+    """Read the record of this or an earlier version; None if the sweep reached its total."""
     if not stored:
         return None
     if isinstance(stored, dict):

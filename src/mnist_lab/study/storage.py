@@ -59,7 +59,7 @@ def _connect_patiently(dialect: Any, _: Any, words: Sequence[Any], options: dict
 
 
 def require_writable(settings: Settings) -> None:
-    """Say now, not after an hour of training, that a folder cannot be written.
+    """Raise an error for a folder that cannot be written, before anything is trained.
 
     Raises:
         ConfigurationError: which one, and why.
@@ -84,7 +84,7 @@ def require_writable(settings: Settings) -> None:
 
 @contextmanager
 def translate_storage_errors(settings: Settings) -> Iterator[None]:
-    """Say in one line what has become of the study's storage, or of the disk.
+    """Translate an error of the study's storage, or of the disk, to one line.
 
     Raises:
         DiskFullError, BusyError, ServiceError
@@ -96,8 +96,8 @@ def translate_storage_errors(settings: Settings) -> Iterator[None]:
         if error.args != (NOT_FOUND,):
             raise
         raise ServiceError(
-            "Somebody deleted the study, or some of its trials, while it was swept.",
-            safe="What was logged to MLflow before is there.",
+            "The study, or some of its trials, was deleted while it was swept.",
+            safe="Everything logged to MLflow before is kept.",
             next_step="The same command again begins it anew.",
         ) from error
     except (StorageInternalError, OSError) as error:

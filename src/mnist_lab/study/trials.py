@@ -40,7 +40,7 @@ class TrialFacts:
         attempts_without_progress: in a row, the last included, that nothing stopped on purpose.
         reported: the epochs whose accuracy Optuna has.
         retried: the reasons of its retries; ``retrained`` counts epochs that were trained twice.
-        scalars: the final metrics; of a trial that was not evaluated what its epochs say.
+        scalars: the final metrics; of a trial that was not evaluated those of its epochs.
         environment: versions, threads and device of a complete trial.
         form: a ``ModelForm`` as data; None for a model of a shipped space.
         queued: the values that it was queued with; empty for a drawn trial. Parameters without a
@@ -154,11 +154,11 @@ class TrialFacts:
 
     @property
     def rank_key(self) -> tuple[float, int]:
-        """The order of ``Ledger.ranked``: best first; of equals, the earlier."""
+        """The sort key of ``Ledger.ranked``: best first; of equals, the earlier."""
         return -self.accuracy, self.number
 
     def record(self, *, running: bool = False) -> TrialRecord:
-        """What the tracker is given of the trial, its files excepted.
+        """Make the tracker's record of the trial, without its files.
 
         ``running`` says that a supervisor trains it; else an unfinished trial is interrupted.
         """
@@ -186,13 +186,13 @@ class TrialFacts:
 
 
 def is_managed(trial: FrozenTrial) -> bool:
-    """As ``TrialFacts.is_managed``, without parsing the rest."""
+    """Return whether mnist-lab wrote the trial, without parsing the rest of it."""
     written = {"start", "history", "scalars"} & set(trial.user_attrs)
     return trial.state not in FINISHED or bool(written)
 
 
 class TrialWriter:
-    """Writes facts of one unfinished trial. When a method returns, the database has them."""
+    """The writer of one unfinished trial's facts. When a method returns, the database has them."""
 
     def __init__(self, storage: BaseStorage, trial_id: int) -> None:
         self._storage = storage
@@ -216,7 +216,7 @@ class TrialWriter:
         self._set("form", dict(form))
 
     def audited_at(self, epoch: int) -> None:
-        """Write that the trial would be pruned after ``epoch``, and is trained on to see what comes."""
+        """Write that the trial would be pruned after ``epoch``, and is trained on as an audit."""
         self._set("audited_at", epoch)
 
     def pruned_at(self, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""What ``SweepState.handle`` is given beside the workers' events, and what it asks for."""
+"""The supervisor's events for ``SweepState.handle``, and the actions that it returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnist_lab.training import EpochMetrics
 
 
 class NewsKind(Enum):
-    """What a line of news is about."""
+    """The subject of a line of news."""
 
     STARTED = "started"
     BUILT = "built"
@@ -46,12 +46,12 @@ class News:
 
 @dataclass(frozen=True)
 class SweepBegan:
-    """The study is open and the workers are starting."""
+    """The event of an open study whose workers are starting."""
 
 
 @dataclass(frozen=True)
 class TrialOpened:
-    """A trial that ``OpenTrial`` asked for has its parameters and its start is written.
+    """The event of an opened trial, whose parameters are known and whose start is written.
 
     ``trial`` is as it stood before, ``attempt`` the one that begins. ``refused`` says why no model can
     be made of its parameters.
@@ -64,7 +64,7 @@ class TrialOpened:
 
 @dataclass(frozen=True)
 class EpochsRecorded:
-    """The epochs of ``event`` are written; ``trial`` is as it stands now."""
+    """The event of written epochs; ``trial`` is as it stands now."""
 
     trial: TrialFacts
     epoch: EpochMetrics
@@ -72,7 +72,7 @@ class EpochsRecorded:
 
 @dataclass(frozen=True)
 class AnswerRefused:
-    """A value that was set or queued is none of the parameter's."""
+    """The event of a set or queued value that is none of the parameter's."""
 
     trial: int
     problem: str
@@ -80,14 +80,14 @@ class AnswerRefused:
 
 @dataclass(frozen=True)
 class TrialOverdue:
-    """The trial has run longer than ``--trial-timeout``."""
+    """The event of a trial that has run longer than ``--trial-timeout``."""
 
     trial: int
 
 
 @dataclass(frozen=True)
 class StopRequested:
-    """The sweep is to end with the running trials' current epochs."""
+    """The event that ends the sweep with the running trials' current epochs."""
 
     stopped: Stopped
 
@@ -102,7 +102,9 @@ SweepEvent = (
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """Draw a new trial, or begin an attempt at an old one; then handle ``TrialOpened``.
+    """The action that draws a new trial, or begins an attempt at an old one.
+
+    ``TrialOpened`` is handled next.
 
     ``resumed``: an earlier sweep left it in the middle, so it is another attempt.
     """
@@ -113,14 +115,14 @@ class OpenTrial:
 
 @dataclass(frozen=True)
 class Submit:
-    """Give the trial's job to a free worker."""
+    """The action that gives the trial's job to a free worker."""
 
     trial: int
 
 
 @dataclass(frozen=True)
 class AnswerQuestion:
-    """Answer the worker that asks for a parameter; handle ``AnswerRefused`` if that cannot be done."""
+    """The action that answers a worker's question, or leads to ``AnswerRefused``."""
 
     trial: int
     question: Question
@@ -128,7 +130,7 @@ class AnswerQuestion:
 
 @dataclass(frozen=True)
 class RecordForm:
-    """Write the form of the trial's model, and that all its parameters are known."""
+    """The action that writes the form of the trial's model, and that its parameters are known."""
 
     trial: int
     form: Mapping[str, Any]
@@ -136,7 +138,7 @@ class RecordForm:
 
 @dataclass(frozen=True)
 class RecordEpochs:
-    """Write the epochs that the study does not have; then handle ``EpochsRecorded``."""
+    """The action that writes the epochs that the study lacks; ``EpochsRecorded`` is handled next."""
 
     trial: int
     epochs: tuple[EpochMetrics, ...]
@@ -144,7 +146,7 @@ class RecordEpochs:
 
 @dataclass(frozen=True)
 class Reply:
-    """Answer the worker that has finished an epoch."""
+    """The action that answers the worker that has finished an epoch."""
 
     trial: int
     decision: Decision
@@ -152,7 +154,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Retry:
-    """Write that another attempt begins; ``retried`` are the reasons of all retries so far."""
+    """The action that begins another attempt; ``retried`` are the reasons of all retries so far."""
 
     trial: int
     retried: tuple[str, ...]
@@ -161,7 +163,10 @@ class Retry:
 
 @dataclass(frozen=True)
 class Leave:
-    """Write that the trial's worker has left it on purpose. ``paused``: the scheduler wanted it."""
+    """The action that writes that a trial's worker has left it on purpose.
+
+    ``paused``: the scheduler paused it.
+    """
 
     trial: int
     paused: bool = False
@@ -169,7 +174,7 @@ class Leave:
 
 @dataclass(frozen=True)
 class Complete:
-    """Finish the trial with the worker's result."""
+    """The action that finishes the trial with the worker's result."""
 
     result: TrialFinished
     value: float
@@ -177,28 +182,28 @@ class Complete:
 
 @dataclass(frozen=True)
 class Fail:
-    """Finish the trial as failed."""
+    """The action that finishes the trial as failed."""
 
     failed: TrialFailed
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Finish the trial as pruned."""
+    """The action that finishes the trial as pruned."""
 
     trial: int
 
 
 @dataclass(frozen=True)
 class Kill:
-    """End the trial's worker."""
+    """The action that ends the trial's worker."""
 
     why: TrialFailed
 
 
 @dataclass(frozen=True)
 class Publish:
-    """Write the trial to the tracker as it stands; ``running``: a worker trains it."""
+    """The action that writes the trial to the tracker; ``running``: a worker trains it."""
 
     trial: int
     running: bool
@@ -206,7 +211,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Announce:
-    """Report one line of news."""
+    """The action that reports one line of news."""
 
     news: News
 

@@ -1,4 +1,4 @@
-"""Try a space before its first trial: one build and one batch, in the first worker."""
+"""The check of a space before its first trial: one build and one batch, in the first worker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_space_first(
 ) -> None:
     """Build the model of the space's defaults (and ``--set``), and try one batch.
 
-    What is wrong with every trial is said once, and no trial is spent on it.
+    A mistake of every trial is reported once, and no trial is spent on it.
 
     Raises:
         ConfigurationError: the model cannot be built or trained, and why.

@@ -54,7 +54,7 @@ from mnist_lab.training import Runtime, known_precision
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSetup:
-    """A study that is open and locked, and what its trials are made of."""
+    """An open and locked study, and the parts that its trials are made of."""
 
     config: SweepConfig
     study: Ledger
@@ -234,7 +234,7 @@ def _points_to_queue(config: SweepConfig, space: SearchSpace) -> list[Params]:
 
 def _initial_points(config: SweepConfig, space: SearchSpace) -> list[Params]:
     """The baseline, changed by ``config.set``; then the space's starts, changed as well."""
-    if space.asks:  # the defaults, which the code itself knows
+    if space.asks:  # the defaults, which the code itself has
         return [{}]
     points: list[Params] = [space.point(config.set)]
     for start in space.starts:

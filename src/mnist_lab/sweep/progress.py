@@ -1,4 +1,4 @@
-"""Report the progress of a sweep after each event, and its result at the end."""
+"""The progress of a sweep after each event, and its result at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnist_lab.training import EpochMetrics
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a sweep stands.
+    """The state of a sweep, as a listener gets it.
 
     Attributes:
         epochs: of each trial, at most.
@@ -48,7 +48,7 @@ Listener = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """How a sweep ended.
+    """The result of a sweep.
 
     Attributes:
         stopped: why its ``total`` was not reached, or nothing came of it; None for neither.
@@ -69,7 +69,7 @@ class SweepResult:
 
 @dataclass(kw_only=True)
 class ProgressReporter:
-    """Makes a ``Progress`` of the state and gives it to ``listener``.
+    """The maker of each ``Progress``, which is given to ``listener``.
 
     The time left is estimated by epochs where the scheduler expects a number of them, else by trials.
     """
@@ -114,7 +114,7 @@ class ProgressReporter:
         return seconds / done * left if done else None
 
     def on_trouble(self, trouble: str) -> News | None:
-        """News of a tracker that has begun to fail, or to work again; None while nothing changes."""
+        """Return news of a tracker that begins to fail, or to work again; None without a change."""
         before, self._trouble = self._trouble, trouble
         if trouble and not before:
             said = "tracking fails, training goes on, the study keeps everything"

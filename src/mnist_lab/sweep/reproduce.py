@@ -63,8 +63,9 @@ def reproduce(
     *,
     trainer: str = WorkerSpec.trainer,
 ) -> Reproduction:
-    """Train ``trial`` again: same space, parameters, seed, data, threads and precision, in a process of
-    its own.
+    """Train ``trial`` again in a process of its own, and compare every epoch.
+
+    Space, parameters, seed, data, threads and precision are the same.
 
     On the CPU; nothing is written but a temporary folder.
 

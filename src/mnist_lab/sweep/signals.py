@@ -14,7 +14,10 @@ SIGTERM_GRACE_SECONDS = 5.0
 
 
 class StopRequest:
-    """Set by a signal. ``exit_code`` is 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed terminal."""
+    """A flag that a signal sets.
+
+    ``exit_code`` is 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed terminal.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -30,14 +33,14 @@ class StopRequest:
 
     @property
     def overdue(self) -> bool:
-        """SIGTERM's grace is over: what still runs must be left where it is."""
+        """Whether SIGTERM's grace is over, and running trials must be left where they are."""
         waited = time.monotonic() - self._asked_at
         return self.exit_code == 128 + signal.SIGTERM and waited > SIGTERM_GRACE_SECONDS
 
 
 @contextmanager
 def answer_signals() -> Iterator[StopRequest]:
-    """Within the context, a first signal sets the flag and a second raises ``KeyboardInterrupt``."""
+    """Set a flag at the first signal, and raise ``KeyboardInterrupt`` at a second, in the context."""
     request = StopRequest()
     answered = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else by nohup, and it shall go on

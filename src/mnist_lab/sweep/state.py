@@ -85,7 +85,7 @@ class RunningTrial:
 
 
 class SweepState:
-    """Where a sweep stands: counts, running trials, why it stops.
+    """The state of a sweep: counts, running trials, the reason to stop.
 
     ``slots`` is how many trials run at once; ``asks``: parameters are known only when the model is
     built; ``trials`` are those of earlier sweeps.
@@ -133,7 +133,7 @@ class SweepState:
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why no further trial is opened; None while nothing speaks against it."""
+        """The reason for opening no further trial; None while there is none."""
         failures = self._failures_in_a_row
         if failures >= self.config.max_failures and not self._leaves_trials:
             return Stopped(StopReason.FAILURES, f"{failures} trials in a row failed")
@@ -151,7 +151,7 @@ class SweepState:
 
     @property
     def ended(self) -> Stopped | None:
-        """Why the sweep ended; None when its total was reached and something came of it."""
+        """The reason why the sweep ended; None when its total was reached and a trial is not failed."""
         if self.finished < self.config.trials:
             return self.stopped or INTERRUPTED
         failed = self.counts[TrialState.FAIL]
@@ -160,7 +160,7 @@ class SweepState:
         return None
 
     def handle(self, event: SweepEvent) -> list[Action]:
-        """Take in ``event``; return what is to be done about it, in order."""
+        """Update the state for ``event``; return the actions to carry out, in order."""
         return [*self._handle(event), *self._fill()]
 
     def _handle(self, event: SweepEvent) -> Iterator[Action]:  # noqa: C901, PLR0912 - one case an event
@@ -197,7 +197,7 @@ class SweepState:
     # Opening trials
 
     def _fill(self) -> Iterator[Action]:
-        """Open a trial for every free worker; at the end, prune what is still paused."""
+        """Open a trial for every free worker; at the end, prune the paused trials."""
         while len(self.running) + self._opening < self.slots and not self.stopped:
             action = self._next()
             if action is None:

@@ -62,7 +62,7 @@ TICK_SECONDS = 0.5
 
 @dataclass(kw_only=True)
 class Supervisor:
-    """Brings ``study`` to ``config.trials`` finished trials, or as near as it is let.
+    """The loop that brings ``study`` to ``config.trials`` finished trials, unless it is stopped.
 
     Attributes:
         study: opened by ``create_study``; its unfinished trials go on from their checkpoints.
@@ -90,7 +90,7 @@ class Supervisor:
     _began: float = field(default_factory=time.monotonic, init=False)
 
     def run(self) -> SweepResult:
-        """Run the loop.
+        """Run the loop, and return the sweep's result.
 
         Raises:
             StorageInternalError: the study cannot be read or written any more.
@@ -166,7 +166,7 @@ class Supervisor:
             self._report(trouble)
 
     def _handle(self, event: SweepEvent) -> None:
-        """Carry out what the state asks for; what comes of an action is handled right after it."""
+        """Carry out the state's actions; the event of an action is handled right after it."""
         actions = deque(self._state.handle(event))
         while actions:
             happened = self._carry_out(actions.popleft())

@@ -1,4 +1,4 @@
-"""``TrialSource``: opens trials, and gives their parameters: recorded, set, queued, or drawn."""
+"""``TrialSource``: trials opened, and their parameters: recorded, set, queued, or drawn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OpenedTrial:
 
 @dataclass(kw_only=True)
 class TrialSource:
-    """Opens trials and answers what a model's code asks for.
+    """The source of a sweep's trials, and of the answers to a model's code.
 
     ``pauses``: the scheduler pauses trials, so samplers are shown unfinished ones as pruned.
     """
@@ -71,7 +71,7 @@ class TrialSource:
         return found
 
     def answer(self, number: int, question: Question) -> ParamValue:
-        """The value of a parameter that the model's code asks for.
+        """Return the value of a parameter that the model's code asks for.
 
         A trial that has it keeps it. Else ``--set`` decides, then a queued point, the default where it
         is wanted, and last the sampler.
@@ -104,7 +104,7 @@ class TrialSource:
         return name
 
     def _given(self, question: Question, name: str, trial: TrialFacts) -> tuple[ParamValue] | None:
-        """What ``--set``, the queue or the default say of a parameter; None if it is to be drawn."""
+        """Return the value by ``--set``, the queue or the default; None if it is to be drawn."""
         found = None
         if name in trial.params:  # by another program, if the trial has not begun
             choose(question, trial.params[name], "the trial's")

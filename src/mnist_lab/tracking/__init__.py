@@ -1,4 +1,4 @@
-"""The projection of a study into MLflow, behind a small seam."""
+"""The records of studies in MLflow, behind the ``Tracker`` seam."""
 
 from mnist_lab.tracking.records import (
     FoundStudy,

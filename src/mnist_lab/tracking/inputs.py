@@ -13,7 +13,7 @@ DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole sha256 is
 
 
 def dataset_inputs(study: StudyRecord) -> list[DatasetInput]:
-    """A study's splits as MLflow shows them on a run."""
+    """Make MLflow's inputs of a study's splits, which are shown on a run."""
     return [
         _dataset_input(study.dataset, context, split) for context, split in study.splits.items()
     ]

@@ -68,9 +68,9 @@ EXPERIMENT_TAGS = {
 
 
 class MlflowTracker:
-    """Writes to the store behind ``client``; new experiments' artifacts go to ``artifact_location``.
+    """The tracker of ``client``'s store; artifacts of new experiments go to ``artifact_location``.
 
-    A run is known by its tags (study id, trial number), not by what was answered when it was made: an
+    A run is found by its tags (study id, trial number), not by what was answered when it was made: an
     answer can be lost on its way, and the run be there.
     """
 
@@ -250,7 +250,7 @@ class MlflowTracker:
         return str(found.experiment_id)
 
     def _log_params(self, run: str, values: Mapping[str, object]) -> None:
-        """Log a run's parameters; say in its description which are not called what they were."""
+        """Log a run's parameters; list those that were renamed in its description."""
         self._given[run] = values
         params = [
             Param(safe_name(key), str(value)[:LONGEST_PARAM]) for key, value in values.items()
@@ -327,7 +327,7 @@ class MlflowTracker:
 def _note_tags(
     note: str, values: Mapping[str, object], names: Iterable[str] = ()
 ) -> dict[str, str]:
-    """A run's description: ``note``, and what became of names and ``values`` that MLflow refuses."""
+    """Return a run's description: ``note``, and the changes to names and ``values`` for MLflow."""
     changes = describe_names(renamed([*values, *names]), values)
     text = "\n\n".join(filter(None, [note, changes]))
     return {**({NOTE: text} if text else {}), **_names_tags([*values, *names])}
@@ -350,7 +350,7 @@ def _run_name(study: StudyRecord, trial: TrialRecord) -> str:
 
 
 def _state(run: Run) -> State:
-    """What tag and status agree on; else it was cut off between them, and counts as running."""
+    """Return the state of tag and status; ``running`` if they differ, after an interruption."""
     state = cast(State, run.data.tags.get(f"{TAG}state", "running"))
     return state if STATUS.get(state) == run.info.status else "running"
 

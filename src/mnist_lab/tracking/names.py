@@ -1,4 +1,4 @@
-"""Names and values that MLflow takes, made of any that users give.
+"""Names and values that MLflow accepts, made of any that users give.
 
 MLflow refuses a parameter or metric whose name has other characters than letters, digits and
 ``_-. :/``, or reads like another path; and it refuses it late, when the trial has been trained.
@@ -38,7 +38,7 @@ def renamed(names: Iterable[str]) -> dict[str, str]:
 
 
 def describe_names(changed: Mapping[str, str], values: Mapping[str, object]) -> str:
-    """Markdown for a run's description: the changed names, and the ``values`` that are cut."""
+    """Describe in markdown the changed names, and the ``values`` that are cut, for a run's page."""
     lines = [f"- `{safe}` is `{name}`" for safe, name in changed.items()]
     lines += [
         f"- the value of `{safe_name(name)}` is cut to {LONGEST_PARAM:,} characters; the study has it"
@@ -49,7 +49,7 @@ def describe_names(changed: Mapping[str, str], values: Mapping[str, object]) -> 
 
 
 def names_tag(changed: Mapping[str, str]) -> str:
-    """The changed names as JSON, as many of them as a tag can hold."""
+    """Return the changed names as JSON, as many of them as a tag can hold."""
     pairs = list(changed.items())
     while len(text := json.dumps(dict(pairs), ensure_ascii=False)) > LONGEST_TAG:
         pairs.pop()

@@ -1,4 +1,4 @@
-"""Turn a ``.keras`` file into MLflow's model folder without importing Keras.
+"""MLflow's model folder, made of a ``.keras`` file without importing Keras.
 
 The layout is what ``mlflow.keras.save_model`` (3.17) writes and ``mlflow.keras.load_model`` reads; a
 test loads the result with the latter in a plain process. Requirements are named, not inferred:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def all_pages(search: Callable[..., Any], *args: Any, **options: Any) -> list[Any]:
-    """Everything that one of ``MlflowClient``'s searches finds, however many pages it fills."""
+    """Return everything that one of ``MlflowClient``'s searches finds, however many pages it fills."""
     found: list[Any] = []
     page: str | None = None
     while True:

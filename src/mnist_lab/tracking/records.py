@@ -1,4 +1,4 @@
-"""What a tracker is given and gives: frozen dataclasses, without any MLflow."""
+"""The records that a tracker takes and returns: frozen dataclasses, without any MLflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ State = Literal["running", "complete", "pruned", "failed", "interrupted"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """``sha256`` is of the whole split."""
+    """The size of a split, and the ``sha256`` of all of it."""
 
     images: int
     sha256: str
@@ -23,7 +23,7 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """What all trials of a study share; with another space, data set or length it is another study.
+    """The facts that all trials of a study share; other facts make another study.
 
     Attributes:
         id: drawn when the study is made: a deleted study may leave its name to another.
@@ -63,13 +63,13 @@ class StudyRecord:
 
     @property
     def level(self) -> str:
-        """What its trials' runs are, below that page."""
+        """The level of its trials' runs below that page, ``trial`` or ``confirm``."""
         return "confirm" if self.confirms else "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOutcome:
-    """How a trial ended, at Unix time ``ended``.
+    """The end of a trial, at Unix time ``ended``.
 
     ``artifacts`` is a folder whose content becomes the run's artifacts.
     """
@@ -85,7 +85,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """All that is known of a trial, begun at Unix time ``began``; ``outcome`` is None while it runs.
+    """The facts of a trial, begun at Unix time ``began``; ``outcome`` is None while it runs.
 
     ``attempt`` counts from 1 how often it was begun; ``retrained`` how many epochs were trained twice
     because a checkpoint was lost. ``replica_of`` is the trial that it trains again, if it does.
@@ -124,7 +124,7 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What stands on a study's page afterwards; ``note`` is markdown, ``ended`` Unix time."""
+    """The results on a study's page; ``note`` is markdown, ``ended`` Unix time."""
 
     state: State
     ended: float
@@ -136,7 +136,7 @@ class StudySummary:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundStudy:
-    """``state`` is "running" as long as nobody has closed the run."""
+    """The run of a study in the tracker; ``state`` is ``running`` until the run is closed."""
 
     run: str
     state: State

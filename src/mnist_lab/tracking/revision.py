@@ -8,7 +8,7 @@ from functools import cache
 
 @cache
 def git_commit() -> str:
-    """The full hash, with ``+dirty`` when tracked files have changed; empty outside a repository."""
+    """Return the commit's full hash, with ``+dirty`` for changed files; empty without a repository."""
     try:
         head = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")

@@ -16,7 +16,7 @@ RUNS_A_PAGE = 1000
 
 
 def find_runs(client: MlflowClient, experiments: Sequence[str], condition: str) -> list[Run]:
-    """Every run that fulfils ``condition``, oldest first."""
+    """Find every run that fulfils ``condition``, oldest first."""
     return all_pages(
         client.search_runs,
         list(experiments),
@@ -27,5 +27,8 @@ def find_runs(client: MlflowClient, experiments: Sequence[str], condition: str) 
 
 
 def experiment_name(dataset: str, family: str) -> str:
-    """MLflow's experiment of a family on a data set, e.g. ``mnist-lab/mnist-cnn``."""
+    """Return MLflow's experiment of a family on a data set, e.g. ``mnist-lab/mnist-cnn``.
+
+    ``mnist-lab/mnist-cnn``.
+    """
     return f"{EXPERIMENT_PREFIX}{dataset}-{family}"

@@ -1,4 +1,4 @@
-"""How ``mnist-lab ui`` starts MLflow's server: the same pages as ``mlflow ui``, with safe flags."""
+"""The server of ``mnist-lab ui``: MLflow's, with the pages of ``mlflow ui`` and safe flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_lab.settings import Settings
 
 
 def server_command(settings: Settings, port: int) -> list[str]:
-    """The command line: loopback, one worker, and explicit host names.
+    """Return the command line: loopback, one worker, and explicit host names.
 
     MLflow's default patterns (``10.*`` and such) match ``10.evil.example`` too, so a page elsewhere
     could reach the server through a rebound name.
@@ -23,7 +23,7 @@ def server_command(settings: Settings, port: int) -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """This process's environment, with telemetry, job execution, AI gateway and warnings off."""
+    """Return this process's environment, with telemetry, jobs, AI gateway and warnings off."""
     return {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -1,4 +1,4 @@
-"""The MLflow store itself: found, checked, and made once, before anybody writes to it."""
+"""The MLflow store: found, checked, and created once, before the first record is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # MLflow's own seven retries take four minutes, and repeat requests whose answer was lost: a run would
-# be made twice. What fails is repeated by the projection, which looks first.
+# be made twice. What fails is repeated by the tracker writer, which looks first.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -103,7 +103,7 @@ class SchemaProblem:
 
 
 def schema_problem(settings: Settings) -> SchemaProblem | None:
-    """What is wrong with the schema of the SQLite file; None if nothing is, or there is no schema."""
+    """Return the problem of the SQLite file's schema; None if there is none, or no schema."""
     file = sqlite_file(settings)
     if file is None or not file.exists():
         return None
@@ -125,7 +125,7 @@ def schema_problem(settings: Settings) -> SchemaProblem | None:
 
 
 def sqlite_file(settings: Settings) -> Path | None:
-    """The tracking store's file; None for a server or another database."""
+    """Return the tracking store's file; None for a server or another database."""
     found = SQLITE_URI.fullmatch(settings.tracking_uri)
     return Path(found["path"]) if found else None
 
@@ -145,7 +145,7 @@ def _expected_schema() -> str:
 
 
 def artifact_location(settings: Settings, experiment: str) -> str | None:
-    """Where a new experiment's artifacts go: below ``mlruns/`` of the home folder for a database.
+    """Return the location of a new experiment's artifacts: below ``mlruns/`` for a database.
 
     Absolute, because MLflow would otherwise take the folder that the command was typed in. None for
     a server or a file store, which have their own artifact root.
@@ -189,7 +189,7 @@ def _refuse_file_store(settings: Settings) -> None:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path behind a ``file:`` URI or a bare path; None for anything elsewhere."""
+    """Return the path behind a ``file:`` URI or a bare path; None for anything elsewhere."""
     if uri.startswith("file://"):
         return Path(url2pathname(uri.removeprefix("file://")))
     return None if "://" in uri else Path(uri)

@@ -1,4 +1,4 @@
-"""The tags of runs, models and versions: what MLflow is searched by."""
+"""The tags of runs, models and versions, by which MLflow is searched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TAG = "mnist_lab."
 
 
 def common_tags(study: StudyRecord) -> dict[str, str]:
-    """On every run of a study."""
+    """Return the tags of every run of a study."""
     return {
         f"{TAG}study": study.name,
         f"{TAG}study_id": study.id,
@@ -21,19 +21,19 @@ def common_tags(study: StudyRecord) -> dict[str, str]:
 
 
 def study_tags(study: StudyRecord) -> dict[str, str]:
-    """What a study's page is known by."""
+    """Return the tags by which a study's page is found."""
     return {f"{TAG}study_id": study.page, f"{TAG}level": "study"}
 
 
 def stage_tags(study: StudyRecord, trial: TrialRecord) -> dict[str, str]:
-    """Which part a trial has in its study."""
+    """Return the tags of a trial's part in its study."""
     stage = "confirm" if study.confirms else "search"
     replica = {} if trial.replica_of is None else {f"{TAG}replica_of": str(trial.replica_of)}
     return {f"{TAG}stage": stage, **replica}
 
 
 def source_tags() -> dict[str, str]:
-    """Who made a run, and of which code."""
+    """Return the tags of a run's user and code."""
     tags = {
         "mlflow.source.name": "mnist-lab",
         "mlflow.source.type": "LOCAL",

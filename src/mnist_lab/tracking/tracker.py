@@ -19,7 +19,7 @@ from mnist_lab.training import EpochMetrics
 
 
 class ExperimentDeletedError(Exception):
-    """Somebody deleted the experiment in MLflow: runs can be written when it is restored.
+    """The error of an experiment that was deleted in MLflow; restored, it can be written.
 
     No ``MnistLabError``: other studies, in other experiments, can be written all the same.
     """
@@ -35,7 +35,10 @@ class ExperimentDeletedError(Exception):
 
 
 class Tracker(Protocol):
-    """Every method may be slow or fail, and may be repeated: the second time changes nothing."""
+    """The seam to a tracking store, whose methods may be slow, may fail, and may be repeated.
+
+    A repeated call changes nothing.
+    """
 
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
@@ -50,14 +53,14 @@ class Tracker(Protocol):
         """
 
     def find_study(self, study: StudyRecord) -> FoundStudy | None:
-        """The study's run, if it has one; writes nothing.
+        """Return the study's run, if it has one; nothing is written.
 
         Raises:
             ExperimentDeletedError: its runs cannot be read.
         """
 
     def find_trials(self, study: StudyRecord, study_run: str) -> Mapping[int, State]:
-        """The state of every trial that has a run, by number, as far as the tracker knows."""
+        """Return the state of every trial that has a run in the tracker, by number."""
 
     def open_trial(self, study: StudyRecord, study_run: str, trial: TrialRecord) -> str:
         """Find or open the trial's run; return its id."""
@@ -73,7 +76,7 @@ class Tracker(Protocol):
 
 
 class NullTracker:
-    """Tracks nothing: for tests, and to measure what tracking costs."""
+    """A tracker that records nothing: for tests, and to measure the cost of tracking."""
 
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True

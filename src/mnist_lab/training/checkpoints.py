@@ -1,8 +1,8 @@
-"""Checkpoints: what a training needs to go on after an epoch as if nothing had happened.
+"""Checkpoints, from which an interrupted training goes on as if it had not been interrupted.
 
 A checkpoint is a folder ``epoch-0003`` with ``arrays.npz``, ``state.json`` and ``manifest.json``. It is
 written under another name, synced to the disk and then renamed, so one that has its name is whole
-unless the disk damaged it, which the manifest's digests tell.
+unless the disk damaged it, which the manifest's digests show.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 class Damaged(Exception):
-    """A checkpoint's files are not what its manifest says, or belong to another training."""
+    """The error of a checkpoint that does not match its manifest, or is of another training."""
 
 
 class Checkpoints:
@@ -70,14 +70,14 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self) -> Checkpoint | None:
-        """The newest whole checkpoint; None when there is none."""
+        """Return the newest whole checkpoint; None when there is none."""
         for folder in self._newest_first():
             with suppress(Damaged):
                 return read_checkpoint(folder, self._identity)
         return None
 
     def _drop_refused(self, epoch: int) -> None:
-        """Drop what is no use now that ``epoch`` was trained: what ``load`` refused, and halves."""
+        """Drop checkpoints of ``epoch`` and later, which ``load`` refused, and unfinished ones."""
         for folder in self._folder.glob("epoch-*"):
             if folder.name >= f"epoch-{epoch:04d}":
                 shutil.rmtree(folder)
@@ -132,7 +132,7 @@ def _digest(file: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder's list of names, on the disk before going on."""
+    """Flush a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The ``Engine`` seam: what trains a compiled model for whole epochs."""
+"""The ``Engine`` seam: training of a compiled model for whole epochs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Labels = NDArray[Any]
 
 
 class Engine(Protocol):
-    """Trains a compiled model for whole epochs and measures it.
+    """The trainer of one compiled model, which runs and measures whole epochs.
 
     ``precision`` is that of a step's products; it may be set before the first epoch.
     """
@@ -26,7 +26,7 @@ class Engine(Protocol):
     precision: str
 
     def train(self, images: Images, labels: Labels) -> Mapping[str, float]:
-        """One pass over ``images (N, 28, 28)`` and labels in this order; loss and metrics."""
+        """Train on ``images (N, 28, 28)`` and labels once, in this order; return loss and metrics."""
 
     def validate(self) -> Mapping[str, float]:
-        """Loss and metrics of the validation split."""
+        """Return loss and metrics of the validation split."""

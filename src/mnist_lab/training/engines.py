@@ -19,7 +19,7 @@ def make_engine(
     batch_size: int,
     form: ModelForm = PLAIN,
 ) -> Engine:
-    """The fastest engine that trains ``model`` as Keras itself would.
+    """Return the fastest engine that trains ``model`` as Keras itself would.
 
     ``validation`` is images ``(N, 28, 28) uint8`` and labels in ``form``. A model whose steps are its
     author's own is trained by Keras's ``fit``.

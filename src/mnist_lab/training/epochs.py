@@ -1,4 +1,4 @@
-"""What an epoch is measured by, and a training's history of them."""
+"""The metrics of an epoch, and the history of a training."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class EpochMetrics:
 
     @property
     def possible(self) -> bool:
-        """Finite losses and accuracies in [0, 1]; anything else is no measurement."""
+        """Whether all losses are finite and all accuracies in [0, 1]."""
         losses, accuracies = (self.loss, self.val_loss), (self.accuracy, self.val_accuracy)
         return all(map(math.isfinite, losses)) and all(0.0 <= each <= 1.0 for each in accuracies)
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a training went through; ``precision`` is that of its steps' products."""
+    """The epochs of a training; ``precision`` is that of its steps' products."""
 
     epochs: tuple[EpochMetrics, ...]
     precision: str = FLOAT32
@@ -51,7 +51,7 @@ class History:
         return sum(epoch.seconds for epoch in self.epochs)
 
     def scalars(self) -> dict[str, float]:
-        """The best epoch's figures and the training's length, as they are logged."""
+        """Return the best epoch's figures and the training's length, as they are logged."""
         return {
             "best_val_accuracy": self.best.val_accuracy,
             "best_val_loss": self.best.val_loss,
@@ -61,24 +61,24 @@ class History:
 
 
 class Diverged(Exception):
-    """The loss became infinite or not a number in ``epoch`` (counted from 1)."""
+    """The error of a training whose loss in ``epoch`` (counted from 1) is not finite."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         super().__init__(f"loss is not finite in epoch {epoch}")
 
 
-# Told all epochs so far after each, those before an interruption included; may raise to end it there.
+# Called after each epoch with all so far, those before an interruption included; may raise to end it.
 Report = Callable[[Sequence[EpochMetrics]], None]
 
 
 def is_better(epoch: EpochMetrics, others: Sequence[EpochMetrics]) -> bool:
-    """Whether ``epoch`` is better than each of ``others``."""
+    """Return whether ``epoch`` is better than each of ``others``."""
     return not others or _merit(epoch) > max(map(_merit, others))
 
 
 def as_measured(epoch: int, values: Mapping[str, float], seconds: float) -> EpochMetrics:
-    """An epoch that ends now; ``values`` are those of ``METRICS``.
+    """Make the metrics of an epoch that ends now; ``values`` are those of ``METRICS``.
 
     Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
     """

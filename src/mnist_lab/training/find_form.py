@@ -1,6 +1,6 @@
-"""``find_form``: find how another author's model takes images and labels, and what it gives.
+"""``find_form``: find the form of the images, labels and output of another author's model.
 
-Our own spaces promise raw pixels in, one-hot labels, probabilities out. Others' models are trained as
+Declared spaces promise raw pixels in, one-hot labels, probabilities out. Others' models are trained as
 they were written: their form is found by trying one batch on models that are thrown away.
 
 =============== ====================================================================================
@@ -49,7 +49,7 @@ def find_form(
         fit: the author's own training, called as KerasTuner calls it; None for Keras's.
 
     Raises:
-        ConfigurationError: the model cannot be trained, with what would help.
+        ConfigurationError: the model cannot be trained; the message has the remedy.
     """
     # Never as many images as classes: two axes of one length look the same.
     images = split.images[: BATCH + (classes == BATCH)]
@@ -76,7 +76,7 @@ def find_form(
 
 
 def require_model(found: Any) -> keras.Model:
-    """``found``, if a build function has returned a model.
+    """Return ``found`` if it is a Keras model, as a build function must return.
 
     Raises:
         ConfigurationError: it returned something else.
@@ -94,7 +94,7 @@ def require_model(found: Any) -> keras.Model:
 def _find_shape(
     build: Build, images: NDArray[np.uint8], classes: int
 ) -> tuple[keras.Model, ModelForm]:
-    """A model that was called, and the shape and type of the images that it takes."""
+    """Find the shape and type of the images that a model takes; return the called model, too."""
     refusals = []
     height, width = images.shape[1:3]
     shapes = [(height, width), (height, width, 1), (height * width,)]
@@ -196,7 +196,7 @@ def _find_scale(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) 
 def _first_input(
     model: keras.Model, form: ModelForm, images: NDArray[np.uint8]
 ) -> tuple[Any, float] | None:
-    """The first layer with weights that ``images`` come to, and the deviation of what it is given."""
+    """Find the first layer with weights that ``images`` reach, and its input's deviation."""
     import keras
 
     seen: list[tuple[Any, float]] = []

@@ -1,4 +1,4 @@
-"""Find the form of the labels that a model of another author takes, with one batch."""
+"""``find_labels``: find the form of the labels that another author's model takes, with one batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def find_labels(
     classes: int,
     fit: Fit | None,
 ) -> tuple[ModelForm, keras.Model]:
-    """Find the labels and metrics of a step that the model takes; return the model after it, too."""
+    """Find labels and metrics with which the model can be trained; return the trained model, too."""
     refusals, taken = [], []
     for whole in (False, True):
         tried = replace(form, whole_labels=whole)
@@ -65,7 +65,7 @@ def _read_logs(
             f"The model trains, but reports {', '.join(sorted(logs))}: not loss and accuracy.",
             next_step="Compile it with metrics=['accuracy'].",
         )
-    # An own ``fit`` may validate on other images than ours, or on none.
+    # An own ``fit`` may validate on other images than it is given, or on none.
     validates = fit is None and bool(accuracy) and _validates(model, batch, accuracy)
     return replace(form, accuracy=accuracy, validates=validates)
 
@@ -87,7 +87,7 @@ def _learns(
     labels: NDArray[np.uint8],
     classes: int,
 ) -> float:
-    """How much of one batch a new model learns by heart; of equals, one-hot labels come first."""
+    """Measure how much of one batch a new model learns by heart; of equals, one-hot labels win."""
     model = build()
     batch = form.array(images), form.label(labels, classes)
     try:
@@ -127,7 +127,7 @@ def _validates(model: keras.Model, batch: tuple[Any, Any], accuracy: str) -> boo
 
 
 def call_model(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return what ``model`` makes of ``images (N, 28, 28)``, not in training."""
+    """Return the output of ``model`` for ``images (N, 28, 28)``, not in training."""
     import keras
 
     found: NDArray[Any] = keras.ops.convert_to_numpy(model(form.feed(images), training=False))

@@ -14,7 +14,7 @@ from mnist_lab.training.engine import VALIDATION_BATCH, Images, Labels
 
 
 class FitEngine:
-    """``fit`` and ``evaluate``: for every backend and for models that run eagerly."""
+    """The engine of Keras's ``fit`` and ``evaluate``, for every backend and for eager models."""
 
     precision = FLOAT32
 

@@ -1,4 +1,4 @@
-"""``ModelForm``: how a model takes images and labels, and what becomes of its output."""
+"""``ModelForm``: the form of a model's images, labels and output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Output = Literal["probabilities", "logits", "shares"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelForm:
-    """What a model is fed with and what becomes of its output.
+    """The form in which a model takes images and labels, and the kind of its output.
 
     ``shape`` is that of one image, of ``dtype``; pixels are multiplied by ``scale``. ``accuracy`` is
     the name of the metric that is one; empty if there is none, and it is computed from predictions.
@@ -36,11 +36,11 @@ class ModelForm:
 
     @property
     def is_plain(self) -> bool:
-        """Raw pixels in, probabilities out: nothing is put around the model."""
+        """Whether the model takes raw pixels and returns probabilities, and needs nothing around it."""
         return (self.shape, self.output) == ((), "probabilities")
 
     def facts(self) -> dict[str, str]:
-        """The form as it is shown to people."""
+        """Return the form as text by name, to be shown to people."""
         if self.is_plain:
             images = "raw pixels"
         else:
@@ -56,18 +56,18 @@ class ModelForm:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The form as JSON-able data; ``from_dict`` brings it back."""
+        """Return the form as JSON-able data, which ``from_dict`` reads."""
         return {**asdict(self), "shape": list(self.shape)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelForm:
-        """Read ``to_dict``'s data; what a newer version has added is left out."""
+        """Read the data of ``to_dict``; keys of newer versions are left out."""
         known = {each.name for each in fields(cls)}
         found = {key: value for key, value in data.items() if key in known}
         return cls(**{**found, "shape": tuple(data["shape"])})
 
     def feed(self, images: Any) -> Any:
-        """``images (N, H, W) uint8`` as the model takes them; arrays or tensors, also in a graph."""
+        """Convert ``images (N, H, W) uint8``, arrays or tensors, to the model's form, in graphs too."""
         import keras
 
         if not self.shape:
@@ -77,7 +77,7 @@ class ModelForm:
         return keras.ops.reshape(images, (-1, *self.shape))
 
     def array(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """As ``feed``, of an array and into one new array: a whole data set is large."""
+        """Convert an array as ``feed`` does, into one new array: a whole data set is large."""
         if not self.shape:
             return images
         if self.dtype != "uint8":
@@ -86,7 +86,7 @@ class ModelForm:
         return images.reshape(-1, *self.shape)
 
     def label(self, labels: NDArray[np.uint8], classes: int) -> NDArray[Any]:
-        """``labels (N,)`` as the loss takes them: ``(N, classes) float32`` or ``(N,) int32``."""
+        """Convert ``labels (N,)`` for the loss: to ``(N, classes) float32`` or ``(N,) int32``."""
         if self.whole_labels:
             return labels.astype(np.int32)
         return np.eye(classes, dtype=np.float32)[labels]
@@ -96,9 +96,9 @@ PLAIN = ModelForm()
 
 
 def around(model: keras.Model, form: ModelForm, input_shape: tuple[int, ...]) -> keras.Model:
-    """``model`` with raw pixels ``(N, *input_shape) uint8`` in and probabilities out, sharing weights.
+    """Wrap ``model`` to take raw pixels ``(N, *input_shape) uint8`` and return probabilities.
 
-    This is what is saved, served and evaluated. ``model`` itself where it is so already.
+    This is saved, served and evaluated. It shares weights with ``model``; a plain one is returned.
     """
     import keras
 

@@ -35,7 +35,7 @@ from mnist_lab.training.precision import BFLOAT16, choose_precision
 
 
 class GraphEngine:
-    """Calls ``model.train_step`` and ``model.test_step`` as ``fit`` does, batch by batch.
+    """The engine that calls Keras's ``train_step`` and ``test_step`` as ``fit`` does, in one graph.
 
     Without XLA, whatever the model was compiled with: Keras keeps no record of whether its author asked
     for it, or Keras itself because it saw a GPU.
@@ -74,7 +74,7 @@ class GraphEngine:
 
 @contextmanager
 def _multiply_in(precision: str) -> Iterator[None]:
-    """What is called in here is run with matrix products and convolutions in ``precision``."""
+    """Run the matrix products and convolutions of the block in ``precision``."""
     if precision != BFLOAT16:
         yield
         return

@@ -1,4 +1,4 @@
-"""In which precision a training step multiplies: float32, or bfloat16 where that was measured to help.
+"""The precision of a training step's products: float32, or bfloat16 where measured to help.
 
 Weights, gradients' sums, the optimizer, validation and everything that is saved are float32 in both.
 Measured on a CPU with AMX, one thread (``experiments/LOG.md``): a step of a CNN is 1.3 to 2.2 times as
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     import keras
 
 AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
-# What the process was told, by ``runtime.configure`` or by whoever started it.
+# The wanted precision, set by ``runtime.configure`` or by whoever started the process.
 VARIABLE = "MNIST_LAB_PRECISION"
 
 
 def known_precision(name: str) -> str:
-    """``name``; raises ``UnknownNameError`` if there is no such precision."""
+    """Return ``name``; raise ``UnknownNameError`` if there is no such precision."""
     if name not in PRECISIONS:
         raise UnknownNameError("precision", name, PRECISIONS)
     return name
 
 
 def choose_precision(model: keras.Model) -> str:
-    """``float32`` or ``bfloat16``, for training ``model`` in this process.
+    """Choose ``float32`` or ``bfloat16`` for training ``model`` in this process.
 
     Whatever was asked for, it is float32 on a GPU, on other backends than TensorFlow, and for models
     that run eagerly: there is no pass that would change their graphs.
@@ -51,5 +51,5 @@ def choose_precision(model: keras.Model) -> str:
 
 @cache
 def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 in hardware of its own (Intel's AMX)."""
+    """Return whether this CPU multiplies matrices of bfloat16 in hardware of its own (Intel's AMX)."""
     return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text().split()

@@ -1,6 +1,6 @@
-"""What a process must be told before Keras is imported: its device, its threads, its memory.
+"""The settings that a process needs before Keras is imported: device, threads, memory.
 
-Imports TensorFlow only when it is Keras's backend.
+TensorFlow is imported only when it is Keras's backend.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Runtime:
 
     ``gpu`` is the device's index as CUDA counts it, or None for the CPU; ``gpu_memory_mb`` is a hard
     limit for workers that share a GPU, None lets the memory grow as it is needed. ``precision`` is one
-    of those of ``precision.py``, None what the environment says.
+    of those of ``precision.py``, None the environment's.
     """
 
     threads: int
@@ -29,7 +29,7 @@ class Runtime:
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
-    """The environment variables that make this process see its share only."""
+    """Return the environment variables that limit this process to its share of the machine."""
     return {
         # Counted as nvidia-smi counts them; CUDA's own order is by speed.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
@@ -45,8 +45,11 @@ def environment(runtime: Runtime) -> dict[str, str]:
 
 
 def configure(runtime: Runtime) -> None:
-    """Apply ``runtime`` to this process. Call it once, before Keras is used; but OpenMP and BLAS
-    have as many threads as they were told when they were loaded, one in a forked worker."""
+    """Apply ``runtime`` to this process; call it once, before Keras is used.
+
+    OpenMP and BLAS keep the number of threads that was set when they were loaded, one in a forked
+    worker.
+    """
     os.environ.update(environment(runtime))
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         _configure_tensorflow(runtime)
@@ -74,7 +77,7 @@ def _configure_tensorflow(runtime: Runtime) -> None:
 
 @contextmanager
 def _muted_stderr() -> Iterator[None]:
-    """Drop what TensorFlow's C++ says while it is imported; no setting silences it that early.
+    """Drop messages of TensorFlow's C++ during its import; no setting silences it that early.
 
     A failing import still raises, with its reason.
     """

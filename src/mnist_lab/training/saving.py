@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-# What ``config.json`` says of a model that only its own code can build.
+# The class in ``config.json`` for a model that only its own code can build.
 REBUILT = "RebuiltBySpace"
 
 
 def save_model(model: keras.Model, file: Path) -> None:
-    """Save ``model`` for predicting.
+    """Save ``model`` without its optimizer, for predicting.
 
-    The optimizer stays behind: its state is two thirds of a file, and no use. A model that Keras cannot
+    The optimizer's state is two thirds of a file, and no use. A model that Keras cannot
     describe (a class without ``get_config``) is saved as its weights alone, in the same archive: its
     space builds it again.
 
@@ -45,7 +45,7 @@ def save_model(model: keras.Model, file: Path) -> None:
 
 @contextmanager
 def without_optimizer(model: keras.Model) -> Iterator[None]:
-    """Leave the optimizers of ``model`` and of the models in it out of what is saved or loaded."""
+    """Leave the optimizers of ``model`` and of the models in it out of a save or a load."""
     import keras
 
     models = [each for each in model._flatten_layers() if isinstance(each, keras.Model)]

@@ -11,7 +11,7 @@ START = 0.1
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Linear from a tenth of ``peak`` to ``peak``, then linear to 0 after ``steps`` steps."""
+    """A learning rate that rises linearly from a tenth of ``peak``, then falls to 0 at ``steps``."""
 
     def __init__(self, peak: float, steps: int) -> None:
         self.peak = peak

@@ -20,7 +20,7 @@ Arrays = list[np.ndarray[Any, Any]]
 def take_checkpoint(
     model: keras.Model, epochs: list[EpochMetrics], best_weights: Arrays, precision: str
 ) -> Checkpoint:
-    """Weights, seed generators, optimizer and best weights after the last of ``epochs``."""
+    """Take weights, seed generators, optimizer and best weights after the last of ``epochs``."""
     import keras
 
     arrays = {name: keras.ops.convert_to_numpy(each) for name, each in _variables(model).items()}
@@ -35,7 +35,7 @@ def read_checkpoint_into(
 ) -> tuple[list[EpochMetrics], Arrays, str] | None:
     """Put the newest checkpoint into ``model``.
 
-    Returns its epochs, the weights of the best, and the precision of its steps; None without one that
+    Return its epochs, the weights of the best, and the precision of its steps; None without one that
     fits the model.
     """
     if getattr(model, "optimizer", None) is not None:  # it has no variables before the first step

@@ -1,7 +1,7 @@
 """``train``: fit a compiled model epoch by epoch, report after each, keep the best weights.
 
-An epoch is a function of the state before it and of (seed, epoch): so a training that was cut off goes
-on from its last checkpoint as if it had not been; with one thread, bit for bit.
+An epoch is a function of the state before it and of (seed, epoch): so an interrupted training goes on
+from its last checkpoint as if it had not been; with one thread, bit for bit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MEASURED_IMAGES = 10_000  # of training, for the accuracy of models that report 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """How to train, whatever is trained.
+    """The settings of a training outside its model: epochs, batches, seed, schedule, shifts.
 
     ``seed`` is that of shuffling, shifting and dropout; the weights were drawn when the model was
     built. ``one_cycle`` makes the optimizer's learning rate the peak of a cycle over all ``epochs``.
@@ -73,7 +73,7 @@ def train(
         plan: epochs, batch size, learning rate schedule, shifts, and the seed.
         form: by default raw pixels, one-hot labels ``(N, 10)``, and the metric ``accuracy``.
         classes: how many there are.
-        report: called after every epoch, and once for what a checkpoint brought back.
+        report: called after every epoch, and once for the epochs of a checkpoint.
         checkpoints: where to go on from, and to write to before ``report`` is called.
 
     Raises:
@@ -109,7 +109,7 @@ def train(
 def score(
     whole: keras.Model, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """Cross-entropy and accuracy of a model with pixels in and probabilities out."""
+    """Compute cross-entropy and accuracy of a model with pixels in and probabilities out."""
     found = whole.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
     likelihoods = np.clip(found[np.arange(len(labels)), labels], 1e-7, 1.0)
     return {
@@ -119,7 +119,7 @@ def score(
 
 
 class _Measured:
-    """Names an engine's figures as `EpochMetrics` does; computes those that its model lacks."""
+    """An engine whose figures have the names of ``EpochMetrics``; missing ones are computed."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ def shift_images(
 
 
 def _overlap(move: int) -> tuple[slice, slice]:
-    """What stays in sight along one axis that moves by ``move``: where it was, and where it is."""
+    """Return the slices of one axis that stay in sight when moved by ``move``: before, and after."""
     end = -abs(move) or None
     return (slice(0, end), slice(move, None)) if move >= 0 else (slice(-move, None), slice(0, end))
 
@@ -219,7 +219,7 @@ def _restore(
 
 
 def _adapt_normalization(model: keras.Model, training: Split, form: ModelForm) -> None:
-    """Adapt the ``Normalization`` layers that are not adapted yet to what they will be given."""
+    """Adapt the ``Normalization`` layers that are not adapted yet to their inputs."""
     import keras
 
     for layer in model.layers if type(model).__module__.startswith("keras.") else ():

@@ -79,7 +79,7 @@ def train_as_written(
 
 
 def try_fit(fit: Fit, model: keras.Model, batch: tuple[Any, Any]) -> dict[str, Any]:
-    """One epoch on one batch; what the author's loop reports of it.
+    """Train one epoch on one batch by ``fit``; return the metrics that the author's loop reports.
 
     Raises:
         ConfigurationError: it reports no epoch, or sets the number of epochs itself.
@@ -117,11 +117,11 @@ def _accepted(fit: Fit, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Enough(BaseException):
-    """All epochs are trained; the author's loop would go on, whatever it was told."""
+    """Raised after all epochs, to end an author's loop that would go on."""
 
 
 class _Listener(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands the figures of each epoch to ``note``."""
+    """A callback that hands the figures of each epoch to ``note``."""
 
     def __init__(self, note: Callable[[dict[str, Any]], None]) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class _Listener(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _Follower(_Listener):
-    """Measures, keeps and reports each epoch of the author's loop."""
+    """A callback that measures, keeps and reports each epoch of the author's loop."""
 
     def __init__(
         self,
@@ -171,8 +171,10 @@ class _Follower(_Listener):
         self._began = time.perf_counter()
 
     def _measure(self, logs: dict[str, Any]) -> EpochMetrics:
-        """The loop's own loss and accuracy where it reports both; validation always from predictions,
-        because it may have validated on other images."""
+        """Take the loop's own loss and accuracy if it reports both; validation is always predicted.
+
+        The loop may have validated on other images.
+        """
         training, validation = self._splits
         accuracy = self._form.accuracy
         own = {"loss", accuracy} <= set(logs)
