@@ -36,13 +36,12 @@ def repair(findings: Sequence[Finding]) -> list[Finding]:
 
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield from check_versions()
-    for check in (check_folders, check_schema):
+    for check in (check_folders, check_schema, check_locations):
         found = list(check(settings))
-        if found:  # nothing more can be read or written
+        if found:  # nothing more can be read or written rightly
             yield from found
             return
     yield from check_disk(settings)
-    yield from check_locations(settings)
     try:
         client = open_client(settings)
         yield from check_studies(settings)

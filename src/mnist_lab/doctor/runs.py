@@ -12,9 +12,9 @@ from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
 from mnist_lab.study import is_locked, open_studies
 from mnist_lab.tracking import TAG
+from mnist_lab.tracking.locations import sqlite_file
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.runs import EXPERIMENT_PREFIX, find_runs
-from mnist_lab.tracking.store import sqlite_file
 
 
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:

@@ -13,16 +13,8 @@ from pathlib import Path
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.errors import ServiceError, first_line
 from mnist_lab.settings import Settings
-from mnist_lab.tracking.store import local_path, schema_problem, sqlite_file
-
-# Every column in which MLflow 3.17 keeps an absolute location.
-_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
+from mnist_lab.tracking.locations import LOCATIONS, former_artifact_roots, sqlite_file
+from mnist_lab.tracking.store import schema_problem
 
 
 def check_schema(settings: Settings) -> Iterator[Finding]:
@@ -47,7 +39,7 @@ def check_locations(settings: Settings) -> Iterator[Finding]:
     file = sqlite_file(settings)
     if file is None or not file.exists():
         return
-    for old in sorted(_lost_roots(file, settings.artifact_root)):
+    for old in sorted(former_artifact_roots(settings)):
         yield Finding(
             subject=str(file),
             problem=f"artifacts are sought in {old}, and lie in {settings.artifact_root}",
@@ -56,27 +48,10 @@ def check_locations(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _lost_roots(file: Path, root: Path) -> set[Path]:
-    """Find former artifact roots: their files are missing there, and are below ``root``."""
-    lost = set()
-    with closing(sqlite3.connect(file)) as database:
-        for table, column in _COLUMNS:
-            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608
-            for (location,) in database.execute(query):
-                path = local_path(location)
-                if path is None or path.exists() or root.name not in path.parts:
-                    continue
-                cut = len(path.parts) - path.parts[::-1].index(root.name)
-                former, tail = Path(*path.parts[:cut]), path.parts[cut:]
-                if former != root and tail and root.joinpath(*tail).exists():
-                    lost.add(former)
-    return lost
-
-
 def _move(file: Path, old: Path, new: Path) -> None:
     back_up(file)
     with closing(sqlite3.connect(file)) as database, database:
-        for table, column in _COLUMNS:
+        for table, column in LOCATIONS:
             for before, after in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
                 database.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -30,7 +29,8 @@ from mlflow.version import VERSION
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lab.errors import ConfigurationError, ServiceError, first_line, masked
-from mnist_lab.settings import SQLITE_URI, Settings
+from mnist_lab.settings import Settings
+from mnist_lab.tracking.locations import refuse_moved_home, sqlite_file
 
 SCHEMA_TIMEOUT_SECONDS = 120
 
@@ -42,7 +42,8 @@ def open_client(settings: Settings) -> MlflowClient:
     that start at once would race, hence the file lock.
 
     Raises:
-        ConfigurationError: an old file store is in the way, or the schema is of another version.
+        ConfigurationError: an old file store is in the way, the schema is of another version, or the
+            home was moved.
         ServiceError: the tracking server does not answer, or refuses the credentials.
     """
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
@@ -57,7 +58,9 @@ def open_client(settings: Settings) -> MlflowClient:
                 if file is not None and not file.exists():
                     # Or the experiment "Default" would have its artifacts in the current folder.
                     SqlAlchemyStore(uri, settings.artifact_root.as_uri())
-                return _connected(uri)
+                client = _connected(uri)
+            refuse_moved_home(settings)
+            return client
         return _connected(uri)
     except (MlflowException, SQLAlchemyError) as error:
         problem = schema_problem(settings)
@@ -124,12 +127,6 @@ def schema_problem(settings: Settings) -> SchemaProblem | None:
     return SchemaProblem(text=said, advice=newer, upgradable=False)
 
 
-def sqlite_file(settings: Settings) -> Path | None:
-    """Return the tracking store's file; None for a server or another database."""
-    found = SQLITE_URI.fullmatch(settings.tracking_uri)
-    return Path(found["path"]) if found else None
-
-
 def _migrations() -> list[Path]:
     return list(
         (Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions").glob("*.py")
@@ -186,10 +183,3 @@ def _refuse_file_store(settings: Settings) -> None:
             safe="Nothing was written.",
             next_step="Type: mlflow migrate-filestore --help, or start in another folder.",
         )
-
-
-def local_path(uri: str) -> Path | None:
-    """Return the path behind a ``file:`` URI or a bare path; None for anything elsewhere."""
-    if uri.startswith("file://"):
-        return Path(url2pathname(uri.removeprefix("file://")))
-    return None if "://" in uri else Path(uri)
