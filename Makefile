@@ -8,13 +8,13 @@ EXTRAS := dev$(if $(shell command -v nvidia-smi),$(comma)gpu)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-SPACE ?= cnn
+SPACE ?= fnn
 TRIALS ?= 10
-EPOCHS ?= 3
+EPOCHS ?= 5
 
-.PHONY: sweep test test-slow lint format ui bench clean
+.PHONY: sweep test test-slow lint format docs build ui bench clean
 
-sweep: $(INSTALLED) ## the main job: a study of real CNNs on the bundled MNIST
+sweep: $(INSTALLED) ## the main job: a study of real networks on the bundled MNIST; SPACE=cnn takes longer
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
 
 test: $(INSTALLED) ## the default suite, with coverage; three processes, because many tests wait
@@ -23,14 +23,21 @@ test: $(INSTALLED) ## the default suite, with coverage; three processes, because
 test-slow: $(INSTALLED) ## what trains for more than a few seconds
 	$(BIN)/pytest -m slow
 
-lint: $(INSTALLED) ## style, format and types
+lint: $(INSTALLED) ## style, format and types; docs/commands.md is what --help says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/cog --check --verbosity=1 --check-fail-msg="Type: make docs" docs/commands.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## write the command reference from --help
+	$(BIN)/cog -r --verbosity=1 docs/commands.md
+
+build: $(INSTALLED) ## dist/: the wheel and the source distribution
+	$(BIN)/uv build --clear
 
 ui: $(INSTALLED) ## MLflow's pages on this folder's runs
 	$(BIN)/mnist-lab ui

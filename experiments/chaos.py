@@ -129,7 +129,7 @@ def compare(home: Path) -> dict:
             wrong.append(f"trial {trial.number}: params")
     return {
         "states": dict(Counter(trial.state.name for trial in study.trials)),
-        "attempts": sum(trial.user_attrs["attempt"] for trial in study.trials),
+        "attempts": sum(trial.user_attrs["start"]["attempt"] for trial in study.trials),
         "epochs_trained_twice": sum(t.user_attrs.get("retrained", 0) for t in study.trials),
         "runs": len(runs),
         "running": [run.info.run_name for run in runs if run.info.status == "RUNNING"],

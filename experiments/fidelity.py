@@ -17,10 +17,10 @@ import random
 from collections.abc import Callable, Sequence
 from statistics import mean, median
 
-from mnist_lab.search.halving import Halving, SchedulerDecision
+from mnist_lab.search import SchedulerDecision
+from mnist_lab.search.halving import Halving
 from mnist_lab.settings import Settings
-from mnist_lab.study import ledger
-from mnist_lab.study.open import open_study
+from mnist_lab.study import open_study
 from mnist_lab.training import EpochMetrics
 
 Curve = Sequence[EpochMetrics]
@@ -38,7 +38,6 @@ class Replay:
     def __init__(self, curves: list[Curve], halving: Halving, workers: int) -> None:
         self._curves = curves
         self._halving = halving
-        self._halving.is_audited = lambda _: False
         self._begun = 0
         self._idle = workers
         # When which trial ends which epoch.
@@ -52,11 +51,10 @@ class Replay:
             now, trial, epoch = heapq.heappop(self._running)
             best = max(best, self._curves[trial][epoch - 1].val_accuracy)
             self.trace.append((now, best))
-            self._halving.record(trial, self._curves[trial][:epoch])
-            verdict = self._halving.judge(trial, epoch)
-            if verdict is SchedulerDecision.PAUSE:
-                self._halving.pause(trial, epoch)
-            if verdict is SchedulerDecision.GO_ON and epoch < len(self._curves[trial]):
+            decision = self._halving.on_epoch(trial, self._curves[trial][:epoch], epoch)
+            if decision is SchedulerDecision.PAUSE:
+                self._halving.on_pause(trial, epoch)
+            if decision is SchedulerDecision.CONTINUE and epoch < len(self._curves[trial]):
                 self._train(now, trial, epoch + 1)
             else:
                 self._idle += 1
@@ -66,16 +64,15 @@ class Replay:
     def _ask(self, now: float) -> None:
         """What free workers do: go on with a promoted trial, or begin one."""
         while self._idle:
-            all_asked = self._begun == len(self._curves)
             waiting = dict(self._halving.paused)
-            promoted = self._halving.promote(all_asked=all_asked)
-            if promoted is not None:
-                self._train(now + RESUMING, promoted, waiting[promoted] + 1)
-            elif not all_asked:
+            choice = self._halving.next(new_wanted=self._begun < len(self._curves))
+            if choice is None:
+                return
+            if choice.trial is not None:
+                self._train(now + RESUMING, choice.trial, waiting[choice.trial] + 1)
+            else:
                 self._begun += 1
                 self._train(now + BEGINNING, self._begun - 1, 1)
-            else:
-                return
             self._idle -= 1
 
     def _train(self, now: float, trial: int, epoch: int) -> None:
@@ -83,35 +80,43 @@ class Replay:
         heapq.heappush(self._running, (now + seconds, trial, epoch))
 
 
-class LeadersFirst(Halving):
+class Unaudited(Halving):
+    """Where no trial is trained on to see whether pruning it is right."""
+
+    def _is_audited(self, trial: int) -> bool:
+        return False
+
+
+class LeadersFirst(Unaudited):
     """Where the best of those that came to a rung goes on at once, be it the only one."""
 
-    def judge(self, trial: int, epoch: int) -> SchedulerDecision:
+    def on_epoch(self, trial: int, history: Curve, epoch: int) -> SchedulerDecision:
+        decision = super().on_epoch(trial, history, epoch)
         leads = epoch in self._ranked and self._ranked[epoch][0][1] == trial
-        return SchedulerDecision.GO_ON if leads else super().judge(trial, epoch)
+        return SchedulerDecision.CONTINUE if leads else decision
 
 
-class Median(Halving):
-    """As Optuna's MedianPruner with five whole trials first and no verdict on a first epoch."""
+class Median(Unaudited):
+    """As Optuna's MedianPruner with five whole trials first and no decision on a first epoch."""
 
     _curves: dict[int, Curve]
 
-    def record(self, trial: int, history: Curve) -> None:
+    def on_epoch(self, trial: int, history: Curve, epoch: int) -> SchedulerDecision:
         self._curves = {**getattr(self, "_curves", {}), trial: history}
-
-    def judge(self, trial: int, epoch: int) -> SchedulerDecision:
         ended = [each for each in self._curves.values() if len(each) == EPOCHS]
         others = [each[epoch - 1].val_accuracy for each in ended]
         mine = max(each.val_accuracy for each in self._curves[trial])
         poor = len(ended) >= 5 and epoch > 1 and mine < median(others)
-        return SchedulerDecision.PRUNE if poor else SchedulerDecision.GO_ON
+        return SchedulerDecision.PRUNE if poor else SchedulerDecision.CONTINUE
 
 
 def halving(
-    *rungs: int, reduction: int, kind: type[Halving] = Halving, whole: Sequence[int] = ()
+    *rungs: int, reduction: int, kind: type[Halving] = Unaudited, exempt: Sequence[int] = ()
 ) -> Callable[[int], Halving]:
     """Makes the standings of a study of so many trials."""
-    return lambda trials: kind(trials=trials, rungs=rungs, seed=0, reduction=reduction, whole=whole)
+    return lambda trials: kind(
+        trials=trials, epochs=EPOCHS, rungs=rungs, seed=0, reduction=reduction, exempt=exempt
+    )
 
 
 STRATEGIES: dict[str, Callable[[int], Halving]] = {
@@ -119,10 +124,10 @@ STRATEGIES: dict[str, Callable[[int], Halving]] = {
     "median": halving(reduction=3, kind=Median),
     "halving 1 3, third": halving(1, 3, reduction=3),
     "third, leaders first": halving(1, 3, reduction=3, kind=LeadersFirst),
-    "third, baseline first": halving(1, 3, reduction=3, whole=[BASELINE]),
+    "third, baseline first": halving(1, 3, reduction=3, exempt=[BASELINE]),
     "halving 1 3, quarter": halving(1, 3, reduction=4),
     "quarter, leaders first": halving(1, 3, reduction=4, kind=LeadersFirst),
-    "quarter, baseline first": halving(1, 3, reduction=4, whole=[BASELINE]),
+    "quarter, baseline first": halving(1, 3, reduction=4, exempt=[BASELINE]),
     "halving 1 2 5, half": halving(1, 2, 5, reduction=2),
     "halving 2 5, third": halving(2, 5, reduction=3),
     "halving 3, third": halving(3, reduction=3),
@@ -170,7 +175,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
-    trials = open_study.ranked((Settings(), options.study))
+    trials = open_study(Settings(), options.study).ranked()
     best = trials[0].value
     curves = [trial.history for trial in sorted(trials, key=lambda each: each.number)]
     print(f"{options.study}: {len(curves)} trials, best {best:.4f}")

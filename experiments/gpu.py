@@ -20,7 +20,8 @@ from mnist_lab.data import CLASSES, IMAGE_SHAPE, Dataset, load_dataset
 from mnist_lab.execution import plan_workers
 from mnist_lab.spaces import get_space
 from mnist_lab.training import configure
-from mnist_lab.training.engine import FitEngine, make_engine
+from mnist_lab.training.engines import make_engine
+from mnist_lab.training.fit import FitEngine
 
 WAYS = ("fit", "fit+xla", "graph")
 

@@ -19,10 +19,10 @@ from statistics import median
 
 import numpy as np
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.execution import TrialFinished, TrialJob
-from mnist_lab.publish.connect import connect_mlflow
+from mnist_lab.publish import connect_mlflow
 from mnist_lab.settings import Settings
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 from mnist_lab.training import EpochMetrics, History, Report
@@ -58,7 +58,7 @@ def measure(trials: int, options: argparse.Namespace) -> dict[str, object]:
     marks: dict[int, float] = {}
 
     def listen(progress) -> None:
-        if " started" in progress.news and 0 not in marks:
+        if " started" in str(progress.news) and 0 not in marks:
             marks[0] = time.monotonic()
         marks.setdefault(progress.finished, time.monotonic())
 

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from mnist_lab.publish.connect import connect_mlflow
+from mnist_lab.config import SweepConfig
+from mnist_lab.publish import connect_mlflow
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
@@ -30,10 +30,11 @@ def run(arm: str, options: argparse.Namespace) -> dict[str, float]:
     epochs: list[float] = []
 
     def listen(progress) -> None:
-        if "started" in progress.news:
+        said = str(progress.news or "")
+        if "started" in said:
             marks.append(time.monotonic())
-        if progress.news.endswith(" s)"):
-            epochs.append(float(progress.news.rsplit("(", 1)[1].split()[0]))
+        if said.endswith(" s)"):
+            epochs.append(float(said.rsplit("(", 1)[1].split(maxsplit=1)[0]))
 
     with tempfile.TemporaryDirectory() as home:
         storage = None if guarded else "sqlite://"

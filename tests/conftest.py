@@ -22,7 +22,7 @@ import pytest
 
 from mnist_lab.data import load_dataset, shared
 from mnist_lab.data.load import locate
-from mnist_lab.execution.processes import warm_up
+from mnist_lab.execution.forkserver import warm_up
 from mnist_lab.settings import Settings
 
 warm_up()  # with Keras, whatever backend the first test that starts a process asks for
@@ -110,7 +110,7 @@ def free_port():
 def wait_until():
     """Call a function until it returns something true; errors count as false until the time is up."""
 
-    def wait(condition, *, seconds=30):
+    def wait(condition, *, seconds=120):
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -22,12 +22,14 @@ from mnist_lab.execution import (
     Decision,
     EpochFinished,
     Event,
+    FailureReason,
     TrialFailed,
     TrialFinished,
     TrialJob,
     TrialPaused,
     TrialStarted,
 )
+from mnist_lab.spaces import get_space
 from mnist_lab.tracking import (
     FoundStudy,
     ModelRecord,
@@ -74,19 +76,34 @@ def finished(trial, best_epoch, value):
     )
 
 
+def diverged(trial):
+    detail = "loss is not finite in epoch 1"
+    return TrialFailed(trial=trial, reason=FailureReason.DIVERGED, detail=detail)
+
+
+def crash(trial, detail="signal 9"):
+    return TrialFailed(trial=trial, reason=FailureReason.CRASHED, detail=detail)
+
+
 def study_record(**changes):
+    """The record of a study of a shipped space; its data set is nowhere, unless it is given."""
+    space = get_space("fnn-v1")
     fields = {
         "id": "0123",
         "name": "s",
         "family": "fnn",
-        "space": "fnn-v1",
+        "space": space.id,
+        "reference": space.reference,
+        "space_digest": space.digest,
         "dataset": "tiny",
+        "dataset_source": "tiny",
         "dataset_digest": "d" * 64,
         "splits": {
             "train": SplitFacts(images=600, sha256="a" * 64),
             "validation": SplitFacts(images=120, sha256="b" * 64),
         },
-        "settings": {"sampler": "tpe", "epochs": "3"},
+        "epochs": 3,
+        "settings": {"sampler": "tpe", "epochs": "3", "seed": "0"},
     }
     return StudyRecord(**{**fields, **changes})
 
@@ -185,14 +202,13 @@ def run_trial(job: TrialJob, dataset, report):
     if behaviour == "raise":
         raise RuntimeError("a mistake in a trainer")
     if behaviour == "fail":
-        return TrialFailed(
-            trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1"
-        )
+        return diverged(job.trial)
     try:
         epochs = _train(job, report)
         misbehave(job, "end", len(epochs))
     except OSError as error:
-        return TrialFailed(trial=job.trial, reason="disk_full", detail=f"{job.folder}: {error}")
+        detail = f"{job.folder}: {error}"
+        return TrialFailed(trial=job.trial, reason=FailureReason.DISK_FULL, detail=detail)
     write_files(job.folder)
     best = epochs[-1]
     return finished(job.trial, best.epoch, best.val_accuracy)
@@ -316,7 +332,7 @@ def run_seeded_trial(job: TrialJob, dataset, report):
 
 def run_failing_trial(job: TrialJob, dataset, report):
     """Every trial diverges."""
-    return TrialFailed(trial=job.trial, reason="diverged", detail="loss is not finite in epoch 1")
+    return diverged(job.trial)
 
 
 def run_signed_trial(job: TrialJob, dataset, report):
@@ -360,19 +376,23 @@ def threads_of_parent():
 class Memory:
     """A tracker that remembers what it is told; ``open`` are the runs not closed yet.
 
+    ``runs``, ``states`` and ``records`` are by trial number: of the study that was opened first. Trials
+    of other studies, and replicas, are in them by their page and level, too.
     ``fault`` is called before every call with its name, and may raise: then nothing is done.
     ``lost`` is called after it: what it raises is an answer lost on its way.
     """
 
     def __init__(self, fault=lambda _: None, lost=lambda _: None):
         self.fault, self.lost = fault, lost
+        self.pages: dict[str, str] = {}  # the state of each study's page
         self.open: dict[str, int] = {}
-        self.runs: dict[int, str] = {}
-        self.states: dict[int, str] = {}
-        self.records: dict[int, list] = {}
+        self.runs: dict[object, str] = {}
+        self.states: dict[object, str] = {}
+        self.records: dict[object, list] = {}
         self.closed: list = []
         self.epochs: dict[str, dict] = {}
         self.models: list[int] = []
+        self.logged: dict[str, str] = {}  # the model of each run
         self.summaries: list = []
         self.artifacts: list = []
         self.calls: list[str] = []
@@ -384,28 +404,48 @@ class Memory:
         self.lost(name)
         return result
 
+    def _key(self, study, number):
+        is_first = [study.page] == list(self.pages)[:1]
+        return number if is_first and not study.confirms else (study.page, study.level, number)
+
     def open_study(self, study, figures=None, *, running=True):
-        return self._call("open_study", lambda: "parent")
+        def work():
+            if study.confirms:
+                if study.page not in self.pages:
+                    raise LookupError(study.page)
+                return f"page-{study.page}"
+            before = self.pages.get(study.page, "running")
+            self.pages[study.page] = "running" if running else before
+            return f"page-{study.page}"
+
+        return self._call("open_study", work)
 
     def find_study(self, study):
         def work():
-            if "open_study" not in self.calls:
+            if study.page not in self.pages:
                 return None
-            state = self.summaries[-1].state if self.summaries else "running"
-            return FoundStudy(run="parent", state=state)
+            return FoundStudy(run=f"page-{study.page}", state=self.pages[study.page])
 
         return self._call("find_study", work)
 
     def find_trials(self, study, study_run):
-        return self._call("find_trials", lambda: dict(self.states))
+        def work():
+            numbers = {records[-1].trial for records in self.records.values()}
+            keys = {number: self._key(study, number) for number in sorted(numbers)}
+            return {number: self.states[key] for number, key in keys.items() if key in self.states}
+
+        return self._call("find_trials", work)
 
     def open_trial(self, study, study_run, trial):
         def work():
-            run = self.runs.setdefault(trial.trial, f"run-{trial.trial}")
-            self.records.setdefault(trial.trial, []).append(trial)
-            if trial.outcome is None:
+            key = self._key(study, trial.trial)
+            name = "-".join(map(str, key)) if isinstance(key, tuple) else key
+            is_new = key not in self.runs
+            run = self.runs.setdefault(key, f"run-{name}")
+            self.records.setdefault(key, []).append(trial)
+            if is_new or trial.outcome is None:
                 self.open[run] = trial.trial
-                self.states[trial.trial] = "running"
+                self.states[key] = "running"
             return run
 
         return self._call("open_trial", work)
@@ -421,8 +461,8 @@ class Memory:
     def close_trial(self, run, outcome):
         def work():
             self.open.pop(run, None)
-            number = next(number for number, each in self.runs.items() if each == run)
-            self.states[number] = outcome.state
+            key = next(key for key, each in self.runs.items() if each == run)
+            self.states[key] = outcome.state
             self.closed.append((run, outcome))
             found = outcome.artifacts and sorted(p.name for p in outcome.artifacts.rglob("*.png"))
             self.artifacts.append(found)
@@ -432,13 +472,18 @@ class Memory:
     def log_model(self, run, model):
         def work():
             assert model.file.exists()
-            self.models.append(model.trial)
-            return f"m-{model.trial}"
+            if run not in self.logged:
+                self.models.append(model.trial)
+            return self.logged.setdefault(run, f"m-{run}")
 
         return self._call("log_model", work)
 
     def close_study(self, run, summary):
-        self._call("close_study", lambda: self.summaries.append(summary))
+        def work():
+            self.summaries.append(summary)
+            self.pages[run.removeprefix("page-")] = summary.state
+
+        self._call("close_study", work)
 
 
 def run_starved_trial(job: TrialJob, dataset, report):

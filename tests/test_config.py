@@ -5,8 +5,8 @@ from dataclasses import fields
 
 import pytest
 
-from mnist_lab.errors import ConfigurationError
 from mnist_lab.config import SweepConfig, parse_config, read_config
+from mnist_lab.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def write(tmp_path):
 def test_a_file_sets_every_field(write):
     values = {
         "space": "cnn", "trials": 3, "study": "s", "sampler": "random", "pruner": "none",
-        "epochs": 2, "executor": "inline", "workers": 1, "device": "cpu", "workers_per_gpu": 2, "timeout": 5.0,
-        "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
+        "epochs": 2, "executor": "inline", "workers": 1, "device": "cpu", "workers_per_gpu": 2,
+        "timeout": 5.0, "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
         "trial_timeout": 60.0, "retries": 2, "worker_memory": 900, "checkpoints": False,
     }  # fmt: skip
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]

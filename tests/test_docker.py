@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.settings import Settings
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.sweep import launch
 from mnist_lab.tracking.store import open_client
 
@@ -49,13 +49,14 @@ def mlflow_server(tmp_path, mlflow_template, free_port, wait_until):
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             return answer.status == 200
 
-    wait_until(healthy, seconds=60)
+    wait_until(healthy, seconds=240)
     open_client(Settings(home=tmp_path, tracking_uri_override=url))  # /health needs no database
     yield url
     process.terminate()
-    process.wait(30)
+    process.wait(120)
 
 
+@pytest.mark.timeout(900)  # a server and workers, on a machine that is busy
 def test_a_sweep_reaches_the_server_that_the_compose_file_starts(
     mlflow_server, tmp_path, small_file, monkeypatch
 ):

@@ -1,4 +1,4 @@
-"""The README's commands, typed one after the other in a folder that is not the home."""
+"""The commands of the documents, typed one after the other in a folder that is not the home."""
 
 from __future__ import annotations
 
@@ -6,84 +6,141 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from documents import PAGES, ROOT, blocks, named, typed
 from mnist_lab.data.sealed import open_test_split
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
 SCRIPT = Path(sys.executable).parent / "mnist-lab"
-SHOWN = [
-    line.split("#")[0].strip()
-    for kind, text in BLOCKS
-    if kind == "sh"
-    for line in text.splitlines()
-    if line.startswith("mnist-lab")
-]
-# What the text names beside the blocks, for the model that those have made.
+SHOWN = list(
+    dict.fromkeys(
+        command for page in PAGES for command in typed(page) if command.startswith("mnist-lab ")
+    )
+)
+# What the text names beside the blocks, for the models that those have made.
 NAMED = """
-mnist-lab studies
-mnist-lab leaderboard
-mnist-lab compare worse 0 1
+mnist-lab spaces cnn
+mnist-lab models mnist-cnn@champion
 mnist-lab models mnist-fnn
-mnist-lab models mnist-fnn@champion
-mnist-lab predict mnist-fnn@champion digit.npy
-mnist-lab evaluate mnist-fnn@champion
-mnist-lab export mnist-fnn@champion --format onnx
-mnist-lab reproduce worse
-mnist-lab train fnn --set dropout=0.2 --epochs 1
-mnist-lab data
-mnist-lab sync
-mnist-lab doctor
-mnist-lab doctor --repair
-mnist-lab rollback mnist-fnn
+mnist-lab evaluate mnist-cnn@champion
+mnist-lab export mnist-cnn@champion --format onnx
+mnist-lab reproduce mnist-cnn-v2-3ep
+mnist-lab confirm
 """.strip().splitlines()
+# The gate may say no, and then there is nothing to take back.
+MAY_DECLINE = ("promote", "rollback")
 
 
 def shortened(command: str) -> str:
     """The same words with fewer trials and epochs: fifty trials of ten epochs take forty minutes."""
     command = re.sub(r"--trials \d+", "--trials 2", command)
-    command = re.sub(r"--epochs \d+", "--epochs 1", command).replace("-5ep", "-1ep")
-    if " sweep cnn " in command and "--epochs" not in command:
+    command = re.sub(r"--epochs \d+", "--epochs 1", command)
+    command = re.sub(r"-v2-\d+ep\b", "-v2-1ep", command)
+    if re.search(r" (sweep cnn|train) ", command) and "--epochs" not in command:
         command += " --epochs 1"
+    if command.endswith("cnn-wide.toml"):
+        command += " --trials 2 --epochs 1"
     return command
 
 
+def test_the_text_names_what_is_typed_for_it():
+    assert set(NAMED) <= {command for page in PAGES for command in named(page)}
+
+
 @pytest.mark.slow  # an hour's worth of trainings, shortened to minutes
-@pytest.mark.timeout(2400)
-def test_the_readmes_commands_work_from_another_folder(tmp_path):
+@pytest.mark.timeout(7200)
+def test_the_documents_commands_work_from_another_folder(tmp_path):
     here = tmp_path / "here"
     here.mkdir()
     shutil.copytree(ROOT / "experiments", here / "experiments", ignore=lambda folder, names: [
         name for name in names if not name.endswith(".toml") and (Path(folder) / name).is_file()
     ])  # fmt: skip
-    for kind, text in BLOCKS:
-        if kind == "python" and text.startswith("# "):
-            (here / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    np.save(here / "digit.npy", open_test_split().images[:1])
+    for page in PAGES:
+        for kind, text in blocks(page):
+            if kind == "python" and text.startswith("# "):
+                (here / text.splitlines()[0].removeprefix("# ")).write_text(text)
+    digit = open_test_split().images[0]
+    Image.fromarray(np.uint8(255) - digit).resize((112, 112)).save(here / "digit.png")
     before = sorted(here.rglob("*"))
     environment = {**os.environ, "MNIST_LAB_HOME": str(tmp_path / "home")}
     said = {}
     for command in [*SHOWN, *NAMED]:
-        words = shlex.split(shortened(command))
+        words = [str(SCRIPT), *shlex.split(shortened(command))[1:]]
+        if words[1] == "ui":
+            assert answers(words, here, environment)
+            continue
         done = subprocess.run(
-            [str(SCRIPT), *words[1:]],
-            cwd=here,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            words, cwd=here, env=environment, capture_output=True, text=True, check=False
         )
         said[command] = f"{done.stdout}\n{done.stderr}"
-        # 1 is the gate's "not promoted", and then there is nothing to roll back to.
-        allowed = (0, 1) if words[1] in ("promote", "rollback") else (0,)
+        allowed = (0, 1) if words[1] in MAY_DECLINE else (0,)
         assert done.returncode in allowed, said[command]
     assert [each for each in sorted(here.rglob("*")) if each not in before] == []
     assert "Verdict" in said["mnist-lab promote fnn-baseline"]
-    assert "0 to 9" in said["mnist-lab predict mnist-fnn@champion digit.npy"]
+    assert "7" in said["mnist-lab predict mnist-cnn@champion digit.png"]
+
+
+def answers(words: list[str], here: Path, environment: dict[str, str]) -> bool:
+    """Whether the server that ``words`` start answers; it is stopped then."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [*words, "--port", str(port)], cwd=here, env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(120):
+            with suppress(OSError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200
+            time.sleep(1)
+        return False
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow  # installs TensorFlow
+@pytest.mark.timeout(1800)
+def test_the_wheel_that_the_readme_builds_installs_as_a_tool(tmp_path):
+    build, _, tool = (
+        shlex.split(line) for line in typed(PAGES[0]) if "wheel" in line or ".whl" in line
+    )
+    uv = Path(sys.executable).parent / "uv"
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run([sys.executable, "-m", *build], cwd=source, check=True, capture_output=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"mnist_lab/data/mnist.npz", "mnist_lab/promotion/card.md.j2"} <= set(names)
+    if not uv.exists():
+        pytest.skip("uv is not installed: make installs it")
+    environment = {
+        **os.environ,
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+    }
+    assert tool[:3] == ["uv", "tool", "install"]
+    subprocess.run(
+        [str(uv), "tool", "install", "--constraint", str(ROOT / "constraints.txt"), str(wheel)],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    done = subprocess.run(
+        [str(tmp_path / "bin" / "mnist-lab"), "spaces"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "cnn-v2" in done.stdout, done.stderr

@@ -71,9 +71,9 @@ def run_command(options: argparse.Namespace) -> int:
 
 def run_here(options: argparse.Namespace) -> None:
     """The sweep in this process: with points that were queued, or without a tracker."""
-    from mnist_lab.publish.connect import connect_mlflow
+    from mnist_lab.config import SweepConfig
+    from mnist_lab.publish import connect_mlflow
     from mnist_lab.settings import Settings
-    from mnist_lab.study.config import SweepConfig
     from mnist_lab.sweep import launch
     from mnist_lab.tracking import NullTracker
 
@@ -93,7 +93,7 @@ def run_here(options: argparse.Namespace) -> None:
     result = launch(
         config,
         settings,
-        listener=lambda progress: note_line(options.home, progress.news),
+        listener=lambda progress: note_line(options.home, str(progress.news)),
         make_tracker=(lambda *_: NullTracker()) if options.untracked else connect_mlflow,
     )
     assert result.best is not None
@@ -103,18 +103,17 @@ def run_here(options: argparse.Namespace) -> None:
 def queue_points(options: argparse.Namespace, config, settings) -> None:
     """Make the study before ``launch`` does, which queues its baseline only if nothing waits."""
     from mnist_lab.data import load_dataset
-    from mnist_lab.search.optuna_pruner import make_pruner
+    from mnist_lab.search import make_pruner
     from mnist_lab.spaces.registry import load_space
-    from mnist_lab.study.open import create_study
-    from mnist_lab.study.record import fingerprint
-    from mnist_lab.study.storage import connect
+    from mnist_lab.study import connect, create_study, make_record
 
     # ``get_space``, as ``launch`` has it, would start a process to read a file that is here already.
-    made_with = fingerprint(config, load_space(config.space), load_dataset(config.dataset))
+    space, dataset = load_space(config.space), load_dataset(config.dataset)
+    record = make_record(STUDY, config, space, dataset)
     pruner = make_pruner(config.pruner, epochs=config.epochs)
-    study = create_study(connect(settings), STUDY, made_with, pruner=pruner)
+    study = create_study(connect(settings), record, pruner=pruner)
     for point in fixed_points(options):
-        study.enqueue_trial(point)
+        study.queue_point(point, baseline=False, defaults=False)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mnist_lab.data import load_dataset
-from mnist_lab.spaces.asking import Answers, Question
+from mnist_lab.spaces.asking import Answers
+from mnist_lab.spaces.question import Question
 from mnist_lab.spaces.registry import load_space
 from mnist_lab.spaces.survey import draw
 from mnist_lab.training import find_form

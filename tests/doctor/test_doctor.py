@@ -17,12 +17,11 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from fakes import study_record, trial_record
+from mnist_lab.config import SweepConfig
 from mnist_lab.doctor import Finding, examine, machine, repair
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.publish import sync
 from mnist_lab.settings import Settings
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.open import open_study
 from mnist_lab.sweep import launch
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
@@ -65,25 +64,25 @@ def test_an_empty_folder_is_well(settings):
 
 
 def test_runs_that_mlflow_lost_are_replayed(swept, client):
-    run = ledger.find_run(open_study(swept, "s"), 1)
+    run = open_study(swept, "s").find_run(1)
     client.delete_run(run)
     assert problems(swept) == ["MLflow is not as the study: 1 trials missing"]
     assert repaired(swept) == []
-    again = ledger.find_run(open_study(swept, "s"), 1)
+    again = open_study(swept, "s").find_run(1)
     assert again != run
     points = client.get_metric_history(again, "val_accuracy")
     assert [point.step for point in points] == [1, 2]
 
 
 def test_a_run_that_says_running_though_its_trial_has_ended_is_closed(swept, client):
-    client.update_run(ledger.find_run(open_study(swept, "s"), 0), status="RUNNING")
+    client.update_run(open_study(swept, "s").find_run(0), status="RUNNING")
     said = "MLflow is not as the study: 1 trials running instead of complete"
     assert problems(swept) == [said]
     assert repaired(swept) == []
 
 
 def test_a_study_whose_run_says_running_is_closed(swept, client):
-    record = ledger.read_study(open_study(swept, "s"))
+    record = open_study(swept, "s").record
     client.update_run(MlflowTracker(client).find_study(record).run, status="RUNNING")
     said = "MLflow is not as the study: the study's run is running instead of complete"
     assert problems(swept) == [said]
@@ -126,9 +125,9 @@ def test_the_data_that_a_killed_sweep_shared_with_its_workers_are_deleted(swept)
 
 def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
     study = open_study(swept, "s")
-    trial = study.ask()
-    ledger.write_start(trial, seed=0, attempt=1)
-    folder = swept.work / "s" / f"trial-{trial.number:04d}" / "checkpoints"
+    number = study.study.ask().number
+    study.write(number).start(seed=0, attempt=1)
+    folder = swept.work / "s" / f"trial-{number:04d}" / "checkpoints"
     for epoch in (1, 2):
         Checkpoints(folder, "me").save(Checkpoint(epoch=epoch, arrays={}, state={}))
     (folder / "epoch-0002" / "state.json").write_text("")
@@ -137,11 +136,11 @@ def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
     assert "not a whole checkpoint" in found[1]
     assert repaired(swept) == []
     assert [each.name for each in folder.iterdir()] == ["epoch-0001"]
-    assert study.trials[trial.number].state == TrialState.RUNNING
+    assert study.trial(number).state == TrialState.RUNNING
 
 
 def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
-    run = ledger.find_run(open_study(swept, "s"), 1)
+    run = open_study(swept, "s").find_run(1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
     client.create_registered_model("m")
     digest = client.get_logged_model(model).tags["mnist_lab.sha256"]
@@ -165,14 +164,14 @@ def test_a_moved_folder_is_found_and_mended(swept, tmp_path, wait_until):
     assert str(swept.artifact_root) in finding.problem
     assert repaired(moved) == []
     client = MlflowClient(tracking_uri=moved.tracking_uri)
-    run = ledger.find_run(open_study(moved, "s"), 0)
+    run = open_study(moved, "s").find_run(0)
     assert [file.path for file in client.list_artifacts(run)] == ["figures"]
     copies = list(moved.root.glob("mlflow.db.before-*"))
     assert len(copies) == 1
 
 
 def test_after_a_move_a_version_is_found_where_it_lies_now(swept, client, tmp_path):
-    run = ledger.find_run(open_study(swept, "s"), 1)
+    run = open_study(swept, "s").find_run(1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
     location = client.get_logged_model(model).artifact_location
     client.create_registered_model("m")
@@ -208,7 +207,7 @@ def test_a_deleted_experiment_is_named_by_sync_and_other_studies_are_written(
         space="cnn", trials=1, epochs=1, dataset=str(small_file), study="other", workers=1
     )
     launch(config, swept, trainer="fakes:run_trial")
-    client.delete_run(ledger.find_run(open_study(swept, "other"), 0))
+    client.delete_run(open_study(swept, "other").find_run(0))
     client.delete_experiment(client.get_experiment_by_name("mnist-lab/tiny-fnn").experiment_id)
     other, lost = sync(swept)
     assert (other.written, other.failed) == (1, False)
@@ -291,8 +290,8 @@ def test_a_tracking_server_that_does_not_answer_is_a_finding(settings, free_port
 
 
 def test_a_study_that_is_being_swept_is_left_alone(swept, client):
-    client.delete_run(ledger.find_run(open_study(swept, "s"), 1))
-    script = "import sys; from pathlib import Path; from mnist_lab.study.open import hold\n"
+    client.delete_run(open_study(swept, "s").find_run(1))
+    script = "import sys; from pathlib import Path; from mnist_lab.study.lock import lock_study\n"
     script += (
         "with lock_study(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
     )

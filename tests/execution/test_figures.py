@@ -21,7 +21,7 @@ def spec(small_file, small_dataset, tmp_path):
         dataset=str(small_file),
         digest=small_dataset.digest,
         data_folder=tmp_path,
-        log=tmp_path / "artist.log",
+        log=tmp_path / "figures.log",
     )
 
 
@@ -63,7 +63,7 @@ def test_where_nothing_was_left_no_process_is_started(artist, tmp_path):
 def test_a_drawing_that_fails_costs_its_figures_only(artist, tmp_path, small_dataset):
     leave_predictions(tmp_path / "bad", small_dataset, labels=np.zeros(3, np.uint8))
     artist.draw(tmp_path / "bad")
-    assert "Traceback" in (tmp_path / "artist.log").read_text()
+    assert "Traceback" in (tmp_path / "figures.log").read_text()
     leave_predictions(tmp_path / "good", small_dataset)
     artist.draw(tmp_path / "good")
     assert (tmp_path / "good/artifacts/figures/roc.png").exists()
@@ -96,7 +96,7 @@ def test_closing_the_artist_ends_a_drawing_that_another_thread_waits_for(
         time.sleep(0.3)  # its process is only importing
         artist.close()
         with pytest.raises(ConnectionAbortedError):
-            drawing.result(timeout=10)
+            drawing.result(timeout=120)
 
 
 def test_an_artist_that_was_closed_says_that_it_draws_no_more(artist, tmp_path, small_dataset):

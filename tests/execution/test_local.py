@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -12,16 +11,19 @@ from mnist_lab.errors import ServiceError
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
+    FailureReason,
     LocalExecutor,
     TrialFailed,
     TrialFinished,
     TrialJob,
     TrialPaused,
     TrialStarted,
+    WorkerSpec,
 )
 from mnist_lab.execution.local import describe_exit
-from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.training import Runtime
+
+MOST_SECONDS = 120  # until a worker says something, on a machine that has other things to do
 
 
 @pytest.fixture
@@ -67,8 +69,8 @@ def job(trial, tmp_path, **params):
 def events_until_end(executor, trials=1, decide=lambda event: Decision.GO_ON):
     events = []
     while trials:
-        event = executor.next_event(30)
-        assert event is not None, "no event in 30 s"
+        event = executor.next_event(MOST_SECONDS)
+        assert event is not None, f"no event in {MOST_SECONDS} s"
         events.append(event)
         if isinstance(event, EpochFinished):
             executor.decide(event.trial, decide(event))
@@ -155,7 +157,7 @@ def test_a_trial_that_a_dying_worker_had_not_begun_goes_to_the_next_one(make_exe
 def test_a_worker_leaves_sigterm_to_its_supervisor(make_executor, tmp_path):
     executor = make_executor()
     executor.submit(job(0, tmp_path, epoch_seconds=0.2))
-    assert isinstance(executor.next_event(30), TrialStarted)
+    assert isinstance(executor.next_event(MOST_SECONDS), TrialStarted)
     os.kill(executor._workers[0].process.pid, signal.SIGTERM)
     assert isinstance(events_until_end(executor)[-1], TrialFinished)
 
@@ -174,20 +176,13 @@ def test_a_worker_that_cannot_start_takes_no_trial_from_one_that_can(make_execut
 def test_workers_that_cannot_start_are_not_started_for_ever(make_executor, tmp_path):
     executor = make_executor(trainer="no_such_module:run")
     with pytest.raises(ServiceError, match=r"No worker process stays alive.*no_such_module"):
-        executor.next_event(60)
-
-
-def test_waiting_for_an_event_ends_at_its_timeout(make_executor):
-    executor = make_executor()
-    began = time.monotonic()
-    assert executor.next_event(0.05) is None
-    assert time.monotonic() - began < 5
+        executor.next_event(MOST_SECONDS)
 
 
 def test_closing_ends_every_worker_even_in_the_middle_of_an_epoch(make_executor, tmp_path):
     executor = make_executor(workers=2)
-    executor.submit(job(0, tmp_path, epoch_seconds=60))
-    assert isinstance(executor.next_event(30), TrialStarted)
+    executor.submit(job(0, tmp_path, epoch_seconds=600))
+    assert isinstance(executor.next_event(MOST_SECONDS), TrialStarted)
     pids = [worker.process.pid for worker in executor._workers]
     executor.close()
     executor.close()  # safe to call twice
@@ -207,15 +202,15 @@ def test_a_kill_that_comes_after_the_last_word_loses_neither_this_trial_nor_the_
     executor = make_executor()
     executor.submit(job(0, tmp_path))
     while True:
-        event = executor.next_event(30)
+        event = executor.next_event(MOST_SECONDS)
         if isinstance(event, EpochFinished):
             executor.decide(0, Decision.GO_ON)
             if len(event.epochs) == 3:
                 break
     worker = executor._workers[0]
-    assert worker.connection.poll(30)  # the result is in the pipe, and not read yet
-    executor.kill(TrialFailed(trial=0, reason="timeout", detail="too late"))
-    assert isinstance(executor.next_event(30), TrialFinished)
+    assert worker.connection.poll(MOST_SECONDS)  # the result is in the pipe, and not read yet
+    executor.kill(TrialFailed(trial=0, reason=FailureReason.TIMEOUT, detail="too late"))
+    assert isinstance(executor.next_event(MOST_SECONDS), TrialFinished)
     executor.submit(job(1, tmp_path))
     events = events_until_end(executor)
     assert [event.trial for event in events] == [1] * len(events)

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import open_study
+from mnist_lab.config import SweepConfig
+from mnist_lab.study import STATES, open_study
+from mnist_lab.sweep import launch
 
 TESTS = Path(__file__).parents[1]
 
@@ -25,7 +25,8 @@ from fault_points import die_at
 from mnist_lab.cli.app import _say
 from mnist_lab.errors import MnistLabError
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import SweepConfig, launch
+from mnist_lab.config import SweepConfig
+from mnist_lab.sweep import launch
 
 if __name__ == "__main__":
     die_at(sys.argv[2])
@@ -71,7 +72,7 @@ def sweep(config, settings, faults):
 
     def sweep(*, trainer="fakes:run_trial", listener=lambda _: None, **changes):
         full = SweepConfig(**{**config, **changes})
-        return launch_sweep(full, settings, trainer=trainer, listener=listener)
+        return launch(full, settings, trainer=trainer, listener=listener)
 
     return sweep
 
@@ -142,12 +143,12 @@ def compare(request, study):
             for run in runs
             if run.data.tags["mnist_lab.level"] == "trial"
         )
-        assert numbers == Counter(trial.number for trial in told.trials if ledger.is_begun(trial))
+        assert numbers == Counter(trial.number for trial in told.trials() if trial.is_begun)
         for run in runs:
             if run.data.tags["mnist_lab.level"] != "trial":
                 continue
-            trial = told.trials[int(run.data.tags["mnist_lab.trial"])]
-            assert run.data.tags["mnist_lab.state"] == ledger.STATES[trial.state]
+            trial = told.study.trials[int(run.data.tags["mnist_lab.trial"])]
+            assert run.data.tags["mnist_lab.state"] == STATES[trial.state]
             points = client.get_metric_history(run.info.run_id, "val_accuracy")
             steps = [(point.step, point.value) for point in points]
             expected = sorted(trial.intermediate_values.items())
@@ -158,4 +159,9 @@ def compare(request, study):
 
 
 def states(study):
-    return [trial.state.name for trial in study.trials]
+    return [trial.state.name for trial in study.trials()]
+
+
+def values_by_epoch(study, number):
+    """What Optuna was told of a trial's epochs."""
+    return dict(sorted(study.study.trials[number].intermediate_values.items()))

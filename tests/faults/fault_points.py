@@ -8,15 +8,11 @@ import signal
 
 # name: where, and at which call
 POINTS = {
-    "after ask": ("mnist_lab.study.ledger:write_start", "before", 2),
-    "after start": ("mnist_lab.sweep.supervisor:Supervisor._submit", "after", 2),
-    "before an epoch is written": (
-        "mnist_lab.sweep.running_trial:RunningTrial.record",
-        "before",
-        5,
-    ),
-    "after an epoch is written": ("mnist_lab.sweep.running_trial:RunningTrial.record", "after", 5),
-    "before tell": ("mnist_lab.study.ledger:write_result", "after", 2),
+    "after ask": ("mnist_lab.study.trials:TrialWriter.start", "before", 2),
+    "after start": ("mnist_lab.execution.local:LocalExecutor.submit", "after", 2),
+    "before an epoch is written": ("mnist_lab.study.trials:TrialWriter.epochs", "before", 5),
+    "after an epoch is written": ("mnist_lab.study.trials:TrialWriter.epochs", "after", 5),
+    "before tell": ("mnist_lab.study.trials:TrialWriter.result", "after", 2),
     "after tell": ("mnist_lab.execution.files:TrialFiles.keep_models", "before", 2),
     "after the run is opened": ("mnist_lab.publish.writer:TrackerWriter._find", "after", 2),
     "before the run is closed": ("mnist_lab.execution.files:TrialFiles.artifacts", "before", 2),

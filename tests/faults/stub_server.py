@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,9 +20,11 @@ class StubServer:
         self.uri = f"http://127.0.0.1:{port}"
         self._port, self._behind = port, behind
         self._server = None
+        self.stopped = threading.Event()
 
     def start(self):
         stub = self
+        self.stopped.clear()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -39,7 +40,8 @@ class StubServer:
                     self.close_connection = True
                     return
                 if mode == "hang":
-                    time.sleep(30)
+                    stub.stopped.wait()
+                    self.close_connection = True
                     return
                 if mode == "503":
                     self.send_response(503)
@@ -69,6 +71,7 @@ class StubServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self):
+        self.stopped.set()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import load_dataset
 from mnist_lab.errors import ConfigurationError, DiskFullError
 from mnist_lab.settings import Settings
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
+from mnist_lab.study import StopReason
 from mnist_lab.sweep import launch
 
 from .conftest import states
@@ -30,12 +30,13 @@ def test_a_disk_that_is_full_at_a_checkpoint_stops_the_sweep_and_loses_nothing(
 ):
     faults({"trial": 1, "epoch": 2, "what": "fill the disk"})
     result = sweep()
-    assert result.stopped.startswith("disk_full")
-    assert str(Path(".mnist-lab") / "s" / "trial-0001") in result.stopped
+    assert result.stopped.reason is StopReason.DISK
+    assert str(result.stopped).startswith("disk_full")
+    assert str(Path(".mnist-lab") / "s" / "trial-0001") in str(result.stopped)
     assert states(study()) == ["COMPLETE", "RUNNING"]
     compare()
     assert sweep().finished == 4
-    assert ledger.read_retrained(study().trials[1]) == 0
+    assert study().trial(1).retrained == 0
     compare()
 
 
@@ -51,7 +52,7 @@ def test_a_study_that_cannot_be_written_stops_the_sweep_and_loses_nothing(
             connection.execute(f"PRAGMA max_page_count = {pages}")
 
     def fill(progress):
-        if "trial 1 epoch 1/" in progress.news:
+        if "trial 1 epoch 1/" in str(progress.news):
             full.append(True)
 
     event.listen(Engine, "checkout", limit)
@@ -61,9 +62,9 @@ def test_a_study_that_cannot_be_written_stops_the_sweep_and_loses_nothing(
         assert caught.value.exit_code == 75
     finally:
         event.remove(Engine, "checkout", limit)
-    before = {trial.number: trial.value for trial in study().trials if trial.value is not None}
+    before = {trial.number: trial.value for trial in study().trials() if trial.value is not None}
     assert sweep(trials=len(before) + 2).finished == len(before) + 2
-    assert before.items() <= {t.number: t.value for t in study().trials}.items()
+    assert before.items() <= {t.number: t.value for t in study().trials()}.items()
     compare()
 
 
@@ -76,7 +77,7 @@ def test_artifacts_that_cannot_be_written_stop_the_sweep_and_lose_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_artifacts", full)
         result = sweep(trials=30, trainer="fakes:run_slow_trial")
-    assert result.stopped.startswith("disk_full")
+    assert result.stopped.reason is StopReason.DISK
     assert len(states(study())) < 30
     assert result.lag.items
     done = len(states(study()))

@@ -39,7 +39,7 @@ def lock_once(file, word, seconds, locks):
     """A listener that locks ``file`` when ``word`` is in the news for the first time."""
 
     def listen(progress):
-        if word in progress.news and not locks:
+        if word in str(progress.news) and not locks:
             locks.append(Lock(file))
             if seconds is not None:
                 locks[0].release_after(seconds)
@@ -101,7 +101,7 @@ def test_an_mlflow_database_that_is_locked_at_the_start_costs_no_training(
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp_path):
     program = (
-        "from mnist_lab.settings import Settings; from mnist_lab.study.storage import connect\n"
+        "from mnist_lab.settings import Settings; from mnist_lab.study import connect\n"
         "from mnist_lab.tracking.store import open_client\n"
         "connect(Settings()); open_client(Settings())"
     )
@@ -121,7 +121,7 @@ def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp
 def test_a_second_sweep_of_a_study_is_refused_and_a_dead_one_holds_nothing(supervise, sweep, study):
     process = supervise(trainer="fakes:run_slow_trial")
     read_until(process, "epoch 1/")
-    with pytest.raises(BusyError, match=f"is held by process {process.pid}"):
+    with pytest.raises(BusyError, match=f"is being swept by process {process.pid}"):
         sweep()
     process.kill()
     process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections import Counter
 
 import optuna
 import pytest
@@ -12,31 +13,30 @@ import sqlalchemy
 from optuna.distributions import FloatDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from fakes import finished, study_record
+from fakes import finished
+from mnist_lab.config import SweepConfig
 from mnist_lab.report import latest_study, leaderboard, list_studies
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.study import ledger
+from mnist_lab.study import TrialFacts, connect, create_study, make_record, open_study
 from mnist_lab.study._optuna import Storage
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import create_study, open_study
-from mnist_lab.study.record import fingerprint
-from mnist_lab.study.storage import connect
 from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
+pytestmark = pytest.mark.timeout(900)
 TRIALS = 10_000
-# The promise is 5 s on an idle machine (2.8 s measured); the suite runs three processes on two cores.
-MOST_SECONDS = 60.0  # five on an idle machine; a guard against hanging on a busy one with coverage
+# The promise is 5 s on an idle machine (2.8 s measured). What is asserted is true on a busy one, too.
+MOST_STATEMENTS = 500  # of SQL; one a trial would be ten thousand
 
 
 def fill(settings, dataset, *, trials, epochs=10):
     """A study as a sweep leaves it, written in bulk: its parameters are those of the space."""
     space = get_space("fnn")
     config = SweepConfig(space="fnn", epochs=epochs, study="big", dataset=dataset.source)
-    study = create_study(connect(settings), "big", fingerprint(config, space, dataset), pruner=None)
-    ledger.write_study(study, study_record(name="big"))
+    study = create_study(connect(settings), make_record("big", config, space, dataset)).study
     now = datetime.datetime.now()
     point = space.baseline
     history = [
@@ -46,7 +46,8 @@ def fill(settings, dataset, *, trials, epochs=10):
     ]  # fmt: skip
     scalars = finished(0, 3, 0.5).scalars | {f"val_recall_{digit}": 0.9 for digit in range(10)}
     attributes = {
-        "seed": 1, "attempt": 1, "history": history, "scalars": scalars, "best_epoch": 3,
+        "start": {"seed": 1, "attempt": 1, "fruitless": 0, "epochs": 0},
+        "history": history, "scalars": scalars, "environment": {},
     }  # fmt: skip
     rows = range(1, trials + 1)
     tables = {
@@ -95,29 +96,68 @@ def big(tmp_path_factory, small_dataset):
     return settings
 
 
-def test_the_leaderboard_of_ten_thousand_trials_is_there_in_five_seconds(big):
-    began = time.monotonic()
+@pytest.fixture
+def work(monkeypatch):
+    """Counts what is done meanwhile: statements of SQL, and how often each trial is parsed."""
+    counted = Counter()
+    parse = TrialFacts.read
+
+    def counting(trial):
+        counted[trial.number] += 1
+        return parse(trial)
+
+    def listen(*_):
+        counted["statements"] += 1
+
+    monkeypatch.setattr(TrialFacts, "read", counting)
+    event.listen(Engine, "before_cursor_execute", listen)
+    yield counted
+    event.remove(Engine, "before_cursor_execute", listen)
+
+
+@pytest.fixture(scope="module")
+def optunas_seconds(tmp_path_factory, small_dataset):
+    """What Optuna by itself takes to read as many trials: of its own work, not of the clock."""
+    part = 10
+    settings = Settings(home=tmp_path_factory.mktemp("part"))
+    fill(settings, small_dataset, trials=TRIALS // part)
+    began = time.process_time()
+    study = optuna.load_study(study_name="big", storage=RDBStorage(settings.storage))
+    assert len(study.get_trials(deepcopy=False)) == TRIALS // part
+    return part * (time.process_time() - began)
+
+
+def test_the_leaderboard_of_ten_thousand_trials_takes_less_than_optunas_reading(
+    big, work, optunas_seconds
+):
+    began = time.process_time()
     rows = leaderboard(open_study(big, "big"))
-    assert time.monotonic() - began < MOST_SECONDS
-    assert latest_study(big) == "big"
+    assert time.process_time() - began < optunas_seconds
+    assert work.pop("statements") < MOST_STATEMENTS
+    assert set(work.values()) == {1}
     assert len(rows) == TRIALS
     assert rows[0].trial == TRIALS - 1
+    assert latest_study(big) == "big"
 
 
-def test_the_list_of_studies_is_there_in_five_seconds(big):
-    began = time.monotonic()
+def test_the_list_of_studies_takes_less_than_optunas_reading(big, work, optunas_seconds):
+    began = time.process_time()
     (row,) = list_studies(big)
-    assert time.monotonic() - began < MOST_SECONDS
+    assert time.process_time() - began < optunas_seconds
+    assert work.pop("statements") < MOST_STATEMENTS
+    assert set(work.values()) == {1}
     assert row.complete == TRIALS
 
 
-def test_a_sweep_of_ten_thousand_trials_is_resumed_in_five_seconds(big, small_dataset, monkeypatch):
+def test_a_sweep_of_ten_thousand_trials_is_resumed_in_less_than_optunas_reading(
+    big, work, optunas_seconds, small_dataset, monkeypatch
+):
     monkeypatch.setenv("KERAS_BACKEND", "none")
-    began, first = time.monotonic(), []
+    began, first = time.process_time(), []
 
     def listen(progress):
         if not first and progress.news:
-            first.append(time.monotonic() - began)
+            first.append((time.process_time() - began, Counter(work)))
 
     config = SweepConfig(
         space="fnn", epochs=10, study="big", dataset=small_dataset.source,
@@ -128,7 +168,11 @@ def test_a_sweep_of_ten_thousand_trials_is_resumed_in_five_seconds(big, small_da
         make_tracker=lambda *_: NullTracker(),
     )  # fmt: skip
     assert result.finished == TRIALS + 2
-    assert first[0] < MOST_SECONDS + 2  # a worker's start is in it
+    seconds, done = first[0]
+    assert seconds < optunas_seconds
+    assert done["statements"] < MOST_STATEMENTS
+    # None is parsed twice but those that began meanwhile.
+    assert {work[number] for number in range(TRIALS)} == {1}
 
 
 def test_a_study_is_read_as_optuna_itself_reads_it(tmp_path):

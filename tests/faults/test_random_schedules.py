@@ -17,20 +17,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from fakes import FakeExecutor, study_record
-from mnist_lab.execution import TrialFailed
-from mnist_lab.execution.files import TrialFiles
-from mnist_lab.publish.background import BackgroundWriter
+from fakes import FakeExecutor, crash, study_record
+from mnist_lab.config import SweepConfig
+from mnist_lab.execution import TrialFiles
+from mnist_lab.publish import BackgroundWriter
 from mnist_lab.publish.writer import TrackerWriter
-from mnist_lab.search.optuna_pruner import make_halving, make_pruner
+from mnist_lab.search import make_pruner, make_scheduler
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace
-from mnist_lab.study import ledger
-from mnist_lab.study._optuna import SingleWriterStorage
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import create_study
-from mnist_lab.study.record import fingerprint
-from mnist_lab.study.storage import connect
+from mnist_lab.study import FINISHED, SingleWriterStorage, connect, create_study, make_record
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
@@ -70,10 +65,7 @@ class World:
         self.settings = Settings(home=home)
         self.dataset = dataset
         self.checkpoints = {}
-        self.results = {
-            trial: [TrialFailed(trial=trial, reason="crashed", detail="signal 9")]
-            for trial in crashes
-        }
+        self.results = {trial: [crash(trial)] for trial in crashes}
         self.client = open_client(self.settings)
         self.tracker = MlflowTracker(self.client)
         self.kind, self.left = "", 0
@@ -83,8 +75,7 @@ class World:
         config = self.config()
         return create_study(
             SingleWriterStorage(connect(self.settings)),
-            "s",
-            fingerprint(config, SPACE, self.dataset),
+            make_record("s", config, SPACE, self.dataset),
             pruner=make_pruner("none", epochs=EPOCHS),
         )
 
@@ -116,12 +107,12 @@ class World:
             for done in self.checkpoints.values():
                 del done[at % (EPOCHS + 1) :]
         files = TrialFiles(self.settings.work / "s")
-        projector = BackgroundWriter(
+        writer = BackgroundWriter(
             TrackerWriter(study_record(), lambda: Unreliable(self), files), reached=True
         )
         try:
             study = self.study()
-            projector.start()
+            writer.start()
             Supervisor(
                 config=self.config(),
                 study=study,
@@ -129,19 +120,19 @@ class World:
                 executor=FakeExecutor(
                     checkpoints=self.checkpoints, on_epoch=on_epoch, results=self.results
                 ),
-                projector=projector,
+                writer=writer,
                 files=files,
                 stop=stop,
-                halving=make_halving("none", trials=TRIALS, epochs=EPOCHS, seed=0),
+                scheduler=make_scheduler("none", study, trials=TRIALS, epochs=EPOCHS, seed=0),
             ).run()
         except Killed:
             pass
         finally:
             self.dead = self.dead or self.kind.startswith("kill")
-            projector._closing = projector._abandoned = True
-            projector._wake.set()
-            if projector._thread.is_alive():
-                projector._thread.join()
+            writer._closing = writer._abandoned = True
+            writer._wake.set()
+            if writer._thread.is_alive():
+                writer._thread.join()
             self.dead = False
 
 
@@ -204,15 +195,11 @@ def expected(small_dataset, tmp_path_factory, mlflow_template):
     shutil.copyfile(mlflow_template, home / "mlflow.db")
     world = World(home, small_dataset, ())
     world.sweep()
-    return [(trial.params, trial.value) for trial in world.study().trials]
+    return [(trial.params, trial.value) for trial in world.study().trials()]
 
 
 def finished(world):
-    return {
-        trial.number: trial.value
-        for trial in world.study().get_trials()
-        if trial.state in ledger.FINISHED
-    }
+    return {trial.number: trial.value for trial in world.study().trials(FINISHED)}
 
 
 def check(schedule, crashes, small_dataset, mlflow_template, deadly_storage, expected):
@@ -230,8 +217,8 @@ def check(schedule, crashes, small_dataset, mlflow_template, deadly_storage, exp
         world.sweep()
         study = world.study()
         assert before.items() <= finished(world).items()
-        assert [(trial.params, trial.value) for trial in study.trials] == expected
-        assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+        assert [(trial.params, trial.value) for trial in study.trials()] == expected
+        assert {trial.state.name for trial in study.trials()} == {"COMPLETE"}
         compare(world, study)
 
 
@@ -243,7 +230,7 @@ def compare(world, study):
     numbers = Counter(int(run.data.tags["mnist_lab.trial"]) for run in trials)
     assert numbers == Counter(range(TRIALS))
     for run in trials:
-        trial = study.trials[int(run.data.tags["mnist_lab.trial"])]
+        trial = study.study.trials[int(run.data.tags["mnist_lab.trial"])]
         points = world.client.get_metric_history(run.info.run_id, "val_accuracy")
         assert [(p.step, p.value) for p in points] == sorted(trial.intermediate_values.items())
         assert run.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)

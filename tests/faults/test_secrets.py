@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import MnistLabError, masked
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import search_space  # noqa: F401 - the space file below imports it
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.sweep import launch
 
 SECRET = "hunter2-token"
@@ -36,7 +36,7 @@ def test_no_secret_gets_into_a_database_an_artifact_or_a_log(
     faults({"trial": 1, "epoch": 1, "what": "kill", "times": 2})
     result = launch(
         SweepConfig(**config), remote, trainer="fakes:run_trial",
-        listener=lambda p: news.append(p.news),
+        listener=lambda p: news.append(str(p.news)),
     )  # fmt: skip
     local = launch(SweepConfig(**{**config, "study": "local"}), settings, trainer="fakes:run_trial")
     assert result.lag.items

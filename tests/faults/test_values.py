@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from mnist_lab.study import ledger
+from mnist_lab.study import Stopped, StopReason
 
 from .conftest import states
 
@@ -20,7 +20,7 @@ def test_an_impossible_objective_is_refused_and_never_best(
     assert result.reasons == {"invalid": 1}
     assert result.best.number != 1
     compare()
-    run = client.get_run(ledger.find_run(study(), 1))
+    run = client.get_run(study().find_run(1))
     assert run.data.tags["mnist_lab.reason"] == "invalid"
     experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")
     best = client.search_runs(
@@ -33,8 +33,8 @@ def test_a_run_whose_trial_diverged_can_be_opened_and_says_in_which_epoch(
     sweep, study, compare, client
 ):
     result = sweep(trainer="fakes:run_failing_trial", trials=2)
-    assert result.stopped == "all 2 trials failed"
-    run = client.get_run(ledger.find_run(study(), 0))
+    assert result.stopped == Stopped(StopReason.ALL_FAILED, "all 2 trials failed")
+    run = client.get_run(study().find_run(0))
     assert run.info.status == "FAILED"
     assert run.data.tags["mnist_lab.reason"] == "diverged"
     assert "epoch 1" in run.data.tags["mlflow.note.content"]
@@ -43,6 +43,6 @@ def test_a_run_whose_trial_diverged_can_be_opened_and_says_in_which_epoch(
 
 def test_a_sweep_of_which_every_trial_fails_ends_with_a_table_of_reasons(sweep, study):
     result = sweep(trainer="fakes:run_failing_trial", trials=50, max_failures=3)
-    assert result.stopped == "3 trials in a row failed"
+    assert result.stopped == Stopped(StopReason.FAILURES, "3 trials in a row failed")
     assert result.reasons == {"diverged": 3}
     assert states(study()) == ["FAIL"] * 3

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from mnist_lab.study import ledger
-
-from .conftest import states
+from .conftest import states, values_by_epoch
 
 
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(sweep, faults, study, compare):
     faults({"trial": 1, "epoch": 2, "what": "kill"})
     result = sweep()
-    trial = study().trials[1]
+    trial = study().trial(1)
     assert states(study()) == ["COMPLETE"] * 4
-    assert (result.finished, ledger.read_retried(trial)) == (4, ["crashed"])
-    assert ledger.read_attempt(trial) == 2
-    assert ledger.read_retrained(trial) == 0
+    assert (result.finished, trial.retried) == (4, ("crashed",))
+    assert trial.attempt == 2
+    assert trial.retrained == 0
     compare()
 
 
@@ -30,7 +26,7 @@ def test_a_trial_whose_worker_is_killed_again_and_again_fails_as_crashed(
     assert states(study()) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert result.reasons == {"crashed": 1}
     compare()
-    run = client.get_run(ledger.find_run(study(), 1))
+    run = client.get_run(study().find_run(1))
     assert run.data.tags["mnist_lab.reason"] == "crashed"
     assert "signal 9" in run.data.tags["mlflow.note.content"]
 
@@ -49,9 +45,8 @@ def test_a_worker_killed_between_checkpoint_and_ledger_costs_no_epoch(
 ):
     faults({"trial": 1, "point": "checkpoint", "epoch": 2, "what": "kill"})
     sweep()
-    trial = study().trials[1]
-    assert sorted(trial.intermediate_values) == [1, 2, 3]
-    assert ledger.read_retrained(trial) == 0
+    assert list(values_by_epoch(study(), 1)) == [1, 2, 3]
+    assert study().trial(1).retrained == 0
     compare()
 
 
@@ -60,15 +55,13 @@ def test_a_segfault_fails_its_trial_and_leaves_the_others_alone(sweep, faults, s
     result = sweep(workers=2, retries=0)
     assert result.reasons == {"crashed": 1}
     assert states(study()).count("COMPLETE") == 3
-    assert "signal 11" in study().trials[1].user_attrs["detail"]
+    assert "signal 11" in study().trial(1).detail
     compare()
 
 
 def test_a_trial_that_hangs_is_ended_by_its_timeout(sweep, faults, study, compare):
-    faults({"trial": 1, "epoch": 2, "what": "hang"})
-    began = time.monotonic()
-    result = sweep(trial_timeout=2.0)
-    assert time.monotonic() - began < 60
+    faults({"trial": 1, "epoch": 2, "what": "hang"})  # longer than a test may take
+    result = sweep(trial_timeout=10.0)  # the others may take a second on a busy machine
     assert result.reasons == {"timeout": 1}
     assert states(study()).count("COMPLETE") == 3
     compare()
@@ -79,17 +72,17 @@ def test_a_worker_that_holds_too_much_is_killed_and_its_trial_retried_once(
 ):
     faults({"trial": 1, "epoch": 2, "what": "eat memory", "times": 9})
     result = sweep(worker_memory=450, retries=5)
-    trial = study().trials[1]
+    trial = study().trial(1)
     assert result.reasons == {"out_of_memory": 1}
-    assert ledger.read_retried(trial) == ["out_of_memory"]
-    assert "more than the cap" in trial.user_attrs["detail"]
+    assert trial.retried == ("out_of_memory",)
+    assert "more than the cap" in trial.detail
     compare()
 
 
 def test_a_worker_that_has_grown_is_replaced_between_two_trials(sweep, monkeypatch, study):
     monkeypatch.setattr("mnist_lab.execution.local.GROWTH_BYTES", -1)
     sweep(trainer="fakes:run_signed_trial")
-    pids = {trial.user_attrs["scalars"]["pid"] for trial in study().trials}
+    pids = {trial.scalars["pid"] for trial in study().trials()}
     assert len(pids) == 4
 
 

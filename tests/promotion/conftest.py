@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import keras
 import pytest
+from optuna.trial import TrialState
 
-from fakes import finished, model_record, outcome, study_record, trial_record
+from fakes import finished, model_record, outcome, trial_record
 from mnist_lab import promotion as promotions
+from mnist_lab.config import SweepConfig
 from mnist_lab.promotion.gate import GatePolicy
-from mnist_lab.search.optuna_pruner import make_pruner
+from mnist_lab.search.pruners import make_pruner
 from mnist_lab.spaces import get_space
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.ledger import Tracked
+from mnist_lab.study.names import confirm_name
 from mnist_lab.study.open import create_study
-from mnist_lab.study.record import fingerprint
-from mnist_lab.study.replicas import Design, confirm_name
+from mnist_lab.study.record import make_record
+from mnist_lab.study.replicas import Design
 from mnist_lab.study.seeds import replica_seed
 from mnist_lab.study.storage import connect
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
@@ -51,49 +53,46 @@ def tensorflow_as_it_is(monkeypatch):
 
 
 @pytest.fixture
-def made_with(small_dataset):
-    return fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+def record(small_dataset):
+    config = SweepConfig(space="fnn", epochs=1)
+    return make_record("a", config, get_space("fnn"), small_dataset)
 
 
 @pytest.fixture
-def make_study(settings, client, small_dataset, networks, made_with):
+def make_study(settings, client, networks, record):
     """A finished, confirmed study of one trial whose best replica has logged a model of a skill."""
     pruner = make_pruner("none", epochs=1)
 
     def make(name, skill="good", value=0.9, *, confirmed=True, model=True):
         tracker = MlflowTracker(client, artifact_location(settings, "e"))
-        study = create_study(connect(settings), name, made_with, pruner=pruner)
-        record = study_record(id=name, name=name, dataset_digest=small_dataset.digest,
-                              settings={"seed": "0", "epochs": "1"})  # fmt: skip
-        ledger.write_study(study, record)
-        _trial(study, tracker, record, value)
+        own = replace(record, id=name, name=name)
+        study = create_study(connect(settings), own, pruner=pruner)
+        _trial(study, tracker, value)
         if not confirmed:
             return None
-        replicas = create_study(connect(settings), confirm_name(name), made_with, pruner=pruner)
-        again = replace(record, id=f"{name}-c", name=replicas.study_name, confirms=name)
-        ledger.write_study(replicas, again)
+        again = replace(own, id=f"{name}-c", name=confirm_name(name), confirms=name)
+        replicas = create_study(connect(settings), again, pruner=pruner)
         for replica, difference in enumerate((0.0, -0.01)):
             seed = replica_seed(0, replica)
-            ledger.queue_replica(replicas, study.trials[0].params, of=0, seed=seed)
-            run = _trial(replicas, tracker, again, value + difference)
+            replicas.queue_replica(study.trial(0).params, of=0, seed=seed)
+            run = _trial(replicas, tracker, value + difference)
             if model and replica == 0:
                 best = run
-                tracker.log_model(run, model_record(networks[skill], study=replicas.study_name,
+                tracker.log_model(run, model_record(networks[skill], study=replicas.name,
                                                     scalars={}, params={}))  # fmt: skip
         return best if model else None
 
-    def _trial(study, tracker, record, value):
-        parent = tracker.open_study(record)
-        trial = study.ask()
-        number = trial.number
-        of = ledger.read_replica_of(trial)
+    def _trial(study, tracker, value):
+        parent = tracker.open_study(study.record)
+        number = study.study.ask().number
+        of = study.trial(number).replica_of
         run = tracker.open_trial(
-            record, parent, trial_record(trial=number, params={}, replica_of=of)
+            study.record, parent, trial_record(trial=number, params={}, replica_of=of)
         )
-        ledger.write_start(trial, seed=number, attempt=1)
-        ledger.write_tracked(study, ledger.Tracked(trial=number, run=run, closed=True))
-        ledger.write_result(trial, finished(number, 1, value))
-        study.tell(trial, value)
+        study.write(number).start(seed=number, attempt=1)
+        study.write_tracked(Tracked(trial=number, run=run, closed=True))
+        study.write(number).result(finished(number, 1, value))
+        study.finish(number, TrialState.COMPLETE, value)
         tracker.close_trial(run, outcome())
         return run
 

@@ -124,22 +124,22 @@ def test_a_champion_whose_run_is_gone_is_not_promoted_over_itself(champion, lose
 
 @pytest.mark.parametrize("what", ["run", "experiment for good"])
 def test_openings_go_on_being_counted_on_the_version(
-    champion, lose, client, settings, made_with, what
+    champion, lose, client, settings, record, what
 ):
     lose(champion, what)
     model = find_version_model(client, find_version(client, f"{NAME}@champion"))
-    assert promotions.evaluate_model(client, model, made_with, settings).openings == 2
+    assert promotions.evaluate_model(client, model, record, settings).openings == 2
     (row,) = list_versions(client)
     assert (row.test_openings, count_openings(client, NAME)) == (2, 2)
 
 
 def test_openings_of_other_images_are_counted_on_a_version_without_a_run(
-    champion, lose, client, settings, made_with
+    champion, lose, client, settings, record
 ):
     lose(champion, "run for good")
     model = find_version_model(client, find_version(client, f"{NAME}@champion"))
     found = [
-        promotions.evaluate_on(client, model, "mnist", made_with, settings).openings for _ in "12"
+        promotions.evaluate_on(client, model, "mnist", record, settings).openings for _ in "12"
     ]
     assert found == [1, 2]
 
@@ -292,14 +292,12 @@ def test_without_test_images_nothing_is_registered(make_study, promote, client, 
     assert not client.search_registered_models()
 
 
-def test_without_test_images_no_opening_is_counted(
-    champion, client, settings, made_with, monkeypatch
-):
+def test_without_test_images_no_opening_is_counted(champion, client, settings, record, monkeypatch):
     monkeypatch.setattr("mnist_lab.promotion.sealed_test.has_test_images", lambda *_, **__: False)
     model = find_version_model(client, client.get_model_version(NAME, "1"))
-    for dataset in ("mnist", made_with.dataset_source):
+    for dataset in ("mnist", record.dataset_source):
         with pytest.raises(DataError, match="has no test images"):
-            promotions.evaluate_on(client, model, dataset, made_with, settings)
+            promotions.evaluate_on(client, model, dataset, record, settings)
     assert count_openings(client, NAME) == 1
 
 
@@ -310,11 +308,11 @@ def test_versions_of_a_model_that_somebody_named_with_a_quote_are_listed(champio
 
 
 def test_a_champion_that_was_never_scored_is_scored_by_the_advice(
-    champion, client, settings, made_with
+    champion, client, settings, record
 ):
     client.delete_model_version_tag(NAME, "1", "mnist_lab.test_accuracy")
     (finding,) = check_models(client, settings)
     assert finding.advice == f"Type: mnist-lab evaluate {NAME}@champion"
     model = find_version_model(client, find_version(client, f"{NAME}@champion"))
-    promotions.evaluate_model(client, model, made_with, settings)
+    promotions.evaluate_model(client, model, record, settings)
     assert list(check_models(client, settings)) == []

@@ -192,20 +192,20 @@ def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
 
 
 def test_every_later_opening_is_counted_on_version_and_model(
-    make_study, promote, client, settings, made_with
+    make_study, promote, client, settings, record
 ):
     run = make_study("a")
     promote("a")
-    promotions.evaluate_model(client, find_trial_model(client, run), made_with, settings)
+    promotions.evaluate_model(client, find_trial_model(client, run), record, settings)
     assert [row.test_openings for row in list_versions(client)] == [2]
     assert count_openings(client, NAME) == 2
 
 
-def test_other_test_images_are_counted_by_their_name(make_study, client, settings, made_with):
+def test_other_test_images_are_counted_by_their_name(make_study, client, settings, record):
     run = make_study("a")
     model = find_trial_model(client, run)
     first, second = (
-        promotions.evaluate_on(client, model, "mnist", made_with, settings) for _ in range(2)
+        promotions.evaluate_on(client, model, "mnist", record, settings) for _ in range(2)
     )
     assert (first.openings, second.openings) == (1, 2)
     assert first.evaluation.samples == 10_000
@@ -214,26 +214,26 @@ def test_other_test_images_are_counted_by_their_name(make_study, client, setting
 
 
 def test_the_same_images_under_another_name_are_the_same_images(
-    make_study, promote, client, settings, small_file, tmp_path, made_with
+    make_study, promote, client, settings, small_file, tmp_path, record
 ):
     run = make_study("a")
     other = tmp_path / "other.npz"
     other.write_bytes(small_file.read_bytes())
     before = promotions.evaluate_on(
-        client, find_trial_model(client, run), str(other), made_with, settings
+        client, find_trial_model(client, run), str(other), record, settings
     )
     assert before.openings == 1
     assert promote("a").decision.openings == 2
     assert count_openings(client, NAME) == 2  # that before it was registered, too
 
 
-def test_data_that_changed_since_the_sweep_is_never_opened(make_study, client, settings, made_with):
+def test_data_that_changed_since_the_sweep_is_never_opened(make_study, client, settings, record):
     run = make_study("a")
     with pytest.raises(DataError, match="is not the data that the study was made with"):
         promotions.evaluate_model(
             client,
             find_trial_model(client, run),
-            replace(made_with, dataset_digest="0" * 64),
+            replace(record, dataset_digest="0" * 64),
             settings,
         )
     assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
@@ -342,7 +342,7 @@ import os, signal, sys
 from mlflow import MlflowClient
 from mnist_lab import promotion as promotions
 from mnist_lab.settings import Settings
-from mnist_lab.sweep import Design
+from mnist_lab.study import Design
 from mnist_lab.tracking.store import open_client
 
 real = MlflowClient.set_registered_model_alias

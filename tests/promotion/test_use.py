@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import mnist_lab.models.export as exporting
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import load_dataset
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import ConfigurationError, DataError, MnistLabError, UnknownNameError
@@ -27,13 +27,15 @@ from mnist_lab.models.predict import predict
 from mnist_lab.models.serving import prepare, server_command
 from mnist_lab.models.versions import find_trial_model, find_version
 from mnist_lab.spaces import get_space
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.open import open_study
 from mnist_lab.sweep import launch
 from mnist_lab.sweep.reproduce import reproduce
 
+pytestmark = pytest.mark.timeout(1200)  # trainings and servers, on a machine that is busy
 NAME = "tiny-fnn@champion"
+# Each room's door has a function by the name of its module.
+exporting = sys.modules[export.__module__]
+reproducing = sys.modules[reproduce.__module__]
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +376,7 @@ def test_the_server_answers_as_the_model_and_is_made_of_the_checked_file_only(
     )  # fmt: skip
     address = f"http://127.0.0.1:{free_port}"
     try:
-        wait_until(lambda: urlopen(f"{address}/ping").status == 200, seconds=90)
+        wait_until(lambda: urlopen(f"{address}/ping").status == 200, seconds=600)
         images = open_test_split().images[:2]
         body = json.dumps({"inputs": images.tolist()}).encode()
         request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
@@ -397,7 +399,7 @@ def swept(settings, small_file):
         )  # fmt: skip
         launch(config, settings)
         study = open_study(settings, space)
-        return study, study.trials[0]
+        return study, study.trial(0)
 
     return sweep
 
@@ -409,7 +411,7 @@ def swept(settings, small_file):
 def test_a_trial_is_reproduced_bit_for_bit(swept, settings, space, changes, monkeypatch):
     monkeypatch.setattr("mnist_lab.execution.resources.usable_cores", lambda: 1)
     study, trial = swept(space, set=changes)
-    assert ledger.read_environment(trial)["threads"] == "1"
+    assert trial.environment["threads"] == "1"
     done = reproduce(study, trial, settings)
     assert (done.outcome, done.first_difference, done.environment) == ("bit-exact", None, {})
     assert (done.epochs, done.found) == (3, trial.value)
@@ -431,10 +433,10 @@ def again(study, trial, settings):
 
 @pytest.mark.parametrize(("shift", "outcome"), [(0.001, "within tolerance"), (0.1, "diverged")])
 def test_what_differs_is_named_with_its_first_epoch(recorded, settings, shift, outcome):
-    trial = recorded.trials[0]
-    history = trial.user_attrs["history"]
-    history[1]["val_accuracy"] += shift
-    trial.user_attrs["environment"] = {"keras": "2.0"}
+    trial = recorded.trial(0)
+    first, second = trial.history
+    other = replace(second, val_accuracy=second.val_accuracy + shift)
+    trial = replace(trial, history=(first, other), environment={"keras": "2.0"})
     done = again(recorded, trial, settings)
     assert (done.outcome, done.first_difference) == (outcome, 2)
     assert done.environment == {"keras": ("2.0", "unknown")}
@@ -452,9 +454,8 @@ def test_a_trial_is_trained_again_in_the_precision_it_had(
         seen.append(spec.runtime.precision)
         raise MnistLabError("as far as this test goes")
 
-    monkeypatch.setattr("mnist_lab.sweep.reproduce._train", train)
-    trial = recorded.trials[0]
-    trial.user_attrs["environment"] = then
+    monkeypatch.setattr(reproducing, "_train", train)
+    trial = replace(recorded.trial(0), environment=then)
     with pytest.raises(MnistLabError, match="as far"):
         again(recorded, trial, settings)
     assert seen == [precision]
@@ -464,22 +465,22 @@ def test_other_data_are_not_trained_on(recorded, settings, small_file, monkeypat
     changed = load_dataset("mnist")
     monkeypatch.setattr("mnist_lab.study.open.load_dataset", lambda *_, **__: changed)
     with pytest.raises(DataError, match="is not the data"):
-        again(recorded, recorded.trials[0], settings)
+        again(recorded, recorded.trial(0), settings)
 
 
 def test_a_space_that_has_changed_is_not_trained(recorded, settings, monkeypatch):
     other = replace(get_space("fnn"), version=9)
     monkeypatch.setattr("mnist_lab.study.open.get_space", lambda _: other)
     with pytest.raises(ConfigurationError, match="has changed"):
-        again(recorded, recorded.trials[0], settings)
+        again(recorded, recorded.trial(0), settings)
 
 
 def test_a_trial_that_was_not_finished_cannot_be_reproduced(recorded, settings):
-    recorded.ask()
+    recorded.study.ask()
     with pytest.raises(MnistLabError, match="not complete"):
-        again(recorded, recorded.trials[2], settings)
+        again(recorded, recorded.trial(2), settings)
 
 
 def test_a_training_that_fails_says_why(recorded, settings):
     with pytest.raises(MnistLabError, match=r"failed: diverged"):
-        reproduce(recorded, recorded.trials[0], settings, trainer="fakes:run_failing_trial")
+        reproduce(recorded, recorded.trial(0), settings, trainer="fakes:run_failing_trial")

@@ -4,10 +4,9 @@ import optuna
 import pytest
 
 from fakes import Memory
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import ServiceError, UnknownNameError
 from mnist_lab.publish import sync
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.lock import lock_study
 from mnist_lab.study.open import open_study
 from mnist_lab.sweep import launch
@@ -43,7 +42,7 @@ def test_sync_writes_everything_that_the_tracker_lacks(swept):
     assert tracker.artifacts == [["curves.png"]] * 3
     assert tracker.summaries[-1].state == "complete"
     assert told[-1] == ("s", 3, 3)
-    assert ledger.find_run(open_study(swept, "s"), 2) == "run-2"
+    assert open_study(swept, "s").find_run(2) == "run-2"
 
 
 def test_a_second_sync_changes_nothing(swept):

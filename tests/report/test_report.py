@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from fakes import epoch_metrics, finished
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.report import compare, latest_study, leaderboard, list_studies
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
+from mnist_lab.study.ledger import Tracked
 from mnist_lab.study.open import create_study, open_study
-from mnist_lab.study.record import fingerprint
+from mnist_lab.study.record import make_record
 from mnist_lab.study.storage import connect
 
 
@@ -25,21 +26,21 @@ def fill(settings, small_dataset):
     """A study whose trials end with the given values; None for a failure."""
 
     def fill(name, *values):
-        made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+        record = make_record(name, SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
         pruner = optuna.pruners.NopPruner()
-        study = create_study(connect(settings), name, made_with, pruner=pruner)
+        study = create_study(connect(settings), record, pruner=pruner)
         for number, value in enumerate(values):
             if number == 0:
-                study.enqueue_trial({}, user_attrs={"baseline": True})
-            trial = study.ask()
-            ledger.write_start(trial, seed=0, attempt=1)
-            tracked = ledger.Tracked(trial=number, run=f"run-{number}", closed=True)
-            ledger.write_tracked(study, tracked)
+                study.queue_point({}, baseline=True, defaults=False)
+            asked = study.study.ask().number
+            study.write(asked).start(seed=0, attempt=1)
+            tracked = Tracked(trial=number, run=f"run-{number}", closed=True)
+            study.write_tracked(tracked)
             if value is None:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                study.finish(asked, TrialState.FAIL)
                 continue
-            ledger.write_result(trial, finished(number, 2, value))
-            study.tell(trial, value)
+            study.write(asked).result(finished(number, 2, value))
+            study.finish(asked, TrialState.COMPLETE, value)
         return study
 
     return fill
@@ -50,24 +51,22 @@ def pair(settings, small_dataset):
     """Two trials: one of three epochs that is complete, one that was pruned after the first."""
 
     def pair(first, second):
-        made_with = fingerprint(SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
+        record = make_record("pair", SweepConfig(space="fnn"), get_space("fnn"), small_dataset)
         pruner = optuna.pruners.NopPruner()
-        study = create_study(connect(settings), "pair", made_with, pruner=pruner)
+        study = create_study(connect(settings), record, pruner=pruner)
         for number, (units, values) in enumerate([(64, first), (128, second)]):
-            study.enqueue_trial({"units": units, "dropout": 0.5})
-            trial = study.ask()
+            study.queue_point({"units": units, "dropout": 0.5}, baseline=False, defaults=False)
+            trial = study.study.ask()
             trial.suggest_int("units", 1, 200)
             trial.suggest_float("dropout", 0.0, 1.0)
-            ledger.write_start(trial, seed=0, attempt=1)
+            study.write(number).start(seed=0, attempt=1)
             epochs = [epoch_metrics(epoch, value) for epoch, value in enumerate(values, start=1)]
-            for epoch in epochs:
-                trial.report(epoch.val_accuracy, epoch.epoch)
-            ledger.write_history(trial, epochs)
+            study.write(number).epochs(study.trial(number), epochs)
             if number == 0:
-                ledger.write_result(trial, finished(0, len(values), values[-1]))
-                study.tell(trial, values[-1])
+                study.write(number).result(finished(0, len(values), values[-1]))
+                study.finish(number, TrialState.COMPLETE, values[-1])
             else:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                study.finish(number, TrialState.PRUNED)
         return open_study(settings, "pair")
 
     return pair
@@ -116,7 +115,7 @@ def test_the_leaderboard_can_be_cut(fill, settings):
 
 def test_studies_are_listed_with_their_counts_and_best(fill, settings):
     fill("first", 0.5, None)
-    fill("second", 0.6, 0.8).ask()
+    fill("second", 0.6, 0.8).study.ask()
     first, second = list_studies(settings)
     assert (first.study, first.complete, first.failed) == ("first", 1, 1)
     assert (second.best_trial, second.best_val_accuracy, second.unfinished) == (1, 0.8, 1)
@@ -142,7 +141,7 @@ def test_without_a_study_the_first_command_is_named(settings):
 
 def test_a_trial_is_found_by_its_number_and_the_best_without_one(fill):
     study = fill("s", 0.5, 0.9)
-    assert ledger.find_trial(study, "0").number == 0
-    assert ledger.find_trial(study, "").number == 1
+    assert study.find_trial("0").number == 0
+    assert study.find_trial("").number == 1
     with pytest.raises(UnknownNameError, match="trial of study s"):
-        ledger.find_trial(study, "7")
+        study.find_trial("7")

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from mnist_lab.errors import InvalidParamsError, MissingExtraError, UnknownNameError, UsageError
-from mnist_lab.search.optuna_pruner import PRUNERS, make_pruner
+from mnist_lab.search.pruners import PRUNERS, make_pruner
 from mnist_lab.search.samplers import SAMPLERS, grid_points, make_sampler
 from mnist_lab.search.suggest import suggest
 from mnist_lab.spaces import get_space

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import ConfigurationError, InvalidParamsError
 from mnist_lab.spaces import Condition, get_space, search_space
 from mnist_lab.spaces.keras_tuner import to_hypermodel
 from mnist_lab.spaces.registry import as_space, load_space
 from mnist_lab.spaces.survey import survey
-from mnist_lab.config import SweepConfig
 from mnist_lab.sweep import launch
 
 

@@ -5,8 +5,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mnist_lab.errors import InvalidParamsError, UnknownNameError
 from mnist_lab.spaces import Condition, Constraint, SearchSpace, get_space, search_space
-from mnist_lab.spaces.values import describe_range
 from mnist_lab.spaces.space import parse_assignment
+from mnist_lab.spaces.values import describe_range
 
 
 def make_space(**changes):

@@ -7,12 +7,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import ServiceError, UnknownNameError
 from mnist_lab.publish import sync
 from mnist_lab.report import compare, leaderboard, list_studies
 from mnist_lab.report.summary import summarise
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
 from mnist_lab.study.open import open_study
 from mnist_lab.study.replicas import Design
 from mnist_lab.sweep import launch
@@ -65,8 +64,8 @@ def mixed(sweep, raw, settings):
 
 def test_a_foreign_trial_is_in_no_table_and_no_ranking(mixed, settings):
     assert {row.trial for row in leaderboard(mixed)} <= {0, 1, 2}
-    assert len(ledger.rank(mixed)) == len(leaderboard(mixed))
-    assert ledger.count_foreign(mixed) == 3
+    assert len(mixed.ranked()) == len(leaderboard(mixed))
+    assert mixed.count_foreign() == 3
     assert summarise(mixed).metrics["trials_failed"] == 0
     assert list_studies(settings)[0].failed == 0
 
@@ -160,11 +159,11 @@ def test_a_study_that_is_deleted_while_it_runs_is_one_line(sweep, settings):
     news = []
 
     def delete(progress):
-        news.append(progress.news)
+        news.append(str(progress.news or ""))
         if sum("complete" in each for each in news) == 1 and "complete" in news[-1]:
             optuna.delete_study(study_name="s", storage=settings.storage)
 
-    with pytest.raises(ServiceError, match=r"deleted the study.*same command again"):
+    with pytest.raises(ServiceError, match=r"was deleted while it was swept.*same command again"):
         sweep(trials=4, listener=delete)
     assert sweep(trials=2).finished == 2
 
@@ -186,14 +185,14 @@ def test_every_point_of_a_small_space_is_tried_before_any_is_tried_twice(sweep, 
     sweep(trials=10, space=str(settings.root / "small.py") + ":small", pruner="none")
     points = [tuple(trial.params.values()) for trial in raw().trials]
     assert set(points[:4]) == {(0, "x"), (0, "y"), (1, "x"), (1, "y")}
-    seeds = {ledger.read_seed(trial) for trial in raw().trials}
+    seeds = {trial.seed for trial in open_study(settings, "s").trials()}
     assert len(seeds) == 10  # a point that comes again is trained with another seed
 
 
 def test_a_point_that_was_tried_often_counts_as_one_configuration(sweep, raw, settings):
     (settings.root / "small.py").write_text(SMALL)
     sweep(trials=10, space=str(settings.root / "small.py") + ":small", pruner="none")
-    pairs = Design(top=5, seeds=2).replicas(raw())
+    pairs = Design(top=5, seeds=2).replicas(open_study(settings, "s"))
     params = [tuple(raw().trials[of].params.values()) for of, _ in pairs[: len(pairs) // 2]]
     assert len(params) == len(set(params)) == 4
 

@@ -186,4 +186,5 @@ def test_a_trials_times_are_the_same_in_memory_and_when_they_are_read(mirrored, 
         known.datetime_start,
         known.datetime_complete,
     )
-    assert abs(again.datetime_complete.timestamp() - time.time()) < 60
+    # Another zone would be hours away.
+    assert abs(again.datetime_complete.timestamp() - time.time()) < 3600

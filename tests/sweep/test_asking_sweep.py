@@ -7,15 +7,13 @@ import re
 import optuna
 import pytest
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError, UsageError
+from mnist_lab.publish.writer import NoFigures
 from mnist_lab.report import list_studies
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import open_study
-from mnist_lab.study.replicas import Design, confirm_name
-from mnist_lab.sweep import launch
-from mnist_lab.sweep.confirm import confirm
-from mnist_lab.sweep.reproduce import reproduce
+from mnist_lab.study import Design, confirm_name, open_study
+from mnist_lab.sweep import confirm, launch, reproduce
+from mnist_lab.tracking import NullTracker
 
 
 @pytest.fixture
@@ -27,16 +25,21 @@ def sweep(settings, small_file, strangers):
             "epochs": 1,
             "dataset": str(small_file),
             "study": "s",
-            "workers": 1,
+            "executor": "inline",
         }
-        result = launch(SweepConfig(**{**config, **changes}), settings)
+        result = launch(
+            SweepConfig(**{**config, **changes}),
+            settings,
+            make_tracker=lambda *_: NullTracker(),
+            make_figures=lambda *_: NoFigures(),
+        )
         return result, open_study(settings, result.study)
 
     return sweep
 
 
 def params(study):
-    return [trial.params for trial in study.get_trials(deepcopy=False)]
+    return [trial.params for trial in study.trials()]
 
 
 def test_what_a_loop_asks_for_is_searched_and_the_first_trial_has_the_defaults(sweep):
@@ -46,7 +49,7 @@ def test_what_a_loop_asks_for_is_searched_and_the_first_trial_has_the_defaults(s
         units = [name for name in point if name.startswith("units_")]
         assert units == [f"units_{i}" for i in range(point["num_layers"])]
     assert params(study)[0] == {"num_layers": 1, "units_0": 8, "lr": 1e-3}
-    assert ledger.is_baseline(study.trials[0])
+    assert study.trial(0).baseline
     assert {point["num_layers"] for point in params(study)} == {1, 2, 3}
 
 
@@ -111,10 +114,10 @@ def test_a_queued_point_is_tried_and_one_that_does_not_fit_fails_alone(sweep, se
     study.enqueue_trial({"num_layers": 3, "units_2": 24})
     study.enqueue_trial({"num_layers": 3, "units_2": 1000})
     result, study = sweep("Loops", trials=4)
-    first, second = study.trials[1:3]
+    first, second = study.trials()[1:3]
     assert (first.params["num_layers"], first.params["units_2"]) == (3, 24)
     assert result.reasons == {"invalid": 1}
-    assert "units_2=1000 is outside 8 to 32" in second.user_attrs["detail"]
+    assert "units_2=1000 is outside 8 to 32" in second.detail
 
 
 def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swept(
@@ -130,7 +133,7 @@ def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swep
     file.write_text(text.replace(broken, "    return dense()\n", 1))
     assert list_studies(settings) == []
     result, study = sweep("not_compiled", file=file, trials=1)
-    assert (result.finished, len(study.trials)) == (1, 1)
+    assert (result.finished, study.count()) == (1, 1)
 
 
 def test_a_file_that_changed_is_refused_by_name_when_its_study_goes_on(sweep, tmp_path, strangers):
@@ -148,16 +151,16 @@ def test_replicas_have_the_parameters_of_what_they_repeat(sweep, settings):
     sweep("TwoBranches", trials=4)
     _, confirmation = confirm(settings, "s", Design(top=2, seeds=2), workers=1)
     study, replicas = open_study(settings, "s"), open_study(settings, confirm_name("s"))
-    assert len(replicas.trials) == 4
-    for replica in replicas.trials:
-        assert replica.params == study.trials[ledger.read_replica_of(replica)].params
+    assert replicas.count() == 4
+    for replica in replicas.trials():
+        assert replica.params == study.trial(replica.replica_of).params
     assert confirmation is not None
 
 
 def test_a_trial_is_trained_again_from_its_record(sweep, settings):
     sweep("Loops", trials=3, epochs=2, pruner="none")
     study = open_study(settings, "s")
-    done = reproduce(study, study.trials[2], settings)
+    done = reproduce(study, study.trial(2), settings)
     assert done.outcome == "bit-exact"
 
 
@@ -169,7 +172,7 @@ def test_what_fit_asks_for_is_searched_too(sweep):
 
 def test_how_a_model_takes_its_data_is_in_the_record(sweep, client):
     _, study = sweep("own_rescaling", trials=1)
-    assert ledger.read_form(study.trials[0])["scale"] == 1.0
+    assert study.trial(0).form["scale"] == 1.0
     experiment = client.get_experiment_by_name("mnist-lab/tiny-own-rescaling")
     runs = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'trial'")
     assert runs[0].data.tags["mnist_lab.form.images"] == "float32 (28, 28), 0 to 255"
@@ -180,7 +183,7 @@ def test_the_parameters_of_every_trial_are_in_mlflow(sweep, client):
     experiment = client.get_experiment_by_name("mnist-lab/tiny-Loops")
     runs = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'trial'")
     found = {int(run.data.tags["mnist_lab.trial"]): run.data.params for run in runs}
-    for trial in study.trials:
+    for trial in study.trials():
         assert found[trial.number] == {name: str(value) for name, value in trial.params.items()}
 
 

@@ -7,18 +7,15 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.data import sealed
 from mnist_lab.doctor import examine
 from mnist_lab.errors import MnistLabError, ServiceError, UsageError
 from mnist_lab.publish import sync
 from mnist_lab.report import list_studies
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.confirmation import rank_replicas, read_confirmation
-from mnist_lab.study.open import open_study
-from mnist_lab.study.replicas import Design, is_confirmed
-from mnist_lab.sweep import launch
-from mnist_lab.sweep.confirm import confirm
+from mnist_lab.study import Design, StopReason, is_confirmed, open_study, read_confirmation
+from mnist_lab.study.confirmation import rank_replicas
+from mnist_lab.sweep import confirm, launch
 
 TRAINER = "fakes:run_seeded_trial"
 
@@ -41,39 +38,35 @@ def run(settings, *, top=2, seeds=3, name="s", **options):
 
 
 def test_the_best_trials_are_trained_again_with_the_same_fresh_seeds(searched, settings):
-    best = [trial.number for trial in ledger.rank(searched)[:2]]
+    best = [trial.number for trial in searched.ranked()[:2]]
     _, confirmation = run(settings)
-    replicas = open_study(settings, "s+confirm").get_trials()
-    seeds = {
-        of: [ledger.read_seed(t) for t in replicas if ledger.read_replica_of(t) == of]
-        for of in best
-    }
+    replicas = open_study(settings, "s+confirm").trials()
+    seeds = {of: [t.seed for t in replicas if t.replica_of == of] for of in best}
     assert len(replicas) == 6
     assert seeds[best[0]] == seeds[best[1]]
-    used = {ledger.read_seed(trial) for trial in searched.get_trials()}
+    used = {trial.seed for trial in searched.trials()}
     assert len(set(seeds[best[0]])) == 3
     assert not used & set(seeds[best[0]])
     for replica in replicas:
-        of = ledger.read_replica_of(replica)
-        assert replica.params == ledger.read_trial(searched, of).params
+        assert replica.params == searched.trial(replica.replica_of).params
     assert {row.trial for row in confirmation.rows} == set(best)
 
 
 def test_means_and_optimism_are_those_of_the_replicas(searched, settings):
     _, confirmation = run(settings)
-    replicas = open_study(settings, "s+confirm").get_trials()
+    replicas = open_study(settings, "s+confirm").trials()
     row = confirmation.choice
-    values = [t.value for t in replicas if ledger.read_replica_of(t) == row.trial]
+    values = [t.value for t in replicas if t.replica_of == row.trial]
     assert row.mean == pytest.approx(np.mean(values))
     assert row.low < row.mean < row.high
-    best = ledger.rank(searched)[0]
-    again = [t.value for t in replicas if ledger.read_replica_of(t) == best.number]
+    best = searched.ranked()[0]
+    again = [t.value for t in replicas if t.replica_of == best.number]
     assert confirmation.optimism == pytest.approx(best.value - np.mean(again))
 
 
 def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, client):
     run(settings)
-    record = ledger.read_study(searched)
+    record = searched.record
     experiment = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")[0]
     runs = client.search_runs([experiment.experiment_id])
     (page,) = [r for r in runs if r.data.tags["mnist_lab.level"] == "study"]
@@ -81,7 +74,7 @@ def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, cli
     assert len(replicas) == 6
     assert {r.data.tags["mlflow.parentRunId"] for r in replicas} == {page.info.run_id}
     assert {r.info.status for r in replicas} == {"FINISHED"}
-    best = ledger.rank(searched)[0].number
+    best = searched.ranked()[0].number
     assert f"confirm-{best:04d}.0" in {r.info.run_name for r in replicas}
     assert page.data.tags["mnist_lab.study_id"] == record.id
     assert page.info.status == "FINISHED"
@@ -94,16 +87,16 @@ def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
     run(settings)
     assert is_confirmed(searched, Design(top=2, seeds=3))
     assert not is_confirmed(searched, Design(top=3, seeds=3))
-    before = open_study(settings, "s+confirm").get_trials()
+    before = open_study(settings, "s+confirm").trials()
     run(settings)
-    assert open_study(settings, "s+confirm").get_trials() == before
+    assert open_study(settings, "s+confirm").trials() == before
 
 
 def test_more_seeds_are_added_to_those_there_are(searched, settings):
     run(settings, seeds=2)
     _, confirmation = run(settings, seeds=4)
     assert confirmation.seeds == 4
-    assert len(open_study(settings, "s+confirm").get_trials()) == 8
+    assert len(open_study(settings, "s+confirm").trials()) == 8
 
 
 def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, settings, monkeypatch):
@@ -112,7 +105,7 @@ def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, setting
     assert (len(confirmation.rows), confirmation.failed) == (1, 1)
     _, confirmation = run(settings, trainer="fakes:run_trial")
     assert (len(confirmation.rows), confirmation.failed) == (2, 0)
-    failed = [t for t in open_study(settings, "s+confirm").get_trials() if t.state.name == "FAIL"]
+    failed = [t for t in open_study(settings, "s+confirm").trials() if t.state.name == "FAIL"]
     assert len(failed) == 1
 
 
@@ -153,7 +146,7 @@ def test_an_extension_that_was_cut_off_leaves_what_was_there(searched, settings,
     monkeypatch.setenv(
         "FAULTS", '[{"trial": 7, "point": "end", "epoch": 2, "what": "fill the disk"}]'
     )
-    assert run(settings, seeds=4)[0].stopped.startswith("disk_full")
+    assert run(settings, seeds=4)[0].stopped.reason is StopReason.DISK
     assert read_confirmation(searched, Design(top=2, seeds=3)) == before
     assert read_confirmation(searched) == before
     assert not is_confirmed(searched, Design(top=2, seeds=4))
@@ -178,14 +171,14 @@ def test_the_model_of_every_configuration_is_kept_when_the_search_goes_on(
     launch(config, settings, trainer=TRAINER)
     run(settings, top=2, seeds=3)
     replicas = open_study(settings, "s+confirm")
-    tracked = ledger.read_tracked(replicas)
+    tracked = replicas.tracked()
     client = MlflowClient(settings.tracking_uri)
     logged = {
-        ledger.read_replica_of(trial)
-        for trial in replicas.get_trials()
+        trial.replica_of
+        for trial in replicas.trials()
         if "mnist_lab.model" in client.get_run(tracked[trial.number].run).data.tags
     }
-    assert logged == {ledger.read_replica_of(trial) for trial in replicas.get_trials()}
+    assert logged == {trial.replica_of for trial in replicas.trials()}
 
 
 def test_a_confirmation_is_not_confirmed(searched, settings):
@@ -198,10 +191,10 @@ def test_a_confirmation_that_was_cut_off_goes_on(searched, settings, monkeypatch
     faults = '[{"trial": 3, "point": "end", "epoch": 2, "what": "fill the disk"}]'
     monkeypatch.setenv("FAULTS", faults)
     result, _ = run(settings)
-    assert result.stopped.startswith("disk_full")
+    assert result.stopped.reason is StopReason.DISK
     assert read_confirmation(searched, Design(top=2, seeds=3)) is None
     result, confirmation = run(settings)
-    assert (result.stopped, result.finished, len(confirmation.rows)) == ("", 6, 2)
+    assert (result.stopped, result.finished, len(confirmation.rows)) == (None, 6, 2)
 
 
 def test_sync_and_the_page_agree_after_a_confirmation(searched, settings):
@@ -235,7 +228,7 @@ def test_confirming_never_opens_the_sealed_images(searched, settings, monkeypatc
 
 def test_each_configuration_leaves_the_model_of_its_best_replica(searched, settings, client):
     _, confirmation = run(settings)
-    tracked = ledger.read_tracked(open_study(settings, "s+confirm"))
+    tracked = open_study(settings, "s+confirm").tracked()
     for row in confirmation.rows:
         assert "mnist_lab.model" in client.get_run(tracked[row.best].run).data.tags
 

@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
+from mnist_lab.config import SweepConfig
 from mnist_lab.doctor import examine
 from mnist_lab.errors import ConfigurationError, MnistLabError
 from mnist_lab.settings import Settings
-from mnist_lab.study import ledger
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import open_study
+from mnist_lab.study import open_study
 from mnist_lab.sweep import launch
 from mnist_lab.tracking import NullTracker
 
@@ -51,17 +50,19 @@ def test_mlflow_equals_the_study_after_a_sweep(run, client, settings):
     result = run(trials=6, pruner="none")
     parents, trials = children(client, "s")
     study = open_study(settings, "s")
-    assert result.finished == len(study.trials) == len(trials) == 6
+    assert result.finished == study.count() == len(trials) == 6
     assert [each.info.status for each in parents] == ["FINISHED"]
     by_number = {int(each.data.tags["mnist_lab.trial"]): each for each in trials}
-    for trial in study.trials:
+    for trial in study.trials():
         told = by_number[trial.number]
-        assert told.info.run_id == ledger.find_run(study, trial.number)
+        assert told.info.run_id == study.find_run(trial.number)
         assert told.info.status == "FINISHED"
         assert told.data.metrics["best_val_accuracy"] == pytest.approx(trial.value)
         assert told.data.params == {key: str(value) for key, value in trial.params.items()}
         history = client.get_metric_history(told.info.run_id, "val_accuracy")
-        assert {p.step: p.value for p in history} == pytest.approx(trial.intermediate_values)
+        assert {p.step: p.value for p in history} == pytest.approx(
+            study.study.trials[trial.number].intermediate_values
+        )
 
 
 SPACE_WITH_A_START = """
@@ -84,8 +85,8 @@ def slow_starter(params, input_shape, classes):
 def test_the_baseline_and_the_starts_are_trained_to_their_end_and_others_are_not(run, settings):
     (settings.root / "space.py").write_text(SPACE_WITH_A_START)
     run(space=f"{settings.root / 'space.py'}:slow_starter", trials=12, epochs=3, pruner="halving")
-    trials = open_study(settings, "s").trials
-    epochs = [len(ledger.read_history(trial)) for trial in trials]
+    trials = open_study(settings, "s").trials()
+    epochs = [len(trial.history) for trial in trials]
     assert epochs[:2] == [3, 3]
     assert 1 in epochs[2:]
 
@@ -94,7 +95,8 @@ def test_the_supervisor_never_imports_keras(settings, small_file):
     program = (
         "import sys\n"
         "from mnist_lab.settings import Settings\n"
-        "from mnist_lab.sweep import SweepConfig, launch\n"
+        "from mnist_lab.config import SweepConfig\n"
+        "from mnist_lab.sweep import launch\n"
         "if __name__ == '__main__':\n"
         "    launch(SweepConfig(space='fnn', trials=2, epochs=1, dataset=sys.argv[1]), Settings(),\n"
         "           trainer='fakes:run_trial')\n"
@@ -116,25 +118,25 @@ def test_the_supervisor_never_imports_keras(settings, small_file):
 
 def test_parameters_that_are_set_hold_in_every_trial(run, settings):
     run(trials=4, set={"hidden_layers": 1, "optimizer": "adam"})
-    trials = open_study(settings, "s").trials
+    trials = open_study(settings, "s").trials()
     assert {trial.params["hidden_layers"] for trial in trials} == {1}
     assert {trial.params["optimizer"] for trial in trials} == {"adam"}
 
 
 def test_a_grid_is_the_baseline_and_its_points(run, settings):
     result = run(trials=50, sampler="grid", grid={"units_1": [32, 64], "dropout": [0.0, 0.5]})
-    trials = open_study(settings, "s").trials
+    trials = open_study(settings, "s").trials()
     assert len(trials) == 5
     assert {(t.params["units_1"], t.params["dropout"]) for t in trials[1:]} == {
         (32, 0.0), (32, 0.5), (64, 0.0), (64, 0.5),
     }  # fmt: skip
-    assert (result.finished, result.total, result.stopped) == (5, 5, "")
+    assert (result.finished, result.total, result.stopped) == (5, 5, None)
 
 
 def test_a_grid_with_other_values_adds_the_points_that_are_new(run, settings):
     run(trials=50, sampler="grid", grid={"units_1": [64, 128]})
     result = run(trials=50, sampler="grid", grid={"units_1": [32, 64, 128]})
-    units = [trial.params["units_1"] for trial in open_study(settings, "s").trials]
+    units = [trial.params["units_1"] for trial in open_study(settings, "s").trials()]
     assert sorted(units[1:]) == [32, 64, 128]
     assert (result.finished, result.total) == (4, 4)
 
@@ -145,18 +147,25 @@ def test_a_grid_is_trained_as_far_as_trials_were_asked_for(run, settings):
     assert run(trials=50, sampler="grid", grid=grid).finished == 4
 
 
+def move_database(folder, name, other):
+    """Move a SQLite file and what SQLite keeps beside it as long as this process has it open."""
+    for file in folder.glob(f"{name}*"):
+        file.rename(folder / file.name.replace(name, other))
+
+
 def test_files_of_a_study_in_another_storage_are_put_aside_and_named(run, settings):
     run(trials=1)
-    first = ledger.read_study(open_study(settings, "s")).id
+    first = open_study(settings, "s").record.id
     checkpoint = settings.work / "s" / "trial-0009" / "checkpoints" / "a"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("an epoch")
-    (settings.root / "optuna.db").rename(settings.root / "elsewhere.db")
+    move_database(settings.root, "optuna.db", "elsewhere.db")
     run(trials=1)
     aside = settings.work / f"s.{first[:8]}"
     assert (aside / checkpoint.relative_to(settings.work / "s")).read_text() == "an epoch"
     assert str(aside) in [each.subject for each in examine(settings)]
-    (settings.root / "elsewhere.db").replace(settings.root / "optuna.db")
+    move_database(settings.root, "optuna.db", "another.db")
+    move_database(settings.root, "elsewhere.db", "optuna.db")
     run(trials=1)
     assert checkpoint.read_text() == "an epoch"
 
@@ -170,7 +179,7 @@ def test_a_study_with_another_epoch_count_is_refused_before_anything_is_trained(
     run(trials=1)
     with pytest.raises(ConfigurationError, match="epochs 3"):
         run(trials=2, epochs=3)
-    assert len(open_study(settings, "s").trials) == 1
+    assert open_study(settings, "s").count() == 1
 
 
 @pytest.mark.parametrize(
@@ -196,5 +205,4 @@ def test_workers_are_told_the_precision_of_the_settings(
     config = SweepConfig(space="fnn", trials=1, epochs=1, dataset=str(small_file), study="s")
     told = Settings(home=settings.home, precision=precision)
     launch(config, told, make_tracker=lambda *_: NullTracker(), trainer="fakes:run_telling_trial")
-    environment = ledger.read_environment(open_study(settings, "s").trials[0])
-    assert environment == {"precision": precision}
+    assert open_study(settings, "s").trial(0).environment == {"precision": precision}

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from fakes import epoch_metrics, finished
+from mnist_lab.config import SweepConfig
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
@@ -20,8 +21,7 @@ from mnist_lab.execution import (
 )
 from mnist_lab.search import Choice
 from mnist_lab.search.halving import Halving
-from mnist_lab.config import SweepConfig
-from mnist_lab.study import (INTERRUPTED, Stopped, StopReason, TrialFacts)
+from mnist_lab.study import INTERRUPTED, Stopped, StopReason, TrialFacts
 from mnist_lab.sweep.actions import (
     Announce,
     AnswerQuestion,

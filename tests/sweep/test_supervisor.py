@@ -10,21 +10,27 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fakes import FakeExecutor, Memory, epoch_metrics, finished, score, study_record
-from mnist_lab.execution import TrialFailed
-from mnist_lab.execution.files import TrialFiles
-from mnist_lab.publish.background import BackgroundWriter
+from fakes import FakeExecutor, Memory, crash, diverged, epoch_metrics, finished, score
+from mnist_lab.config import SweepConfig
+from mnist_lab.execution import FailureReason, TrialFailed, TrialFiles
+from mnist_lab.publish import BackgroundWriter
 from mnist_lab.publish.writer import TrackerWriter
-from mnist_lab.report.summary import report_pruning
-from mnist_lab.search.optuna_pruner import make_halving, make_pruner
+from mnist_lab.report import report_pruning
+from mnist_lab.search import make_pruner, make_sampler, make_scheduler, suggest
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Constraint, SearchSpace, get_space
-from mnist_lab.study import ledger
-from mnist_lab.study._optuna import SingleWriterStorage
-from mnist_lab.study.config import SweepConfig
-from mnist_lab.study.open import create_study
-from mnist_lab.study.record import fingerprint
-from mnist_lab.study.storage import connect
+from mnist_lab.study import (
+    INTERRUPTED,
+    Ledger,
+    SingleWriterStorage,
+    Stopped,
+    StopReason,
+    connect,
+    create_study,
+    make_record,
+)
+from mnist_lab.study.trials import TrialWriter
+from mnist_lab.sweep import NewsKind
 from mnist_lab.sweep.signals import StopRequest
 from mnist_lab.sweep.supervisor import Supervisor
 
@@ -45,33 +51,31 @@ def lab(tmp_path, small_dataset):
         config = SweepConfig(**fields)
         study = create_study(
             SingleWriterStorage(connect(settings)),
-            "s",
-            fingerprint(config, space, small_dataset),
+            make_record("s", config, space, small_dataset),
             pruner=make_pruner(config.pruner, epochs=config.epochs),
         )
-        if not study.trials:
-            study.enqueue_trial(space.baseline, user_attrs={"baseline": True})
+        if not study.count():
+            study.queue_point(space.baseline, baseline=True, defaults=False)
         executor = executor or FakeExecutor()
         executor.checkpoints = checkpoints
         files = TrialFiles(tmp_path / "work")
-        projector = BackgroundWriter(
-            TrackerWriter(study_record(), lambda: tracker, files), reached=True
-        )
-        projector.start()
+        writer = BackgroundWriter(TrackerWriter(study.record, lambda: tracker, files), reached=True)
+        writer.start()
         supervisor = Supervisor(
             config=config,
             study=study,
             space=space,
             executor=executor,
-            projector=projector,
+            writer=writer,
             files=files,
             stop=stop or StopRequest(),
-            halving=make_halving(
+            scheduler=make_scheduler(
                 config.pruner,
+                study,
                 trials=config.trials,
                 epochs=config.epochs,
                 seed=config.seed,
-                whole=[0],
+                exempt=[0],
             ),
             listener=listener or (lambda _: None),
         )
@@ -84,20 +88,25 @@ def lab(tmp_path, small_dataset):
 
 
 def states(study):
-    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+    return [trial.state.name for trial in study.trials()]
+
+
+def reported(study, number):
+    """What Optuna was told of a trial's epochs."""
+    return study.study.trials[number].intermediate_values
 
 
 def test_a_sweep_ends_with_the_trials_asked_for(lab):
     result, study = lab()
     assert states(study) == ["COMPLETE"] * 6
-    assert (result.finished, result.stopped) == (6, "")
+    assert (result.finished, result.stopped) == (6, None)
 
 
 def test_trial_zero_is_the_baseline(lab):
     _, study = lab()
-    assert study.trials[0].params == get_space("fnn").baseline
-    assert ledger.is_baseline(study.trials[0])
-    assert not ledger.is_baseline(study.trials[1])
+    assert study.trial(0).params == get_space("fnn").baseline
+    assert study.trial(0).baseline
+    assert not study.trial(1).baseline
 
 
 def test_the_same_command_again_continues_to_the_total(lab):
@@ -123,7 +132,7 @@ def test_a_total_below_what_is_begun_leaves_the_rest_as_it_is(lab, pruner):
     result, study = lab(executor, trials=1, pruner=pruner)
     assert executor.jobs == []
     done = [each for each in states(study) if each in ("COMPLETE", "PRUNED")]
-    assert (result.finished, result.stopped) == (len(done), "")
+    assert (result.finished, result.stopped) == (len(done), None)
     assert "RUNNING" in states(study)
 
 
@@ -132,9 +141,6 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
     _, parts = lab(trials=12)
     whole = optuna.create_study(direction="maximize")
     whole.enqueue_trial(get_space("fnn").baseline)
-    from mnist_lab.search.samplers import make_sampler
-    from mnist_lab.search.suggest import suggest
-
     for number in range(12):
         whole.sampler = make_sampler("tpe", seed=0, trial=number, fixed={})
         trial = whole.ask()
@@ -148,19 +154,21 @@ def test_a_resumed_study_draws_what_an_uninterrupted_one_draws(lab, tmp_path, sm
         for epoch in (1, 2, 3):
             trial.report(score(params, epoch), epoch)
         whole.tell(trial, score(params, 3))
-    assert [t.params for t in parts.trials] == [t.params for t in whole.trials]
+    assert [t.params for t in parts.trials()] == [t.params for t in whole.trials]
 
 
 def test_a_queued_point_takes_no_draw_from_the_sampler(lab):
     def drawn(study):  # where Optuna's sampler counts the points of its sequence
         return [
-            key for key in study._storage.get_study_system_attrs(study._study_id) if "qmc" in key
+            key
+            for key in study.storage.get_study_system_attrs(study.study._study_id)
+            if "qmc" in key
         ]
 
     _, study = lab(trials=1, sampler="qmc")
-    study.enqueue_trial({**get_space("fnn").baseline, "units_1": 99})
+    study.study.enqueue_trial({**get_space("fnn").baseline, "units_1": 99})
     _, study = lab(trials=2, sampler="qmc")
-    assert study.trials[1].params["units_1"] == 99
+    assert study.trial(1).params["units_1"] == 99
     assert not drawn(study)
     _, study = lab(trials=3, sampler="qmc")
     assert drawn(study)
@@ -168,14 +176,14 @@ def test_a_queued_point_takes_no_draw_from_the_sampler(lab):
 
 def test_the_value_of_a_trial_is_its_best_validation_accuracy(lab):
     _, study = lab(trials=1)
-    assert study.trials[0].value == pytest.approx(score(study.trials[0].params, 3))
+    assert study.trial(0).value == pytest.approx(score(study.trial(0).params, 3))
 
 
 def test_the_history_of_a_trial_is_in_the_ledger_before_it_ends(lab):
     _, study = lab(trials=1)
-    history = ledger.read_history(study.trials[0])
+    history = study.trial(0).history
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
-    assert study.trials[0].intermediate_values == {e.epoch: e.val_accuracy for e in history}
+    assert reported(study, 0) == {e.epoch: e.val_accuracy for e in history}
 
 
 def test_every_epoch_is_told_to_the_tracker_once(lab):
@@ -193,45 +201,44 @@ def test_every_run_is_closed_with_its_artifacts(lab):
 
 def test_a_hopeless_trial_is_pruned_between_epochs(lab):
     result, study = lab(trials=20, epochs=4, pruner="median")
-    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    pruned = [trial for trial in study.trials() if trial.state == TrialState.PRUNED]
     assert pruned
-    assert all(max(trial.intermediate_values) < 4 for trial in pruned)
+    assert all(max(trial.reported) < 4 for trial in pruned)
     assert result.best.state == TrialState.COMPLETE
     assert {o.state for _, o in lab.tracker.closed} == {"complete", "pruned"}
 
 
 def test_a_failed_trial_does_not_end_the_sweep(lab):
-    failure = TrialFailed(trial=1, reason="diverged", detail="loss is not finite in epoch 1")
-    result, study = lab(FakeExecutor(results={1: failure}), trials=3)
+    result, study = lab(FakeExecutor(results={1: diverged(1)}), trials=3)
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert result.reasons == {"diverged": 1}
     assert lab.tracker.closed[1][1].reason == "diverged"
 
 
 def test_too_many_failures_in_a_row_end_the_sweep(lab):
-    failures = {t: TrialFailed(trial=t, reason="crashed", detail="x") for t in range(9)}
+    failures = {t: crash(t) for t in range(9)}
     result, study = lab(FakeExecutor(results=failures), trials=9, max_failures=3)
     assert states(study) == ["FAIL"] * 3
-    assert result.stopped == "3 trials in a row failed"
+    assert result.stopped == Stopped(StopReason.FAILURES, "3 trials in a row failed")
     assert lab.tracker.summaries[-1].state == "failed"
 
 
 def test_a_sweep_of_which_every_trial_failed_has_not_succeeded(lab):
-    failures = {t: TrialFailed(trial=t, reason="diverged", detail="x") for t in range(3)}
+    failures = {t: diverged(t) for t in range(3)}
     result, _ = lab(FakeExecutor(results=failures), trials=3)
-    assert result.stopped == "all 3 trials failed"
+    assert result.stopped == Stopped(StopReason.ALL_FAILED, "all 3 trials failed")
     assert lab.tracker.summaries[-1].state == "failed"
 
 
 def test_a_trial_that_was_cut_off_while_it_drew_draws_as_it_would_have(lab):
     _, study = lab(trials=3, sampler="random")
-    expected = study.trials[2].params
-    optuna.delete_study(study_name="s", storage=study._storage)
+    expected = study.trial(2).params
+    optuna.delete_study(study_name="s", storage=study.storage)
     lab(trials=2, sampler="random")
     _, study = lab(trials=2, sampler="random")
-    study.ask()  # a trial that is running and has drawn nothing
+    study.study.ask()  # a trial that is running and has drawn nothing
     _, study = lab(trials=3, sampler="random")
-    assert study.trials[2].params == expected
+    assert study.trial(2).params == expected
 
 
 def test_a_tracker_that_fails_changes_nothing_but_what_it_lacks(lab):
@@ -263,7 +270,8 @@ def test_a_tracker_that_fails_and_works_again_is_in_the_news(lab):
     result, _ = lab(FakeExecutor(on_epoch=lambda *_: time.sleep(0.3)), trials=5,
                     listener=lambda p: seen.append(p.news))  # fmt: skip
     assert result.lag.items == 0
-    assert [news for news in seen if "tracking fails, training goes on" in news]
+    said = [str(news) for news in seen if news and news.kind is NewsKind.TRACKING]
+    assert "tracking fails, training goes on" in said[0]
     assert lab.tracker.states == dict.fromkeys(range(5), "complete")
 
 
@@ -271,7 +279,7 @@ def test_a_tracker_that_fails_and_works_again_is_in_the_news(lab):
 def test_an_impossible_accuracy_is_a_failure_and_never_best(lab, value):
     result, study = lab(FakeExecutor(results={1: finished(1, 3, value)}), trials=3)
     assert states(study)[1] == "FAIL"
-    assert ledger.read_reason(study.trials[1]) == "invalid"
+    assert study.trial(1).reason == "invalid"
     assert result.best.number != 1
 
 
@@ -303,7 +311,7 @@ def test_an_interruption_ends_the_epoch_and_keeps_the_trial_to_resume(lab):
 
     result, study = lab(FakeExecutor(on_epoch=interrupt), stop=stop)
     assert states(study) == ["COMPLETE", "RUNNING"]
-    assert (result.stopped, result.signal) == ("interrupted", 130)
+    assert (result.stopped, result.signal) == (INTERRUPTED, 130)
     assert lab.tracker.closed[-1][1].state == "interrupted"
     assert lab.tracker.summaries[-1].state == "interrupted"
 
@@ -315,7 +323,7 @@ def test_a_resumed_trial_keeps_its_number_and_parameters(lab):
     result, study = lab(executor)
     assert states(study) == ["COMPLETE"] * 6
     assert executor.jobs[0].trial == 1
-    assert executor.jobs[0].params == study.trials[1].params
+    assert executor.jobs[0].params == study.trial(1).params
     assert result.finished == 6
     assert lab.tracker.records[1][-1].attempt == 2
     told = [outcome.state for run, outcome in lab.tracker.closed if run == "run-1"]
@@ -349,7 +357,7 @@ def test_a_resumed_trial_trains_only_what_is_missing(lab):
     trained = []
     _, study = lab(FakeExecutor(on_epoch=lambda t, e: trained.append((t, e))))
     assert trained[0] == (1, 3)
-    assert [epoch.epoch for epoch in ledger.read_history(study.trials[1])] == [1, 2, 3]
+    assert [epoch.epoch for epoch in study.trial(1).history] == [1, 2, 3]
     assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
 
 
@@ -358,7 +366,7 @@ def test_an_epoch_that_is_in_its_checkpoint_but_not_in_the_ledger_is_recorded_on
     lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
     lab.checkpoints[1].append(epoch_metrics(3, 0.5))  # cut off before the supervisor heard of it
     _, study = lab()
-    assert study.trials[1].intermediate_values[3] == 0.5
+    assert reported(study, 1)[3] == 0.5
     assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
 
 
@@ -367,20 +375,19 @@ def test_epochs_behind_the_ledger_are_trained_again_recorded_once_and_counted(la
     lab(FakeExecutor(on_epoch=lambda t, e: t == 1 and e == 2 and stop(2, None)), stop=stop)
     del lab.checkpoints[1][0:]  # both checkpoints are lost
     _, study = lab()
-    assert ledger.read_retrained(study.trials[1]) == 2
+    assert study.trial(1).retrained == 2
     assert [epoch for epoch, _ in lab.tracker.epochs["run-1"]] == [1, 2, 3]
     assert lab.tracker.records[1][-1].retrained in (0, 2)
-    assert study.trials[1].state == TrialState.COMPLETE
+    assert study.trial(1).state == TrialState.COMPLETE
 
 
 def test_a_crash_is_retried_once_and_then_the_trial_fails(lab):
-    crash = TrialFailed(trial=1, reason="crashed", detail="signal 9")
-    executor = FakeExecutor(results={1: [crash]})
+    executor = FakeExecutor(results={1: [crash(1)]})
     _, study = lab(executor, trials=3)
     assert states(study) == ["COMPLETE"] * 3
     assert [job.trial for job in executor.jobs] == [0, 1, 1, 2]
-    assert ledger.read_retried(study.trials[1]) == ["crashed"]
-    assert ledger.read_attempt(study.trials[1]) == 2
+    assert study.trial(1).retried == ("crashed",)
+    assert study.trial(1).attempt == 2
     assert executor.jobs[1] == executor.jobs[2]
 
 
@@ -399,18 +406,18 @@ def test_a_crash_is_retried_once_and_then_the_trial_fails(lab):
     ],
 )
 def test_every_reason_has_its_retry_rule(lab, reason, retries, attempts):
-    failure = TrialFailed(trial=1, reason=reason, detail="why")
+    failure = TrialFailed(trial=1, reason=FailureReason(reason), detail="why")
     executor = FakeExecutor(results={1: failure})
     _, study = lab(executor, trials=3, retries=retries)
     assert [job.trial for job in executor.jobs].count(1) == attempts
-    assert ledger.read_reason(study.trials[1]) == reason
+    assert study.trial(1).reason == reason
     assert lab.tracker.states[1] == "failed"
 
 
 def test_a_full_disk_stops_the_sweep_and_keeps_the_trial_to_resume(lab):
-    full = TrialFailed(trial=1, reason="disk_full", detail="/there: 0 bytes free")
+    full = TrialFailed(trial=1, reason=FailureReason.DISK_FULL, detail="/there: 0 bytes free")
     result, study = lab(FakeExecutor(slots=2, results={1: [full]}), trials=6)
-    assert result.stopped == "disk_full (/there: 0 bytes free)"
+    assert result.stopped == Stopped(StopReason.DISK, "disk_full (/there: 0 bytes free)")
     assert len(states(study)) == 2
     assert lab.tracker.states[1] == "interrupted"
     result, study = lab()
@@ -421,8 +428,8 @@ def test_a_trial_that_takes_too_long_is_killed_and_fails(lab):
     executor = FakeExecutor(on_epoch=lambda t, e: time.sleep(0.6) if t == 1 else None)
     _, study = lab(executor, trials=3, trial_timeout=0.5)
     assert states(study)[1] == "FAIL"
-    assert ledger.read_reason(study.trials[1]) == "timeout"
-    assert "longer than 0.5 s" in study.trials[1].user_attrs["detail"]
+    assert study.trial(1).reason == "timeout"
+    assert "longer than 0.5 s" in study.trial(1).detail
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1.7, -0.1])
@@ -435,8 +442,8 @@ def test_an_impossible_epoch_is_refused_and_its_trial_fails(lab, value):
             super()._announce(trial)
 
     result, study = lab(Impossible(), trials=3)
-    assert study.trials[1].intermediate_values == {}
-    assert ledger.read_reason(study.trials[1]) == "invalid"
+    assert reported(study, 1) == {}
+    assert study.trial(1).reason == "invalid"
     assert result.best.number != 1
 
 
@@ -476,7 +483,7 @@ def test_what_a_killed_supervisor_left_open_is_closed_when_it_is_resumed(lab):
 
 def test_the_best_models_are_logged_and_the_others_are_deleted(lab):
     _, study = lab(trials=6, keep_models=2)
-    best = [trial.number for trial in ledger.rank(study)[:2]]
+    best = [trial.number for trial in study.ranked()[:2]]
     assert sorted(lab.tracker.models) == sorted(best)
     assert not list(lab.work.glob("trial-*"))
 
@@ -490,7 +497,7 @@ def test_a_model_is_not_logged_twice_by_a_resumed_sweep(lab):
 def test_no_trial_is_begun_after_the_timeout(lab):
     result, study = lab(timeout=-1.0)
     assert states(study) == ["WAITING"]
-    assert "timeout" in result.stopped
+    assert result.stopped == Stopped(StopReason.TIMEOUT, "the timeout of -1 s has passed")
 
 
 def test_the_listener_sees_counts_best_and_time_left(lab):
@@ -500,7 +507,7 @@ def test_the_listener_sees_counts_best_and_time_left(lab):
     assert (last.finished, last.total, last.complete) == (3, 3, 3)
     assert last.best == (last.best[0], pytest.approx(max(score({}, 3), last.best[1])))
     assert last.seconds_left == 0
-    assert seen[0].news == "trial 0 started on worker 0"
+    assert str(seen[0].news) == "trial 0 started on worker 0"
 
 
 def test_the_time_left_is_judged_by_epochs_where_trials_end_late(lab):
@@ -541,7 +548,7 @@ def test_a_model_dropped_for_a_better_one_takes_no_unfinished_trials_checkpoints
     (folder / "model.keras").write_bytes(b"half")
     TrialFiles(lab.work).begin(1)
     (folder / "model.keras").write_bytes(b"half again")
-    full = TrialFailed(trial=1, reason="disk_full", detail="x")
+    full = TrialFailed(trial=1, reason=FailureReason.DISK_FULL, detail="x")
     lab(FakeExecutor(slots=2, results={1: [full]}), keep_models=0)
     assert (folder / "checkpoints").is_dir()
 
@@ -549,12 +556,11 @@ def test_a_model_dropped_for_a_better_one_takes_no_unfinished_trials_checkpoints
 def test_a_pruners_verdict_outlives_a_crash(lab, monkeypatch):
     asked = []
 
-    def prune_once(trial):
-        asked.append(trial.number)
-        return trial.number == 1 and asked.count(1) == 1
+    def prune_once(_, number):
+        asked.append(number)
+        return number == 1 and asked.count(1) == 1
 
-    monkeypatch.setattr(optuna.Trial, "should_prune", prune_once)
-    crash = TrialFailed(trial=1, reason="crashed", detail="during the evaluation")
+    monkeypatch.setattr(Ledger, "should_prune", prune_once)
 
     class CrashesAfterPruning(FakeExecutor):
         crashed = False
@@ -562,13 +568,13 @@ def test_a_pruners_verdict_outlives_a_crash(lab, monkeypatch):
         def decide(self, trial, decision):
             if trial == 1 and decision.name == "PAUSE" and not self.crashed:
                 self.crashed = True
-                self._end(crash)
+                self._end(crash(1, "during the evaluation"))
                 return
             super().decide(trial, decision)
 
-    _, study = lab(CrashesAfterPruning(), trials=3)
+    _, study = lab(CrashesAfterPruning(), trials=3, pruner="median")
     assert states(study) == ["COMPLETE", "PRUNED", "COMPLETE"]
-    assert max(study.trials[1].intermediate_values) == 1
+    assert study.trial(1).reported == {1}
 
 
 def test_a_trial_that_takes_its_supervisor_down_again_and_again_fails_in_the_end(lab):
@@ -576,7 +582,7 @@ def test_a_trial_that_takes_its_supervisor_down_again_and_again_fails_in_the_end
         pass
 
     def die(progress):
-        if "trial 1 started" in progress.news:
+        if "trial 1 started" in str(progress.news):
             raise Down
 
     class Dead(FakeExecutor):
@@ -587,30 +593,29 @@ def test_a_trial_that_takes_its_supervisor_down_again_and_again_fails_in_the_end
 
     for _ in range(3):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ledger, "write_left", lambda _: None)  # who is dead writes nothing
+            patch.setattr(TrialWriter, "left", lambda _: None)  # who is dead writes nothing
             with pytest.raises(Down):
                 lab(Dead(), listener=die)
     _, study = lab()
-    assert ledger.read_reason(study.trials[1]) == "crashed"
-    assert "3 attempts came no further" in study.trials[1].user_attrs["detail"]
+    assert study.trial(1).reason == "crashed"
+    assert "3 attempts came no further" in study.trial(1).detail
     assert states(study).count("COMPLETE") == 5
 
 
 def test_after_ctrl_c_a_crash_is_not_retried_but_left_to_the_next_sweep(lab):
     stop = StopRequest()
-    crash = TrialFailed(trial=1, reason="crashed", detail="x")
 
     class Crashing(FakeExecutor):
         def decide(self, trial, decision):
             if trial == 1:
                 stop(2, None)
-                self._end(crash)
+                self._end(crash(1))
                 return
             super().decide(trial, decision)
 
     result, study = lab(Crashing(), stop=stop)
     assert states(study) == ["COMPLETE", "RUNNING"]
-    assert ledger.read_retried(study.trials[1]) == []
+    assert study.trial(1).retried == ()
     assert result.signal == 130
 
 
@@ -633,7 +638,7 @@ def test_when_the_storage_is_lost_the_tracker_is_told_that_the_trial_was_interru
 
 
 def epochs_of(study):
-    return [len(ledger.read_history(trial)) for trial in study.get_trials(deepcopy=False)]
+    return [len(trial.history) for trial in study.trials()]
 
 
 def test_halving_trains_few_trials_to_the_end_and_prunes_the_others(lab):
@@ -650,23 +655,22 @@ def test_a_promoted_trial_goes_on_from_its_checkpoint_in_the_same_attempt(lab):
     began = [job.trial for job in executor.jobs]
     again = {trial for trial in began if began.count(trial) > 1}
     assert again
-    assert {ledger.read_attempt(study.trials[trial]) for trial in again} == {1}
+    assert {study.trial(trial).attempt for trial in again} == {1}
     # Nothing was trained twice: there are as many checkpoints as epochs in the ledger.
     assert [len(lab.checkpoints[trial]) for trial in range(9)] == epochs_of(study)
 
 
 def test_a_pruned_trial_keeps_no_files(lab):
     _, study = lab(trials=9, epochs=9, pruner="halving")
-    pruned = [trial.number for trial in study.trials if trial.state == TrialState.PRUNED]
+    pruned = [trial.number for trial in study.trials() if trial.state == TrialState.PRUNED]
     assert pruned
     assert not [trial for trial in pruned if (lab.work / f"trial-{trial:04d}").exists()]
 
 
 def test_a_pruned_trial_has_the_figures_of_its_epochs(lab):
     _, study = lab(trials=9, epochs=9, pruner="halving")
-    trial = next(trial for trial in study.trials if trial.state == TrialState.PRUNED)
-    scalars = ledger.read_scalars(trial)
-    assert scalars["best_val_accuracy"] == max(trial.intermediate_values.values())
+    trial = next(trial for trial in study.trials() if trial.state == TrialState.PRUNED)
+    assert trial.scalars["best_val_accuracy"] == max(reported(study, trial.number).values())
     assert lab.tracker.states[trial.number] == "pruned"
 
 
@@ -675,31 +679,29 @@ def test_a_halving_sweep_that_was_stopped_ends_as_one_that_was_not(lab, tmp_path
         stop, told = StopRequest(), []
 
         def listener(progress):
-            told.append(progress.news)
-            if sum(" epoch " in news for news in told) >= count and not stop.requested:
+            told.append(progress.news and progress.news.kind)
+            if told.count(NewsKind.EPOCH) >= count and not stop.requested:
                 stop(2, None)
 
         return {"stop": stop, "listener": listener}
 
     for count in (1, 2, 3, 7, 5):  # in the baseline, between and at rungs; in others
         result, _ = lab(trials=9, epochs=9, pruner="halving", **stop_after(count))
-        assert result.stopped == "interrupted"
+        assert result.stopped == INTERRUPTED
     result, study = lab(trials=9, epochs=9, pruner="halving")
     assert epochs_of(study)[0] == 9
     assert result.finished == 9
     assert "RUNNING" not in states(study)
     assert set(epochs_of(study)) <= {1, 3, 9}
-    best = max(study.trials, key=lambda trial: max(trial.intermediate_values.values()))
+    best = max(study.study.trials, key=lambda trial: max(trial.intermediate_values.values()))
     assert best.state == TrialState.COMPLETE
 
 
 def test_a_trial_to_be_pruned_is_finished_now_and_then_to_see_whether_that_was_right(lab):
     _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
-    audited = [trial for trial in study.trials if ledger.read_audited_at(trial) is not None]
+    audited = [trial for trial in study.trials() if trial.audited_at is not None]
     assert audited
-    assert {(trial.state, len(trial.intermediate_values)) for trial in audited} == {
-        (TrialState.COMPLETE, 3)
-    }
+    assert {(trial.state, len(trial.reported)) for trial in audited} == {(TrialState.COMPLETE, 3)}
 
 
 def test_with_two_workers_halving_leaves_nobody_waiting(lab):
@@ -710,7 +712,6 @@ def test_with_two_workers_halving_leaves_nobody_waiting(lab):
 
 def test_the_report_counts_what_pruning_saved_and_what_it_may_have_cost(lab):
     _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
-    ledger.write_study(study, study_record())
     report = report_pruning(study)
     assert report.trained == sum(epochs_of(study))
     assert report.saved == 2 * states(study).count("PRUNED")
@@ -722,5 +723,4 @@ def test_the_report_counts_what_pruning_saved_and_what_it_may_have_cost(lab):
 
 def test_a_study_without_pruning_has_nothing_to_report(lab):
     _, study = lab()
-    ledger.write_study(study, study_record())
     assert report_pruning(study) is None

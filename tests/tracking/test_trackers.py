@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from fakes import (
+    Memory,
     epoch_metrics,
     model_record,
     outcome,
@@ -17,22 +19,53 @@ from fakes import (
     trial_record,
     write_files,
 )
-from mnist_lab.tracking import ExperimentDeletedError, NullTracker
+from mnist_lab.tracking import ExperimentDeletedError, FoundStudy, NullTracker
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
 
 STUDY = study_record()
 
 
-class TestEveryTracker:
-    """A conformance test for the two implementations of the seam."""
+CONFIRMATION = study_record(id="4567", name="s+confirm", confirms=STUDY.id)
 
-    @pytest.fixture(params=["null", "mlflow"])
+
+def make_mlflow(request):
+    settings, client = request.getfixturevalue("settings"), request.getfixturevalue("client")
+
+    def rows_of(run):
+        points = client.get_metric_history(run, "val_accuracy")
+        return [(point.step, point.value) for point in points]
+
+    def models_of(run):
+        experiment = client.get_run(run).info.experiment_id
+        found = client.search_logged_models([experiment])
+        return [model.model_id for model in found if model.source_run_id == run]
+
+    tracker = MlflowTracker(client, artifact_location(settings, "e"))
+    return SimpleNamespace(tracker=tracker, rows_of=rows_of, models_of=models_of)
+
+
+def make_memory(_):
+    tracker = Memory()
+    return SimpleNamespace(
+        tracker=tracker,
+        rows_of=lambda run: [
+            (epoch, each.val_accuracy) for (epoch, _), each in tracker.epochs[run].items()
+        ],
+        models_of=lambda run: [tracker.logged[run]] if run in tracker.logged else [],
+    )
+
+
+def make_null(_):
+    return SimpleNamespace(tracker=NullTracker())
+
+
+class TestEveryTracker:
+    """What the ``Tracker`` protocol says of ids holds for every implementation of it."""
+
+    @pytest.fixture(params=[make_null, make_memory, make_mlflow], ids=["null", "memory", "mlflow"])
     def tracker(self, request):
-        if request.param == "null":
-            return NullTracker()
-        settings, client = request.getfixturevalue("settings"), request.getfixturevalue("client")
-        return MlflowTracker(client, artifact_location(settings, "e"))
+        return request.param(request).tracker
 
     def test_a_study_is_opened_again_under_the_same_run(self, tracker):
         assert tracker.open_study(STUDY) == tracker.open_study(STUDY)
@@ -59,7 +92,142 @@ class TestEveryTracker:
             models.add(tracker.log_model(run, model_record(tmp_path / "model.keras")))
             tracker.close_study(parent, summary())
         assert len(models) == 1
-        assert tracker.find_trials(study_record(), parent) in ({}, {0: "complete"})
+        assert tracker.find_trials(STUDY, parent) in ({}, {0: "complete"})
+
+
+class TestEveryTrackerThatRemembers:
+    """What it says of states and records holds for MLflow and for the fake that stands in for it."""
+
+    @pytest.fixture(params=[make_memory, make_mlflow], ids=["memory", "mlflow"])
+    def kept(self, request):
+        return request.param(request)
+
+    @pytest.fixture
+    def tracker(self, kept):
+        return kept.tracker
+
+    @pytest.fixture
+    def parent(self, tracker):
+        return tracker.open_study(STUDY)
+
+    def test_a_study_that_was_never_opened_is_not_found_and_looking_changes_nothing(self, tracker):
+        assert tracker.find_study(STUDY) is None
+        assert tracker.find_study(STUDY) is None
+
+    def test_a_study_is_found_under_its_run_and_running_until_it_is_closed(self, tracker, parent):
+        assert tracker.find_study(STUDY) == FoundStudy(run=parent, state="running")
+
+    @pytest.mark.parametrize("state", ["complete", "failed", "interrupted"])
+    def test_a_closed_study_is_found_in_the_state_of_its_summary(self, tracker, parent, state):
+        tracker.close_study(parent, summary(state))
+        assert tracker.find_study(STUDY) == FoundStudy(run=parent, state=state)
+
+    def test_a_study_that_is_swept_again_is_running_again(self, tracker, parent):
+        tracker.close_study(parent, summary("interrupted"))
+        assert tracker.open_study(STUDY) == parent
+        assert tracker.find_study(STUDY).state == "running"
+
+    def test_a_study_that_is_only_synced_keeps_its_state(self, tracker, parent):
+        tracker.close_study(parent, summary())
+        assert tracker.open_study(STUDY, running=False) == parent
+        assert tracker.find_study(STUDY).state == "complete"
+
+    def test_the_last_summary_counts(self, tracker, parent):
+        tracker.close_study(parent, summary("interrupted"))
+        tracker.close_study(parent, summary())
+        assert tracker.find_study(STUDY).state == "complete"
+
+    def test_a_study_without_trials_has_none(self, tracker, parent):
+        assert tracker.find_trials(STUDY, parent) == {}
+
+    @pytest.mark.parametrize("ended", [None, outcome()], ids=["running", "ended"])
+    def test_a_trial_is_running_until_it_is_closed(self, tracker, parent, ended):
+        tracker.open_trial(STUDY, parent, trial_record(2, outcome=ended))
+        assert tracker.find_trials(STUDY, parent) == {2: "running"}
+
+    @pytest.mark.parametrize("state", ["complete", "pruned", "failed", "interrupted"])
+    def test_a_closed_trial_is_found_in_the_state_of_its_outcome(self, tracker, parent, state):
+        tracker.close_trial(tracker.open_trial(STUDY, parent, trial_record(2)), outcome(state))
+        assert tracker.find_trials(STUDY, parent) == {2: state}
+
+    def test_a_trial_that_goes_on_is_running_again(self, tracker, parent):
+        run = tracker.open_trial(STUDY, parent, trial_record())
+        tracker.close_trial(run, outcome("interrupted"))
+        assert tracker.open_trial(STUDY, parent, trial_record(attempt=2)) == run
+        assert tracker.find_trials(STUDY, parent) == {0: "running"}
+
+    def test_an_ended_trial_that_is_opened_again_stays_ended(self, tracker, parent):
+        run = tracker.open_trial(STUDY, parent, trial_record())
+        tracker.close_trial(run, outcome("pruned"))
+        assert tracker.open_trial(STUDY, parent, trial_record(outcome=outcome("pruned"))) == run
+        assert tracker.find_trials(STUDY, parent) == {0: "pruned"}
+
+    def test_the_last_outcome_counts(self, tracker, parent):
+        run = tracker.open_trial(STUDY, parent, trial_record())
+        for state in ("interrupted", "complete", "complete"):
+            tracker.close_trial(run, outcome(state))
+        assert tracker.find_trials(STUDY, parent) == {0: "complete"}
+
+    def test_a_story_that_is_told_twice_leaves_one_of_everything(
+        self, kept, tracker, parent, tmp_path
+    ):
+        write_files(tmp_path)
+        epochs = tuple(epoch_metrics(epoch, epoch / 4) for epoch in (1, 2, 3))
+        for _ in range(2):
+            run = tracker.open_trial(STUDY, tracker.open_study(STUDY), trial_record())
+            tracker.log_epochs(run, epochs[:2])
+            tracker.log_epochs(run, epochs)
+            tracker.close_trial(run, outcome(artifacts=tmp_path / "artifacts"))
+            model = tracker.log_model(run, model_record(tmp_path / "model.keras"))
+            tracker.close_study(parent, summary())
+        assert kept.rows_of(run) == [(1, 0.25), (2, 0.5), (3, 0.75)]
+        assert kept.models_of(run) == [model]
+        assert tracker.find_trials(STUDY, parent) == {0: "complete"}
+        assert tracker.find_study(STUDY) == FoundStudy(run=parent, state="complete")
+
+    def test_every_model_has_an_id_of_its_own(self, tracker, parent, tmp_path):
+        write_files(tmp_path)
+        models = set()
+        for trial in range(2):
+            run = tracker.open_trial(STUDY, parent, trial_record(trial))
+            record = model_record(tmp_path / "model.keras", trial=trial)
+            models.add(tracker.log_model(run, record))
+        assert len(models) == 2
+
+    def test_two_studies_have_their_trials_to_themselves(self, tracker, parent):
+        other = study_record(id="89ab")  # of the same name: the first one's study was deleted
+        second = tracker.open_study(other)
+        assert second != parent
+        run = tracker.open_trial(STUDY, parent, trial_record(0))
+        assert tracker.open_trial(other, second, trial_record(0)) != run
+        tracker.open_trial(other, second, trial_record(1))
+        tracker.close_trial(run, outcome())
+        tracker.close_study(second, summary("failed"))
+        assert tracker.find_trials(STUDY, parent) == {0: "complete"}
+        assert tracker.find_trials(other, second) == {0: "running", 1: "running"}
+        assert tracker.find_study(STUDY).state == "running"
+        assert tracker.find_study(other).state == "failed"
+
+    def test_a_confirmation_of_a_study_that_has_no_run_is_refused(self, tracker):
+        with pytest.raises(LookupError):
+            tracker.open_study(CONFIRMATION)
+        assert tracker.find_study(CONFIRMATION) is None
+
+    def test_a_confirmation_stands_on_the_page_of_its_study_and_leaves_it_as_it_is(
+        self, tracker, parent
+    ):
+        tracker.close_study(parent, summary())
+        assert tracker.open_study(CONFIRMATION) == parent
+        assert tracker.find_study(CONFIRMATION) == FoundStudy(run=parent, state="complete")
+        assert tracker.find_study(STUDY) == FoundStudy(run=parent, state="complete")
+
+    def test_replicas_and_trials_of_one_number_are_told_apart(self, tracker, parent):
+        run = tracker.open_trial(STUDY, parent, trial_record(0))
+        replica = tracker.open_trial(CONFIRMATION, parent, trial_record(0, replica_of=3))
+        assert replica != run
+        tracker.close_trial(replica, outcome())
+        assert tracker.find_trials(STUDY, parent) == {0: "running"}
+        assert tracker.find_trials(CONFIRMATION, parent) == {0: "complete"}
 
 
 @pytest.fixture
@@ -88,7 +256,7 @@ def test_the_parent_carries_settings_data_and_figures(client, tracker, tmp_path)
     (tmp_path / "dataset" / "class_counts.png").write_bytes(b"png")
     parent = tracker.open_study(STUDY, tmp_path / "dataset")
     run = client.get_run(parent)
-    assert run.data.params == {"sampler": "tpe", "epochs": "3"}
+    assert run.data.params == dict(STUDY.settings)
     assert [file.path for file in client.list_artifacts(parent)] == ["class_counts.png"]
     contexts = [each.tags[0].value for each in run.inputs.dataset_inputs]
     assert sorted(contexts) == ["train", "validation"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mnist_lab.spaces import get_space
-from mnist_lab.training.fit import FitEngine
 from mnist_lab.training.engines import make_engine
+from mnist_lab.training.fit import FitEngine
 from mnist_lab.training.graph import GraphEngine
 from mnist_lab.training.kernels import use_fast_kernels
 
