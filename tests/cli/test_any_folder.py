@@ -15,7 +15,10 @@ from mnist_lab.cli import app as app_module
 from mnist_lab.settings import Settings
 from mnist_lab.tracking.store import open_client
 
-pytestmark = pytest.mark.timeout(1800)  # processes with TensorFlow, on a machine that is busy
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]  # processes with TensorFlow, on a machine that is busy
 SCRIPT = Path(sys.executable).parent / "mnist-lab"
 
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mnist_lab.cli.studies import print_leaderboard
 from mnist_lab.cli.sweep import exit_as
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 from mnist_lab.publish.background import Backlog
+from mnist_lab.publish.writer import NoFigures
 from mnist_lab.study.stopped import INTERRUPTED, Stopped, StopReason
 from mnist_lab.sweep.actions import News, NewsKind
 from mnist_lab.sweep.progress import Progress, SweepResult
@@ -51,11 +53,16 @@ def fake_training(monkeypatch):
 
     assert WorkerSpec.trainer  # the product's default is the real one
     real = mnist_lab.sweep.launch
+    monkeypatch.setattr("mnist_lab.execution.inline.configure", lambda _: None)
     monkeypatch.setattr(
         mnist_lab.sweep,
         "launch",
         lambda config, settings, **options: real(
-            config, settings, trainer="fakes:run_trial", **options
+            replace(config, executor="inline", workers=None),
+            settings,
+            trainer="fakes:run_trial",
+            make_figures=lambda *_: NoFigures(),
+            **options,
         ),
     )
 

@@ -13,7 +13,7 @@ from mnist_lab.execution.trial import run_trial
 from mnist_lab.spaces import get_space
 
 
-def make_job(folder, name="cnn", **changes):
+def make_job(folder, name="fnn", **changes):
     space = get_space(name)
     small = {"filters_1": 8, "dense_units": 32} if name == "cnn" else {"units_1": 32}
     fields = {
@@ -32,7 +32,7 @@ def make_job(folder, name="cnn", **changes):
 @pytest.fixture(scope="module")
 def done(small_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trial")
-    result = run_trial(make_job(folder), small_dataset, lambda _: None)
+    result = run_trial(make_job(folder, "cnn"), small_dataset, lambda _: None)
     return result, folder
 
 
@@ -83,7 +83,7 @@ def test_the_model_is_summarised_in_words(done):
 
 def test_the_same_job_gives_the_same_result(done, small_dataset, tmp_path):
     first, _ = done
-    second = run_trial(make_job(tmp_path), small_dataset, lambda _: None)
+    second = run_trial(make_job(tmp_path, "cnn"), small_dataset, lambda _: None)
     same = {name for name in first.scalars if name != "fit_seconds"}
     assert {n: first.scalars[n] for n in same} == {n: second.scalars[n] for n in same}
 
@@ -98,7 +98,7 @@ def test_a_diverging_trial_fails_with_its_epoch(small_dataset, tmp_path, monkeyp
 
 
 def test_a_model_that_cannot_be_built_is_invalid(small_dataset, tmp_path):
-    params = {**get_space("cnn").baseline, "filters_1": 0}
+    params = {**get_space("fnn").baseline, "units_1": 0}
     result = run_trial(make_job(tmp_path, params=params), small_dataset, lambda _: None)
     assert (type(result), result.reason) == (TrialFailed, "invalid")
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import keras
 import pytest
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from fakes import finished, model_record, outcome, trial_record
@@ -27,22 +29,33 @@ LENIENT = GatePolicy(minimum_accuracy=0.0, maximum_recall_loss=1.0, maximum_cali
                      maximum_latency=1e6)  # fmt: skip
 
 
+EPOCHS = {"none": 0, "some": 2, "good": 25, "twin": 25}
+
+
 @pytest.fixture(scope="session")
 def networks(small_dataset, tmp_path_factory):
     """Model files by skill: "none" has learned nothing, "some" a little, "good" and "twin" much."""
-    folder, space = tmp_path_factory.mktemp("networks"), get_space("fnn")
-    files = {}
-    train = small_dataset.train
-    labels = keras.utils.to_categorical(train.labels, 10)
-    for seed, (skill, epochs) in enumerate({"none": 0, "some": 2, "good": 25, "twin": 25}.items()):
+    folder = (
+        tmp_path_factory.getbasetemp().parent
+        / f"networks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}"
+    )
+    folder.mkdir(exist_ok=True)
+    files = {skill: folder / f"{skill}.keras" for skill in EPOCHS}
+    with FileLock(folder / "lock"):  # trained by the first of pytest's processes
+        if not all(file.exists() for file in files.values()):
+            _train(files, small_dataset.train)
+    return files
+
+
+def _train(files, train):
+    space, labels = get_space("fnn"), keras.utils.to_categorical(train.labels, 10)
+    for seed, (skill, epochs) in enumerate(EPOCHS.items()):
         keras.utils.set_random_seed(seed)
         params = space.point({"units_1": 64, "normalisation": "scale", "dropout": 0.0})
         network = space.build(params, (28, 28), 10)
         if epochs:
             network.fit(train.images, labels, batch_size=32, epochs=epochs, verbose=0)
-        files[skill] = folder / f"{skill}.keras"
         keras.Model(network.inputs, network.outputs).save(files[skill])
-    return files
 
 
 @pytest.fixture(autouse=True)

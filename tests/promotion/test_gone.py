@@ -61,7 +61,13 @@ def champion(make_study, promote):
     return run
 
 
-LOSSES = ["run", "run for good", "experiment", "experiment for good", "logged model", "artifacts"]
+def slow(what):
+    """One loss of each kind is in the default suite."""
+    return pytest.param(what, marks=pytest.mark.slow)
+
+
+LOSSES = ["run for good", "artifacts", *map(slow, ("run", "experiment", "experiment for good",
+                                                  "logged model"))]  # fmt: skip
 
 
 def model_file(client, number):
@@ -80,6 +86,7 @@ def test_a_champion_predicts_whatever_was_deleted_around_its_file(
     assert sum(found.probabilities) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["run for good", "experiment", "experiment for good"])
 def test_another_study_takes_over_from_a_champion_of_which_only_the_file_is_left(
     champion, lose, make_study, promote, client, what
@@ -97,6 +104,7 @@ def test_another_study_takes_over_from_a_champion_of_which_only_the_file_is_left
     assert aliases == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_promoted_by_force_over_a_champion_without_a_run(
     champion, lose, make_study, promote, client
 ):
@@ -116,12 +124,14 @@ def test_a_challenger_whose_run_is_gone_is_promoted_by_force(
     assert client.get_registered_model(NAME).aliases == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.slow
 def test_a_champion_whose_run_is_gone_is_not_promoted_over_itself(champion, lose, promote, client):
     lose(champion, "run for good")
     assert promote("a").already
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "experiment for good"])
 def test_openings_go_on_being_counted_on_the_version(
     champion, lose, client, settings, record, what
@@ -133,6 +143,7 @@ def test_openings_go_on_being_counted_on_the_version(
     assert (row.test_openings, count_openings(client, NAME)) == (2, 2)
 
 
+@pytest.mark.slow
 def test_openings_of_other_images_are_counted_on_a_version_without_a_run(
     champion, lose, client, settings, record
 ):
@@ -144,18 +155,21 @@ def test_openings_of_other_images_are_counted_on_a_version_without_a_run(
     assert found == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_version_knows_which_replica_it_is_without_its_run(champion, lose, client):
     lose(champion, "run for good")
     model = find_version_model(client, find_version(client, f"{NAME}/1"))
     assert (model.study, model.trial, model.run) == ("a+confirm", 0, champion)
 
 
+@pytest.mark.slow
 def test_a_version_without_a_run_is_exported(champion, lose, client, tmp_path, settings):
     lose(champion, "experiment for good")
     (file,) = export(client, f"{NAME}@champion", "keras", tmp_path, settings).files
     assert file.exists()
 
 
+@pytest.mark.slow
 def test_a_version_without_a_run_is_packed_for_the_server(champion, lose, client, settings):
     lose(champion, "experiment for good")
     folder = prepare(client, f"{NAME}@champion", settings)
@@ -164,6 +178,7 @@ def test_a_version_without_a_run_is_packed_for_the_server(champion, lose, client
     assert loaded.predict(open_test_split().images[:2]).shape == (2, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "run for good", "artifacts"])
 def test_the_card_of_a_version_is_shown_whatever_became_of_its_run(champion, lose, client, what):
     version = client.get_model_version(NAME, "1")
@@ -172,6 +187,7 @@ def test_the_card_of_a_version_is_shown_whatever_became_of_its_run(champion, los
     assert promotions.read_card(client, version) == before
 
 
+@pytest.mark.slow
 def test_a_rollback_leads_to_a_version_without_a_run(
     champion, lose, make_study, promote, client, settings
 ):
@@ -181,6 +197,7 @@ def test_a_rollback_leads_to_a_version_without_a_run(
     assert promotions.rollback(client, settings, NAME) == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["experiment for good", "logged model"])
 def test_the_doctor_has_nothing_against_a_version_whose_file_is_there(
     champion, lose, client, what, settings
@@ -209,6 +226,7 @@ def test_a_champion_whose_file_is_gone_stops_a_promotion_with_the_command_that_d
     assert count_openings(client, NAME) == 1
 
 
+@pytest.mark.slow
 def test_by_force_a_champion_whose_file_is_gone_is_replaced_uncompared_and_that_is_written_down(
     champion, make_study, promote, client, tmp_path
 ):
@@ -222,6 +240,7 @@ def test_by_force_a_champion_whose_file_is_gone_is_replaced_uncompared_and_that_
     assert "that of the champion (version 1) was not measured" in said
 
 
+@pytest.mark.slow
 def test_a_decision_without_a_champion_that_could_be_read_is_made_again_without_force(
     champion, make_study, promote, client
 ):
@@ -235,6 +254,7 @@ def test_a_decision_without_a_champion_that_could_be_read_is_made_again_without_
     assert promote("b").decision.judgement.comparison is not None
 
 
+@pytest.mark.slow
 def test_the_advice_for_a_champion_whose_file_is_gone_is_a_command_that_helps(
     champion, make_study, promote, client, settings
 ):
@@ -251,6 +271,7 @@ def test_the_advice_for_a_champion_whose_file_is_gone_is_a_command_that_helps(
     assert list(check_models(client, settings)) == []
 
 
+@pytest.mark.slow
 def test_without_a_champion_before_the_advice_is_to_promote_by_force(
     champion, make_study, promote, client, settings
 ):
@@ -272,6 +293,7 @@ def test_nothing_is_registered_before_the_file_was_looked_at(make_study, promote
     assert not client.search_registered_models()
 
 
+@pytest.mark.slow
 def test_a_file_that_keras_cannot_load_is_not_registered(make_study, promote, client, monkeypatch):
     make_study("a")
 
@@ -292,6 +314,7 @@ def test_without_test_images_nothing_is_registered(make_study, promote, client, 
     assert not client.search_registered_models()
 
 
+@pytest.mark.slow
 def test_without_test_images_no_opening_is_counted(champion, client, settings, record, monkeypatch):
     monkeypatch.setattr("mnist_lab.promotion.sealed_test.has_test_images", lambda *_, **__: False)
     model = find_version_model(client, client.get_model_version(NAME, "1"))
@@ -301,12 +324,14 @@ def test_without_test_images_no_opening_is_counted(champion, client, settings, r
     assert count_openings(client, NAME) == 1
 
 
+@pytest.mark.slow
 def test_versions_of_a_model_that_somebody_named_with_a_quote_are_listed(champion, client):
     client.create_registered_model("it's")
     client.create_model_version("it's", "file:///nowhere")
     assert {row.name for row in list_versions(client)} == {NAME, "it's"}
 
 
+@pytest.mark.slow
 def test_a_champion_that_was_never_scored_is_scored_by_the_advice(
     champion, client, settings, record
 ):

@@ -724,3 +724,28 @@ def test_the_report_counts_what_pruning_saved_and_what_it_may_have_cost(lab):
 def test_a_study_without_pruning_has_nothing_to_report(lab):
     _, study = lab()
     assert report_pruning(study) is None
+
+
+def test_a_trial_whose_end_was_not_written_is_left_to_be_resumed(lab, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lab(trials=1)
+    assert lab.tracker.states == {0: "interrupted"}
+    result, study = lab(trials=2)
+    assert states(study) == ["COMPLETE"] * 2
+    assert result.stopped is None
+    assert study.trial(0).attempt == 2
+
+
+def test_a_study_whose_last_end_was_not_written_is_not_complete(lab, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab(trials=1)
+    assert lab.tracker.summaries[-1].state == "interrupted"

@@ -213,6 +213,7 @@ class Supervisor:
                 self.study.write(trial).retry(retried, attempt=attempt)
             case Leave(trial=trial):
                 self._deadlines.pop(trial, None)
+                self._source.opened.pop(trial, None)
                 self.study.write(trial).left()
             case Complete(result=result, value=value):
                 self.study.write(result.trial).result(result)
@@ -241,8 +242,8 @@ class Supervisor:
     def _end(self, number: int, state: TrialState, value: float | None = None) -> None:
         """Finish the trial in the study, and keep the files of the best models only."""
         self._deadlines.pop(number, None)
-        self._source.opened.pop(number, None)
         self.study.finish(number, state, value)
+        self._source.opened.pop(number, None)
         if state == TrialState.COMPLETE:
             trial = self.study.trial(number)
             bisect.insort(self._ranked, trial, key=lambda each: each.rank_key)
@@ -267,8 +268,13 @@ class Supervisor:
     def _close(self, *, hurry: bool = False) -> tuple[Stopped | None, Backlog]:
         """Write how it ended, to the study and to the tracker."""
         stopped = self._state.ended
+        if stopped is None and len(self.study.trials(FINISHED)) < self.config.trials:
+            stopped = INTERRUPTED  # an exception came before the last end was written
         for action in self._state.leave_all():  # interrupted in the middle
             self._carry_out(action)
+        for number in self._find_half_ended():
+            self._carry_out(Leave(number))
+            self._carry_out(Publish(number, running=False))
         for number in (*self._state.unfinished, *self.scheduler.paused):  # of an earlier sweep
             trial = self.study.trial(number)
             if trial.is_begun:
@@ -282,6 +288,11 @@ class Supervisor:
         with suppress(StorageInternalError):
             self._note_tracked()
         return stopped, lag
+
+    def _find_half_ended(self) -> list[int]:
+        """Trials that the state has ended, and an exception kept from being finished."""
+        running = self.study.numbers((TrialState.RUNNING,))
+        return [number for number in running if number in self._source.opened]
 
     def _result(self, stopped: Stopped | None, lag: Backlog) -> SweepResult:
         failed = self.study.trials((TrialState.FAIL,))
