@@ -22,10 +22,18 @@ import pytest
 
 from mnist_lab.data import load_dataset, shared
 from mnist_lab.data.load import locate
+from mnist_lab.execution.figures import FigureProcess
 from mnist_lab.execution.forkserver import warm_up
 from mnist_lab.settings import Settings
 
 warm_up()  # with Keras, whatever backend the first test that starts a process asks for
+
+
+@pytest.fixture(autouse=True)
+def no_figures_of_data_sets(monkeypatch, request):
+    """Drawing them takes three seconds a study; tests/execution/test_figures.py has them drawn."""
+    if request.path.name != "test_figures.py":
+        monkeypatch.setattr(FigureProcess, "draw_dataset", lambda self, folder: None)
 
 
 @pytest.fixture(scope="session")

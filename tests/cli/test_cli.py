@@ -684,6 +684,7 @@ def test_ui_becomes_mlflows_server(lab, monkeypatch):
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # eleven processes that import TensorFlow, on a machine that is busy
 def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     settings, small_file, client, plain_mlflow

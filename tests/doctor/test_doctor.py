@@ -33,6 +33,7 @@ from mnist_lab.training import Checkpoint, Checkpoints
 def swept(settings, small_file, monkeypatch):
     """A finished study of three trials, with everything about it in order."""
     monkeypatch.setenv("KERAS_BACKEND", "none")
+    monkeypatch.setattr("mnist_lab.execution.inline.configure", lambda _: None)
     config = SweepConfig(
         space="fnn",
         trials=3,
@@ -40,7 +41,7 @@ def swept(settings, small_file, monkeypatch):
         pruner="none",
         dataset=str(small_file),
         study="s",
-        workers=1,
+        executor="inline",
     )
     launch(config, settings, trainer="fakes:run_trial")
     return settings

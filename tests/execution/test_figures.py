@@ -77,6 +77,7 @@ def test_no_figure_is_drawn_of_other_data_than_the_trials_had(spec, tmp_path, sm
     assert "is not the data that the trials were trained on" in spec.log.read_text()
 
 
+@pytest.mark.slow
 def test_an_artist_that_was_killed_is_followed_by_another(artist, tmp_path, small_dataset):
     leave_predictions(tmp_path / "one", small_dataset)
     artist.draw(tmp_path / "one")

@@ -84,6 +84,7 @@ def metrics(epochs):
     return [epoch.metrics() for epoch in epochs]
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_equals_an_uninterrupted_one_bit_for_bit(make_executor, tmp_path):
     executor = make_executor()
     whole = {}

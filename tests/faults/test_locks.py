@@ -98,7 +98,8 @@ def test_an_mlflow_database_that_is_locked_at_the_start_costs_no_training(
     compare()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # MLflow's schema is created, which takes seconds
+@pytest.mark.parametrize("count", [2, 8])
 def test_processes_that_create_the_databases_at_once_make_one_of_each(count, tmp_path):
     program = (
         "from mnist_lab.settings import Settings; from mnist_lab.study import connect\n"

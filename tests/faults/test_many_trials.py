@@ -127,6 +127,7 @@ def optunas_seconds(tmp_path_factory, small_dataset):
     return part * (time.process_time() - began)
 
 
+@pytest.mark.slow
 def test_the_leaderboard_of_ten_thousand_trials_takes_less_than_optunas_reading(
     big, work, optunas_seconds
 ):
@@ -140,6 +141,7 @@ def test_the_leaderboard_of_ten_thousand_trials_takes_less_than_optunas_reading(
     assert latest_study(big) == "big"
 
 
+@pytest.mark.slow
 def test_the_list_of_studies_takes_less_than_optunas_reading(big, work, optunas_seconds):
     began = time.process_time()
     (row,) = list_studies(big)

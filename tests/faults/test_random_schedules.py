@@ -245,6 +245,7 @@ FEW = hypothesis_settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @FEW
 @given(schedule=SCHEDULES, crashes=CRASHES)

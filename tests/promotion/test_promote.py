@@ -102,6 +102,7 @@ def test_force_promotes_a_worse_model_and_writes_it_down(make_study, promote, cl
     assert read_history(client, NAME)[-1].why == "promote: forced"
 
 
+@pytest.mark.slow
 def test_the_decision_stands_on_the_version_and_with_its_run(make_study, promote, client, tmp_path):
     make_study("a", "none")
     run = make_study("b", "good")
@@ -117,6 +118,7 @@ def test_the_decision_stands_on_the_version_and_with_its_run(make_study, promote
     assert "| yes |" in said
 
 
+@pytest.mark.slow
 def test_a_decision_that_was_made_stands_and_opens_nothing_again(make_study, promote, client):
     make_study("a", "good")
     make_study("b", "none")
@@ -127,6 +129,7 @@ def test_a_decision_that_was_made_stands_and_opens_nothing_again(make_study, pro
     assert count_openings(client, NAME) == 2
 
 
+@pytest.mark.slow
 def test_another_policy_is_another_decision(make_study, promote, lenient):
     make_study("a", "good")
     make_study("b", "twin")
@@ -191,6 +194,7 @@ def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_later_opening_is_counted_on_version_and_model(
     make_study, promote, client, settings, record
 ):
@@ -213,6 +217,7 @@ def test_other_test_images_are_counted_by_their_name(make_study, client, setting
     assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
 
 
+@pytest.mark.slow
 def test_the_same_images_under_another_name_are_the_same_images(
     make_study, promote, client, settings, small_file, tmp_path, record
 ):
@@ -361,6 +366,7 @@ promotions.promote(open_client(settings), sys.argv[1], settings, design=Design(t
 """
 
 
+@pytest.mark.slow
 def test_a_promotion_whose_process_was_killed_is_finished_by_the_next(
     make_study, promote, client, settings
 ):
@@ -388,6 +394,7 @@ def test_rollback_makes_the_previous_champion_champion_again(make_study, promote
     assert whys[-2:] == ["rollback from version 2", "rollback from version 1"]
 
 
+@pytest.mark.slow
 def test_a_rollback_that_was_killed_is_finished_by_the_next_command(
     make_study, promote, client, settings, monkeypatch
 ):
@@ -428,6 +435,7 @@ def test_there_is_nothing_before_the_first_champion(make_study, promote, client,
         promotions.rollback(client, settings, name)
 
 
+@pytest.mark.slow
 def test_aliases_that_somebody_moved_by_hand_stay_where_they_are(make_study, promote, client):
     make_study("a", "none")
     make_study("b", "good")
@@ -449,6 +457,7 @@ def test_a_registry_that_fails_is_not_taken_for_an_empty_one(make_study, promote
         promote("a")
 
 
+@pytest.mark.slow
 def test_versions_are_listed_newest_first_with_their_aliases(make_study, promote, client):
     for study, skill, value in (("a", "none", 0.8), ("b", "good", 0.9)):
         make_study(study, skill, value)
@@ -462,6 +471,7 @@ def test_versions_are_listed_newest_first_with_their_aliases(make_study, promote
     assert list_versions(client, "other") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [f"{NAME}@champion", f"{NAME}/1"])
 def test_a_version_is_found_by_alias_and_by_number(make_study, promote, client, reference):
     make_study("a")
@@ -469,6 +479,7 @@ def test_a_version_is_found_by_alias_and_by_number(make_study, promote, client, 
     assert find_version(client, reference).version == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [f"{NAME}@champ", f"{NAME}/9"])
 def test_an_unknown_version_is_refused_with_the_known_ones(make_study, promote, client, reference):
     make_study("a")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mnist_lab.errors import ConfigurationError, InvalidParamsError
+from mnist_lab.errors import ConfigurationError, InvalidParamsError, MnistLabError
 from mnist_lab.spaces.asking import Answers, AskingTrial, recorded
 from mnist_lab.spaces.question import Names, Question, answer_default, choose
 from mnist_lab.spaces.ranges import float_range, int_range, middle, nearest
@@ -162,8 +162,8 @@ def test_no_condition_is_seen_in_a_parameter_of_many_values():
     ],
 )
 def test_what_is_no_space_is_refused_with_the_line_to_write(strangers, name, message):
-    with pytest.raises(ConfigurationError, match=message):
-        get_space(f"{strangers}:{name}")
+    with pytest.raises(MnistLabError, match=message):
+        load_space(f"{strangers}:{name}")
 
 
 def test_an_instance_and_a_class_with_known_arguments_are_spaces(strangers):

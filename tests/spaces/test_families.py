@@ -66,7 +66,7 @@ def test_the_cnn_baseline_has_the_notebooks_layers():
     assert dropout.rate == 0.5
 
 
-@pytest.mark.parametrize("points", [50, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [12, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
 def test_random_points_build_and_survive_json(space, points):
     rng = np.random.default_rng(7)

@@ -20,12 +20,14 @@ from mnist_lab.tracking import NullTracker
 
 
 @pytest.fixture
-def sweep(settings, small_file):
+def sweep(settings, small_file, monkeypatch):
+    monkeypatch.setattr("mnist_lab.execution.inline.configure", lambda _: None)
+
     def sweep(trials=3, **changes):
         listener = changes.pop("listener", lambda _: None)
         config = {"space": "fnn", "epochs": 2, "dataset": str(small_file), "study": "s"}
         return launch(
-            SweepConfig(**{**config, "workers": 1, "trials": trials, **changes}),
+            SweepConfig(**{**config, "executor": "inline", "trials": trials, **changes}),
             settings,
             trainer="fakes:run_trial",
             make_tracker=lambda *_: NullTracker(),

@@ -53,6 +53,7 @@ def test_what_a_loop_asks_for_is_searched_and_the_first_trial_has_the_defaults(s
     assert {point["num_layers"] for point in params(study)} == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_resumed_study_asks_and_answers_as_an_uninterrupted_one(sweep):
     sweep("Loops", trials=2)
     _, parts = sweep("Loops", trials=5)
@@ -61,6 +62,7 @@ def test_a_resumed_study_asks_and_answers_as_an_uninterrupted_one(sweep):
     assert [list(point) for point in params(parts)] == [list(point) for point in params(whole)]
 
 
+@pytest.mark.slow
 def test_one_name_in_two_scopes_is_two_parameters_of_the_study(sweep):
     _, study = sweep("TwoBranches", trials=6)
     names = {name for point in params(study) for name in point}
@@ -70,12 +72,14 @@ def test_one_name_in_two_scopes_is_two_parameters_of_the_study(sweep):
         assert (width <= 4) == (point["kind"] == "small")
 
 
+@pytest.mark.slow
 def test_a_parameter_that_is_set_is_kept_in_every_trial(sweep):
     _, study = sweep("Loops", set={"num_layers": 2, "lr": "0.002"})
     assert {point["num_layers"] for point in params(study)} == {2}
     assert {point["lr"] for point in params(study)} == {0.002}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -91,6 +95,7 @@ def test_what_is_set_wrongly_is_refused_before_anything_is_trained(sweep, change
         sweep("Loops", **changes)
 
 
+@pytest.mark.slow
 def test_a_set_that_was_refused_may_be_mended_under_the_same_name(sweep):
     with pytest.raises(InvalidParamsError):
         sweep("Loops", set={"num_layers": 9})
@@ -98,6 +103,7 @@ def test_a_set_that_was_refused_may_be_mended_under_the_same_name(sweep):
     assert result.finished == 1
 
 
+@pytest.mark.slow
 def test_a_grid_has_its_values_and_the_defaults(sweep):
     grid = {"num_layers": [1, 2], "units_0": [8, 16]}
     result, study = sweep("Loops", sampler="grid", grid=grid, trials=10)
@@ -108,6 +114,7 @@ def test_a_grid_has_its_values_and_the_defaults(sweep):
     assert {point["lr"] for point in params(study)} == {1e-3}
 
 
+@pytest.mark.slow
 def test_a_queued_point_is_tried_and_one_that_does_not_fit_fails_alone(sweep, settings):
     sweep("Loops", trials=1)
     study = optuna.load_study(study_name="s", storage=settings.storage)
@@ -120,6 +127,7 @@ def test_a_queued_point_is_tried_and_one_that_does_not_fit_fails_alone(sweep, se
     assert "units_2=1000 is outside 8 to 32" in second.detail
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swept(
     sweep, tmp_path, strangers, settings
 ):
@@ -136,6 +144,7 @@ def test_what_is_wrong_with_every_trial_is_said_once_and_the_mended_file_is_swep
     assert (result.finished, study.count()) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_is_refused_by_name_when_its_study_goes_on(sweep, tmp_path, strangers):
     file = tmp_path / "mine.py"
     file.write_text(strangers.read_text())
@@ -147,6 +156,7 @@ def test_a_file_that_changed_is_refused_by_name_when_its_study_goes_on(sweep, tm
         sweep("no_scaling", file=file, trials=2)
 
 
+@pytest.mark.slow
 def test_replicas_have_the_parameters_of_what_they_repeat(sweep, settings):
     sweep("TwoBranches", trials=4)
     _, confirmation = confirm(settings, "s", Design(top=2, seeds=2), workers=1)
@@ -157,6 +167,7 @@ def test_replicas_have_the_parameters_of_what_they_repeat(sweep, settings):
     assert confirmation is not None
 
 
+@pytest.mark.slow
 def test_a_trial_is_trained_again_from_its_record(sweep, settings):
     sweep("Loops", trials=3, epochs=2, pruner="none")
     study = open_study(settings, "s")
@@ -164,12 +175,14 @@ def test_a_trial_is_trained_again_from_its_record(sweep, settings):
     assert done.outcome == "bit-exact"
 
 
+@pytest.mark.slow
 def test_what_fit_asks_for_is_searched_too(sweep):
     result, study = sweep("PlainFit", trials=3, epochs=2)
     assert (result.finished, result.reasons) == (3, {})
     assert all(set(point) == {"batch_size", "shuffle"} for point in params(study))
 
 
+@pytest.mark.slow
 def test_how_a_model_takes_its_data_is_in_the_record(sweep, client):
     _, study = sweep("own_rescaling", trials=1)
     assert study.trial(0).form["scale"] == 1.0
@@ -187,6 +200,7 @@ def test_the_parameters_of_every_trial_are_in_mlflow(sweep, client):
         assert found[trial.number] == {name: str(value) for name, value in trial.params.items()}
 
 
+@pytest.mark.slow
 def test_names_of_studies_are_those_that_a_file_gives(sweep, settings):
     result, _ = sweep("build", trials=1, study=None)
     assert re.fullmatch(r"tiny-strangers-v1-1ep", result.study)
