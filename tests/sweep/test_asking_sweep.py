@@ -9,6 +9,7 @@ import pytest
 
 from mnist_lab.config import SweepConfig
 from mnist_lab.errors import ConfigurationError, InvalidParamsError, UnknownNameError, UsageError
+from mnist_lab.publish import connect_mlflow
 from mnist_lab.publish.writer import NoFigures
 from mnist_lab.report import list_studies
 from mnist_lab.study import Design, confirm_name, open_study
@@ -18,7 +19,7 @@ from mnist_lab.tracking import NullTracker
 
 @pytest.fixture
 def sweep(settings, small_file, strangers):
-    def sweep(name, *, file=strangers, **changes):
+    def sweep(name, *, file=strangers, tracked=False, **changes):
         config = {
             "space": f"{file}:{name}",
             "trials": 4,
@@ -30,7 +31,7 @@ def sweep(settings, small_file, strangers):
         result = launch(
             SweepConfig(**{**config, **changes}),
             settings,
-            make_tracker=lambda *_: NullTracker(),
+            make_tracker=connect_mlflow if tracked else lambda *_: NullTracker(),
             make_figures=lambda *_: NoFigures(),
         )
         return result, open_study(settings, result.study)
@@ -184,7 +185,7 @@ def test_what_fit_asks_for_is_searched_too(sweep):
 
 @pytest.mark.slow
 def test_how_a_model_takes_its_data_is_in_the_record(sweep, client):
-    _, study = sweep("own_rescaling", trials=1)
+    _, study = sweep("own_rescaling", tracked=True, trials=1)
     assert study.trial(0).form["scale"] == 1.0
     experiment = client.get_experiment_by_name("mnist-lab/tiny-own-rescaling")
     runs = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'trial'")
@@ -192,7 +193,7 @@ def test_how_a_model_takes_its_data_is_in_the_record(sweep, client):
 
 
 def test_the_parameters_of_every_trial_are_in_mlflow(sweep, client):
-    _, study = sweep("Loops", trials=3)
+    _, study = sweep("Loops", tracked=True, trials=3)
     experiment = client.get_experiment_by_name("mnist-lab/tiny-Loops")
     runs = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'trial'")
     found = {int(run.data.tags["mnist_lab.trial"]): run.data.params for run in runs}

@@ -13,10 +13,13 @@ from mnist_lab.cli.options import add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
+    from mnist_lab.doctor import Finding
     from mnist_lab.publish import SyncRow
+    from mnist_lab.settings import Settings
 
 DEFAULT_PORT = 5000
 EXIT_SERVICE = 69
+MOST_ROUNDS = 3
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -75,14 +78,13 @@ def doctor_command(
 
     Example: mnist-lab doctor --repair
     """
-    from mnist_lab.doctor import examine, repair
+    from mnist_lab.doctor import examine
     from mnist_lab.settings import Settings
 
     settings = Settings()
     findings = examine(settings)
     if repairs:
-        resisted = repair(findings)
-        findings = resisted or examine(settings)
+        findings = _repair_all(findings, settings)
     if as_json:
         print_json([finding.to_dict() for finding in findings])
     elif findings:
@@ -96,6 +98,18 @@ def doctor_command(
         typer.echo("Nothing is wrong.")
     if findings:
         raise typer.Exit(1)
+
+
+def _repair_all(findings: list[Finding], settings: Settings) -> list[Finding]:
+    """Repair until nothing is left that can be: one repair may show the next finding behind it."""
+    from mnist_lab.doctor import examine, repair
+
+    for _ in range(MOST_ROUNDS):
+        resisted = repair(findings)
+        findings = resisted or examine(settings)
+        if resisted or not any(finding.repair for finding in findings):
+            break
+    return findings
 
 
 def ui_command(
