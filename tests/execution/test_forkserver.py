@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from fakes import answer, has_imported, threads_of_parent
-from mnist_lab.execution import processes
+from mnist_lab.execution import forkserver
 from mnist_lab.execution.forkserver import end_process, start_process
 
 
@@ -72,13 +72,13 @@ def test_a_process_has_the_environment_of_now_not_of_the_template(ask, monkeypat
 def test_ctrl_c_and_sigterm_are_left_to_the_supervisor(ask):
     handlers = [ask(signal.getsignal, each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert handlers == [signal.SIG_IGN, signal.SIG_IGN]
-    assert not ask(signal.pthread_sigmask, signal.SIG_BLOCK, []) & set(processes.HELD)
+    assert not ask(signal.pthread_sigmask, signal.SIG_BLOCK, []) & set(forkserver.HELD)
 
 
 def test_the_template_hears_neither_ctrl_c_nor_sigterm(ask):
     status = Path(f"/proc/{ask(os.getppid)}/status").read_text()
     blocked = int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16)
-    assert all(blocked >> (each - 1) & 1 for each in processes.HELD)
+    assert all(blocked >> (each - 1) & 1 for each in forkserver.HELD)
 
 
 def test_a_file_of_the_current_folder_passes_for_no_library(
@@ -96,7 +96,7 @@ def test_without_a_socket_processes_are_started_from_nothing(ask, monkeypatch, c
 
     monkeypatch.setattr("multiprocessing.forkserver.ensure_running", refuse)
     monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", lambda _: refuse())
-    processes.warm_up()
+    forkserver.warm_up()
     assert ask(has_imported, "keras") == [False]
     assert "asked is started from nothing" in caplog.text
 
