@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import traceback
@@ -161,11 +162,14 @@ def test_without_an_event_waiting_ends_with_none(make):
     assert make().next_event(0.05) is None
 
 
-def test_closing_twice_is_safe(make, job):
+def test_closing_twice_is_safe_and_leaves_no_worker(make, job):
     executor = make()
     executor.submit(job())
     executor.close()
     executor.close()
+    children = {each.name for each in multiprocessing.active_children()}
+    threads = {each.name for each in threading.enumerate()}
+    assert not {"mnist-lab worker 0", "trial 0"} & (children | threads)
 
 
 @pytest.mark.parametrize("kind", ["local", "inline"], indirect=True)

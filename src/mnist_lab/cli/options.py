@@ -32,7 +32,8 @@ def add(app: typer.Typer, name: str, command: Command, *, trains: bool = False) 
     def begin(*arguments: Any, **options: Any) -> None:
         from mnist_lab.execution import warm_up
 
-        warm_up()
+        if options.get("executor_") != "inline":  # which has no use for a template
+            warm_up()
         command(*arguments, **options)
 
     app.command(name)(begin if trains else command)

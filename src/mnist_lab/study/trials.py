@@ -20,6 +20,7 @@ from mnist_lab.spaces import Params
 from mnist_lab.tracking import State, TrialOutcome, TrialRecord
 from mnist_lab.training import EpochMetrics, History, ModelForm
 
+_WITHOUT_PROGRESS = "fruitless"  # as studies of all versions have it
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES: Mapping[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -86,7 +87,7 @@ class TrialFacts:
     def read(cls, trial: FrozenTrial) -> TrialFacts:
         """Parse a trial as Optuna has it, of this or an earlier version of mnist-lab."""
         attrs = trial.user_attrs
-        start = attrs.get("start", {"seed": 0, "attempt": 0, "fruitless": 0, "epochs": -1})
+        start = attrs.get("start", {"seed": 0, "attempt": 0, _WITHOUT_PROGRESS: 0, "epochs": -1})
         history = tuple(EpochMetrics(**epoch) for epoch in attrs.get("history", ()))
         scalars = attrs.get("scalars")
         if scalars is None:
@@ -104,7 +105,7 @@ class TrialFacts:
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else ended,
             seed=int(start["seed"]),
             attempt=int(start["attempt"]),
-            attempts_without_progress=0 if progressed else int(start["fruitless"]) + 1,
+            attempts_without_progress=0 if progressed else int(start[_WITHOUT_PROGRESS]) + 1,
             history=history,
             reported=frozenset(trial.intermediate_values),
             retried=tuple(attrs.get("retried", ())),
@@ -202,14 +203,19 @@ class TrialWriter:
         self, *, seed: int, attempt: int, attempts_without_progress: int = 0, epochs: int = 0
     ) -> None:
         """Write that an attempt begins; ``epochs`` are those trained before."""
-        fruitless = attempts_without_progress  # the name under which it is stored
         self._set(
-            "start", {"seed": seed, "attempt": attempt, "fruitless": fruitless, "epochs": epochs}
+            "start",
+            {
+                "seed": seed,
+                "attempt": attempt,
+                _WITHOUT_PROGRESS: attempts_without_progress,
+                "epochs": epochs,
+            },
         )
 
     def left(self) -> None:
         """Write that the attempt was stopped on purpose: it is not one without progress."""
-        self._set("start", {**self._start(), "fruitless": 0, "epochs": -1})
+        self._set("start", {**self._start(), _WITHOUT_PROGRESS: 0, "epochs": -1})
 
     def form(self, form: Mapping[str, Any]) -> None:
         """Write how the trial's model takes images and labels (a ``ModelForm`` as data)."""

@@ -225,12 +225,12 @@ class SweepState:
         self.running[number] = running = RunningTrial(
             history=trial.history, attempt=event.attempt, retried=list(trial.retried)
         )
-        fruitless = trial.attempts_without_progress if trial.is_begun else 0
+        in_vain = trial.attempts_without_progress if trial.is_begun else 0
         if event.refused:
             failed = TrialFailed(trial=number, reason=FailureReason.INVALID, detail=event.refused)
             yield from self._fail(failed)
-        elif fruitless >= MAX_ATTEMPTS_WITHOUT_PROGRESS:
-            detail = f"{fruitless} attempts came no further, and their sweeps died"
+        elif in_vain >= MAX_ATTEMPTS_WITHOUT_PROGRESS:
+            detail = f"{in_vain} attempts came no further, and their sweeps died"
             running.retried = [FailureReason.CRASHED] * self.config.retries
             failed = TrialFailed(trial=number, reason=FailureReason.CRASHED, detail=detail)
             yield from self._fail(failed)
