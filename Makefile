@@ -12,12 +12,15 @@ SPACE ?= fnn
 TRIALS ?= 10
 EPOCHS ?= 5
 
-.PHONY: sweep test test-slow lint format docs build ui bench clean
+.PHONY: sweep test coverage test-slow lint format docs build ui bench clean
 
 sweep: $(INSTALLED) ## the main job: a study of real networks on the bundled MNIST; SPACE=cnn takes longer
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
 
-test: $(INSTALLED) ## the default suite, with coverage; three processes, because many tests wait
+test: $(INSTALLED) ## the default suite; three processes, because many tests wait
+	$(BIN)/pytest -n 3
+
+coverage: $(INSTALLED) ## the same with coverage: half as long again, for it traces TensorFlow too
 	$(BIN)/pytest -n 3 --cov --cov-report=term
 
 test-slow: $(INSTALLED) ## what trains for more than a few seconds

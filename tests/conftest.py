@@ -29,6 +29,13 @@ from mnist_lab.settings import Settings
 warm_up()  # with Keras, whatever backend the first test that starts a process asks for
 
 
+def pytest_itemcollected(item):
+    """Mark a test's other parameters slow: ``only_by_default`` names those of the default suite."""
+    marker = item.get_closest_marker("only_by_default")
+    if marker and item.callspec.id not in marker.args:
+        item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def no_figures_of_data_sets(monkeypatch, request):
     """Drawing them takes three seconds a study; tests/execution/test_figures.py has them drawn."""
@@ -79,12 +86,24 @@ def mlflow_template(tmp_path_factory):
     return home / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def optuna_template(tmp_path_factory):
+    """A study database with its schema: creating one takes 0.4 s."""
+    from mnist_lab.study import connect
+
+    home = tmp_path_factory.mktemp("studies")
+    storage = connect(Settings(home=home))
+    storage.engine.dispose()
+    return home / "optuna.db"
+
+
 @pytest.fixture
-def settings(tmp_path, mlflow_template, monkeypatch):
-    """A home of its own, which is also the current folder, with a ready MLflow database."""
+def settings(tmp_path, mlflow_template, optuna_template, monkeypatch):
+    """A home of its own, which is also the current folder, with ready databases."""
     home = tmp_path / "home"
     home.mkdir()
     shutil.copyfile(mlflow_template, home / "mlflow.db")
+    shutil.copyfile(optuna_template, home / "optuna.db")
     monkeypatch.chdir(home)
     return Settings(home=home)
 

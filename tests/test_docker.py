@@ -56,6 +56,7 @@ def mlflow_server(tmp_path, mlflow_template, free_port, wait_until):
     process.wait(120)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a server and workers, on a machine that is busy
 def test_a_sweep_reaches_the_server_that_the_compose_file_starts(
     mlflow_server, tmp_path, small_file, monkeypatch

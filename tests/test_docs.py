@@ -103,6 +103,7 @@ def test_pictures_are_shown_and_small():
         assert picture.stat().st_size < 200_000
 
 
+@pytest.mark.slow
 def test_the_model_that_the_documents_bring_is_a_space_that_asks(tmp_path):
     source = next(t for _, t in blocks(DOCS / "your-models.md") if "def build_model" in t)
     (tmp_path / "mine.py").write_text(source)

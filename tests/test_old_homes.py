@@ -179,6 +179,7 @@ def test_a_trial_goes_on_from_an_old_checkpoint(swept, old):
     assert trial.user_attrs["history"][0] == old.first_epoch
 
 
+@pytest.mark.slow
 def test_the_old_champion_predicts(old, digits):
     file, labels = digits
     words = ("predict", "mnist-fnn@champion", str(file), "--json")

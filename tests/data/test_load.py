@@ -310,6 +310,7 @@ def test_a_vanished_file_is_refused(tmp_path, monkeypatch):
         load_dataset(path)
 
 
+@pytest.mark.slow
 def test_a_download_without_a_network_names_the_way_round(tmp_path, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")

@@ -64,6 +64,7 @@ def test_an_empty_folder_is_well(settings):
     assert examine(settings) == []
 
 
+@pytest.mark.slow
 def test_runs_that_mlflow_lost_are_replayed(swept, client):
     run = open_study(swept, "s").find_run(1)
     client.delete_run(run)
@@ -140,6 +141,7 @@ def test_a_damaged_checkpoint_is_deleted_and_the_one_before_is_kept(swept):
     assert study.trial(number).state == TrialState.RUNNING
 
 
+@pytest.mark.slow
 def test_a_registered_model_whose_file_has_changed_is_named(swept, client):
     run = open_study(swept, "s").find_run(1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
@@ -171,6 +173,7 @@ def test_a_moved_folder_is_found_and_mended(swept, tmp_path, wait_until):
     assert len(copies) == 1
 
 
+@pytest.mark.slow
 def test_after_a_move_a_version_is_found_where_it_lies_now(swept, client, tmp_path):
     run = open_study(swept, "s").find_run(1)
     model = client.get_run(run).data.tags["mnist_lab.model"]
@@ -317,6 +320,7 @@ def test_what_one_repair_cannot_do_does_not_keep_the_next_from_being_done(swept)
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_files_of_another_study_of_the_same_name_are_left_alone(swept):
     left = swept.work / "s" / "trial-0001"
     left.mkdir()

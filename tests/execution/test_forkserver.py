@@ -81,6 +81,7 @@ def test_the_template_hears_neither_ctrl_c_nor_sigterm(ask):
     assert all(blocked >> (each - 1) & 1 for each in forkserver.HELD)
 
 
+@pytest.mark.slow
 def test_a_file_of_the_current_folder_passes_for_no_library(
     ask, kill_template, tmp_path, monkeypatch
 ):
@@ -112,6 +113,7 @@ def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):
     assert not orphan.is_running()
 
 
+@pytest.mark.slow
 def test_after_a_template_died_another_is_started(ask, kill_template):
     kill_template()
     assert ask(has_imported, "keras") == [True]

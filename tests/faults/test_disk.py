@@ -68,6 +68,7 @@ def test_a_study_that_cannot_be_written_stops_the_sweep_and_loses_nothing(
     compare()
 
 
+@pytest.mark.slow
 def test_artifacts_that_cannot_be_written_stop_the_sweep_and_lose_nothing(
     sweep, study, compare, monkeypatch
 ):

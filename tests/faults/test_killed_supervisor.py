@@ -37,6 +37,7 @@ def uninterrupted(small_file, tmp_path_factory):
     return [(trial.params, trial.value) for trial in open_study(settings, "s").trials()]
 
 
+@pytest.mark.only_by_default("after ask")
 @pytest.mark.parametrize(
     "point",
     [
@@ -78,6 +79,7 @@ def test_no_process_is_left_when_the_supervisor_is_killed(supervise):
     assert alive == []
 
 
+@pytest.mark.slow
 def test_a_power_cut_between_checkpoint_and_ledger_leaves_every_epoch_once(
     supervise, sweep, faults, study, compare, wait_until
 ):

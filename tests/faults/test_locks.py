@@ -76,6 +76,7 @@ def test_a_study_that_stays_locked_is_an_error_that_loses_nothing(
     compare()
 
 
+@pytest.mark.slow
 def test_an_mlflow_database_that_stays_locked_costs_no_training(sweep, study, compare, settings):
     locks = []
     file = settings.root / "mlflow.db"

@@ -151,6 +151,7 @@ def test_the_list_of_studies_takes_less_than_optunas_reading(big, work, optunas_
     assert row.complete == TRIALS
 
 
+@pytest.mark.slow
 def test_a_sweep_of_ten_thousand_trials_is_resumed_in_less_than_optunas_reading(
     big, work, optunas_seconds, small_dataset, monkeypatch
 ):

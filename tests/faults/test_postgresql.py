@@ -103,6 +103,7 @@ def test_a_sweep_waits_for_a_database_server_that_is_restarted(server, there, co
     assert [list(values_by_epoch(study, trial)) for trial in range(4)] == [[1, 2, 3]] * 4
 
 
+@pytest.mark.slow
 def test_a_database_server_that_stays_away_ends_the_sweep_and_loses_nothing(
     server, there, config, faults, monkeypatch
 ):

@@ -24,6 +24,7 @@ def interrupt(process, *signals, word="trial 1 epoch 1/", group=False):
     return process.communicate(timeout=MOST_SECONDS)[1]
 
 
+@pytest.mark.only_by_default("15-143-supervisor")
 @pytest.mark.parametrize("group", [False, True], ids=["supervisor", "all"])
 @pytest.mark.parametrize(
     ("number", "code"),
@@ -47,6 +48,7 @@ def test_one_signal_lets_the_epoch_finish_and_everything_can_go_on(
     compare()
 
 
+@pytest.mark.slow
 def test_two_signals_stop_at_once_and_everything_can_go_on(supervise, sweep, faults, compare):
     faults({"trial": 0, "epoch": 2, "what": "hang"})  # for longer than is waited for here
     process = supervise()
@@ -58,6 +60,7 @@ def test_two_signals_stop_at_once_and_everything_can_go_on(supervise, sweep, fau
     compare()
 
 
+@pytest.mark.slow
 def test_sigterm_does_not_wait_for_an_epoch_that_takes_longer_than_its_grace(
     supervise, faults, study, compare
 ):

@@ -104,6 +104,7 @@ def test_a_server_that_is_absent_costs_two_seconds_and_sync_closes_the_gap(
     compare("absent", there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hang", pytest.param("503", marks=pytest.mark.slow)])
 def test_a_server_that_does_not_serve_costs_two_seconds_and_sync_closes_the_gap(
     mode, sweep_there, stub, there, study, compare
@@ -146,6 +147,7 @@ def test_a_server_that_dies_and_returns_has_everything_at_the_end(
     compare("returns", there)
 
 
+@pytest.mark.slow
 def test_a_server_whose_replies_are_lost_has_every_run_and_epoch_once(
     sweep_there, stub, there, study, compare
 ):

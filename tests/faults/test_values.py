@@ -11,6 +11,7 @@ from mnist_lab.study import Stopped, StopReason
 from .conftest import states
 
 
+@pytest.mark.only_by_default("nan")
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1.7])
 def test_an_impossible_objective_is_refused_and_never_best(
     value, sweep, study, compare, client, monkeypatch

@@ -18,6 +18,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(sweep, fault
     compare()
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_again_and_again_fails_as_crashed(
     sweep, faults, study, client, compare
 ):
@@ -31,6 +32,7 @@ def test_a_trial_whose_worker_is_killed_again_and_again_fails_as_crashed(
     assert "signal 9" in run.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_before_its_first_message_leaves_nothing_running(
     sweep, faults, study, compare
 ):
@@ -50,6 +52,7 @@ def test_a_worker_killed_between_checkpoint_and_ledger_costs_no_epoch(
     compare()
 
 
+@pytest.mark.slow
 def test_a_segfault_fails_its_trial_and_leaves_the_others_alone(sweep, faults, study, compare):
     faults({"trial": 1, "epoch": 2, "what": "segfault", "times": 9})
     result = sweep(workers=2, retries=0)

@@ -63,6 +63,7 @@ def saved(strangers, small_dataset, settings, tmp_path):
 STRANGE = ["subclassed", "own_train_step", "augmented", "own_normalization", "sigmoids"]
 
 
+@pytest.mark.only_by_default("sigmoids")
 @pytest.mark.parametrize("name", [*STRANGE, "Loops", "TwoBranches", "OwnLoop", "build"])
 def test_any_model_is_built_again_and_predicts_the_same(saved, settings, name):
     file, digest, blueprint, expected = saved(name)
@@ -164,6 +165,7 @@ def test_weights_that_reach_out_of_the_file_are_refused_for_a_rebuilt_model_too(
         load_trained(file, rewrite(file, with_a_link), blueprint, settings)
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_refused(saved, settings):
     file, digest, blueprint, _ = saved("Loops")
     other = Blueprint(**{**vars(blueprint), "params": {**blueprint.params, "units_0": 32}})

@@ -68,6 +68,7 @@ def dense(document):
     return next(each for each in layers(document) if each["class_name"] == "Dense")
 
 
+@pytest.mark.only_by_default("scale-cnn", "standardize-fnn", "l2_rows-cnn")
 @pytest.mark.parametrize("family", ["fnn", "cnn", "fnn-v1", "cnn-v1"])
 @pytest.mark.parametrize("normalisation", ["scale", "standardize", "l2_rows"])
 def test_every_model_of_the_built_in_spaces_is_loaded(family, normalisation, tmp_path):

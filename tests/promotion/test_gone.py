@@ -75,6 +75,7 @@ def model_file(client, number):
     return Path(model.uri.removeprefix("file://"))
 
 
+@pytest.mark.only_by_default("run for good")
 @pytest.mark.parametrize("what", LOSSES)
 def test_a_champion_predicts_whatever_was_deleted_around_its_file(
     champion, lose, client, what, settings
@@ -114,6 +115,7 @@ def test_a_worse_model_is_promoted_by_force_over_a_champion_without_a_run(
     assert client.get_registered_model(NAME).aliases["champion"] == 2
 
 
+@pytest.mark.slow
 def test_a_challenger_whose_run_is_gone_is_promoted_by_force(
     champion, lose, make_study, promote, client
 ):
@@ -206,6 +208,7 @@ def test_the_doctor_has_nothing_against_a_version_whose_file_is_there(
     assert list(check_models(client, settings)) == []
 
 
+@pytest.mark.slow
 def test_a_deleted_run_or_experiment_is_not_written_to(champion, make_study, lose, client):
     other = make_study("b")
     assert is_writable(client, other)
@@ -216,6 +219,7 @@ def test_a_deleted_run_or_experiment_is_not_written_to(champion, make_study, los
     assert not is_writable(client, "")
 
 
+@pytest.mark.slow
 def test_a_champion_whose_file_is_gone_stops_a_promotion_with_the_command_that_does_not_need_it(
     champion, make_study, promote, client
 ):

@@ -82,6 +82,7 @@ def test_a_worse_model_is_rejected_with_the_interval_though_its_validation_is_hi
     assert aliases(client) == {"champion": 1, "challenger": 2}
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_told_apart_is_a_tie(make_study, promote, client):
     make_study("a", "good")
     make_study("b", "twin")
@@ -90,6 +91,7 @@ def test_a_model_that_cannot_be_told_apart_is_a_tie(make_study, promote, client)
     assert aliases(client) == {"champion": 1, "challenger": 2}
 
 
+@pytest.mark.slow
 def test_force_promotes_a_worse_model_and_writes_it_down(make_study, promote, client):
     make_study("a", "good")
     make_study("b", "none")
@@ -244,6 +246,7 @@ def test_data_that_changed_since_the_sweep_is_never_opened(make_study, client, s
     assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
 
 
+@pytest.mark.slow
 def test_a_champion_of_other_images_is_no_measure(make_study, promote, client):
     make_study("a", "none")
     make_study("b")
@@ -271,6 +274,7 @@ def test_a_damaged_challenger_moves_no_alias(make_study, promote, client, damage
     assert count_openings(client, NAME) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_champion_opens_nothing(make_study, promote, client):
     run = make_study("a", "none")
     make_study("b")
@@ -304,6 +308,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.only_by_default("15")
 @pytest.mark.parametrize("point", POINTS)
 def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
     make_study, promote, client, monkeypatch, point
@@ -415,6 +420,7 @@ def test_a_rollback_that_was_killed_is_finished_by_the_next_command(
     assert len(read_history(client, NAME)) == 5
 
 
+@pytest.mark.slow
 def test_rolling_back_to_a_damaged_file_is_refused(make_study, promote, client, settings):
     run = make_study("a", "none")
     make_study("b", "good")
@@ -427,6 +433,7 @@ def test_rolling_back_to_a_damaged_file_is_refused(make_study, promote, client, 
     assert aliases(client) == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.only_by_default("tiny-fnn")
 @pytest.mark.parametrize("name", [NAME, "../evil", "it's"])
 def test_there_is_nothing_before_the_first_champion(make_study, promote, client, settings, name):
     make_study("a")
@@ -532,6 +539,7 @@ def test_a_version_that_mnist_lab_did_not_register_is_not_loaded(
         verify_version(client, client.get_model_version(NAME, "1"), settings)
 
 
+@pytest.mark.slow
 def test_a_decision_of_another_version_is_made_again(make_study, promote, client):
     make_study("a", "good")
     make_study("b", "twin")

@@ -229,6 +229,7 @@ def test_a_model_that_was_exchanged_predicts_nothing(champion, client, networks,
         predict(client, NAME, [], settings)
 
 
+@pytest.mark.only_by_default("keras", "onnx")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_export_predicts_the_same_when_its_own_runtime_reads_it(
     champion, client, tmp_path, kind, settings
@@ -252,6 +253,7 @@ def test_a_cnn_of_every_activation_is_exported_to_onnx(activation, tmp_path):
     np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
 
 
+@pytest.mark.only_by_default("standardize")
 @pytest.mark.parametrize("normalisation", ["standardize", "l2_rows"])
 def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
     space = get_space("fnn")
@@ -263,6 +265,7 @@ def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
     np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_export_that_predicts_otherwise_is_refused(
     champion, client, tmp_path, monkeypatch, settings
 ):
@@ -285,6 +288,7 @@ def odd_writer(result):
     return write
 
 
+@pytest.mark.only_by_default("ValueError-type-int")
 @pytest.mark.parametrize(
     ("error", "expected", "code"),
     [
@@ -305,6 +309,7 @@ def test_whatever_fails_an_export_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_the_one_before_as_it_was(
     champion, client, tmp_path, monkeypatch, settings
 ):
@@ -323,6 +328,7 @@ def test_a_folder_that_cannot_be_made_is_named(champion, client, tmp_path, setti
         export(client, NAME, "keras", tmp_path / "file", settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keras", "saved_model"])
 def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path, kind, settings):
     out = tmp_path / "out"
@@ -330,6 +336,7 @@ def test_an_export_takes_the_place_of_the_one_before(champion, client, tmp_path,
     assert first == second == tuple(out.iterdir())
 
 
+@pytest.mark.only_by_default("keras-expected0")
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -404,6 +411,7 @@ def swept(settings, small_file):
     return sweep
 
 
+@pytest.mark.only_by_default("fnn-changes0")
 @pytest.mark.parametrize(
     ("space", "changes"),
     [("fnn", {}), ("cnn", {"filters_1": 8, "dense_units": 32})],
@@ -442,6 +450,7 @@ def test_what_differs_is_named_with_its_first_epoch(recorded, settings, shift, o
     assert done.environment == {"keras": ("2.0", "unknown")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("then", "precision"), [({"precision": "bfloat16"}, "bfloat16"), ({}, "float32")], ids=str
 )

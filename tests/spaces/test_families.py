@@ -66,6 +66,7 @@ def test_the_cnn_baseline_has_the_notebooks_layers():
     assert dropout.rate == 0.5
 
 
+@pytest.mark.only_by_default("cnn-v2-12", "fnn-v2-12")
 @pytest.mark.parametrize("points", [12, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
 def test_random_points_build_and_survive_json(space, points):
@@ -77,6 +78,7 @@ def test_random_points_build_and_survive_json(space, points):
         keras.utils.clear_session(free_memory=False)  # a garbage collection takes 0.2 s
 
 
+@pytest.mark.only_by_default("cnn-v2", "fnn-v2")
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
 def test_every_corner_builds(space):
     report = check_space(space)
@@ -84,6 +86,7 @@ def test_every_corner_builds(space):
     assert report.least <= report.baseline <= report.most
 
 
+@pytest.mark.only_by_default("cnn-v2")
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.id)
 def test_the_corners_visit_both_ends_of_every_parameter(space):
     points = list(corners(space))
@@ -91,6 +94,7 @@ def test_the_corners_visit_both_ends_of_every_parameter(space):
         assert len({point[name] for point in points if name in point}) >= 2, name
 
 
+@pytest.mark.only_by_default("fnn-v2", "cnn-v2")
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.id)
 def test_the_output_is_a_probability_for_every_class(space):
     model = space.build(space.baseline, (28, 28), 10)
@@ -115,6 +119,7 @@ def test_scale_brings_pixels_into_zero_to_one():
     assert normalise("scale", pixels()) == pytest.approx(pixels() / 255, abs=1e-6)
 
 
+@pytest.mark.only_by_default("relu")
 @pytest.mark.parametrize("activation", ["relu", "elu", "tanh"])
 def test_pooling_before_a_monotone_activation_is_the_same_function(activation):
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")

@@ -272,6 +272,7 @@ class Small(keras_tuner.HyperModel):
 """
 
 
+@pytest.mark.slow
 def test_a_handwritten_hypermodel_in_a_file_is_swept_with_real_keras(settings, client, small_file):
     (settings.root / "hyper.py").write_text(HYPERMODEL_FILE)
     config = SweepConfig(

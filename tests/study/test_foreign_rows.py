@@ -83,11 +83,13 @@ def test_the_sweep_goes_on_to_its_own_total(mixed, sweep, raw):
     assert len(raw().trials) == 9
 
 
+@pytest.mark.only_by_default("cmaes")
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "cmaes", "random"])
 def test_no_sampler_learns_from_it(mixed, sweep, sampler):
     assert sweep(trials=14, sampler=sampler).finished == 14
 
 
+@pytest.mark.slow
 def test_it_is_neither_confirmed_nor_synced(mixed, settings):
     _, confirmation = confirm(
         settings, "s", Design(top=5, seeds=2), workers=1,
@@ -98,6 +100,7 @@ def test_it_is_neither_confirmed_nor_synced(mixed, settings):
     assert rows[0].trials == 3
 
 
+@pytest.mark.only_by_default("point1-learning_rate=55.0 is outside")
 @pytest.mark.parametrize(
     ("point", "detail"),
     [
@@ -126,6 +129,7 @@ def test_a_trial_that_another_program_is_running_is_left_to_it(sweep, raw):
     assert raw().trials[theirs.number].params.keys() == {"mine"}
 
 
+@pytest.mark.only_by_default("tpe-halving", "random-hyperband")
 @pytest.mark.parametrize("pruner", ["hyperband", "asha", "median", "none", "halving"])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_every_pruner_goes_with_every_sampler(sweep, pruner, sampler):

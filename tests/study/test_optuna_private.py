@@ -85,6 +85,7 @@ def test_a_study_is_read_once(mirrored, monkeypatch):
     assert reads == []
 
 
+@pytest.mark.slow
 def test_another_mirror_goes_on_with_what_is_there(mirrored, settings):
     study = optuna.load_study(study_name="s", storage=SingleWriterStorage(connect(settings)))
     study.tell(9, 0.99)

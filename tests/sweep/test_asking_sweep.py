@@ -192,6 +192,7 @@ def test_how_a_model_takes_its_data_is_in_the_record(sweep, client):
     assert runs[0].data.tags["mnist_lab.form.images"] == "float32 (28, 28), 0 to 255"
 
 
+@pytest.mark.slow
 def test_the_parameters_of_every_trial_are_in_mlflow(sweep, client):
     _, study = sweep("Loops", tracked=True, trials=3)
     experiment = client.get_experiment_by_name("mnist-lab/tiny-Loops")

@@ -25,7 +25,7 @@ def searched(settings, small_file, monkeypatch):
     """A real study of six fake trainings, in MLflow."""
     monkeypatch.setenv("KERAS_BACKEND", "none")  # the fake trainer needs no TensorFlow
     config = SweepConfig(
-        space="fnn", trials=6, epochs=2, workers=1, dataset=str(small_file), study="s",
+        space="fnn", trials=6, epochs=2, executor="inline", dataset=str(small_file), study="s",
         pruner="none", sampler="random",
     )  # fmt: skip
     launch(config, settings, trainer=TRAINER)
@@ -64,6 +64,7 @@ def test_means_and_optimism_are_those_of_the_replicas(searched, settings):
     assert confirmation.optimism == pytest.approx(best.value - np.mean(again))
 
 
+@pytest.mark.slow
 def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, client):
     run(settings)
     record = searched.record
@@ -82,6 +83,7 @@ def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, cli
     assert page.data.metrics["confirmed_val_accuracy"] > 0
 
 
+@pytest.mark.slow
 def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
     assert not is_confirmed(searched, Design(top=2, seeds=3))
     run(settings)
@@ -92,6 +94,7 @@ def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
     assert open_study(settings, "s+confirm").trials() == before
 
 
+@pytest.mark.slow
 def test_more_seeds_are_added_to_those_there_are(searched, settings):
     run(settings, seeds=2)
     _, confirmation = run(settings, seeds=4)
@@ -99,6 +102,7 @@ def test_more_seeds_are_added_to_those_there_are(searched, settings):
     assert len(open_study(settings, "s+confirm").trials()) == 8
 
 
+@pytest.mark.slow
 def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, settings, monkeypatch):
     monkeypatch.setenv("FAULTS", '[{"trial": 1, "what": "kill", "times": 2}]')  # and its retry
     _, confirmation = run(settings, trainer="fakes:run_trial")
@@ -109,6 +113,7 @@ def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, setting
     assert len(failed) == 1
 
 
+@pytest.mark.slow
 def test_the_newer_confirmation_is_the_one_that_mlflow_shows(searched, settings, client):
     def shown():
         experiment = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")[0]
@@ -123,6 +128,7 @@ def test_the_newer_confirmation_is_the_one_that_mlflow_shows(searched, settings,
     assert means != sorted(means)  # MLflow would show the highest of those with one time
 
 
+@pytest.mark.slow
 def test_the_confirmation_of_a_study_that_is_gone_is_in_nobodys_way(searched, settings):
     run(settings)
     optuna.delete_study(study_name="s", storage=settings.storage)
@@ -132,6 +138,7 @@ def test_the_confirmation_of_a_study_that_is_gone_is_in_nobodys_way(searched, se
     assert [each for each in examine(settings) if each.subject == "storage"] == []
 
 
+@pytest.mark.slow
 def test_seeds_that_are_added_to_some_trials_hide_nothing_of_the_others(searched, settings):
     run(settings, top=3, seeds=3)
     run(settings, top=1, seeds=5)
@@ -141,6 +148,7 @@ def test_seeds_that_are_added_to_some_trials_hide_nothing_of_the_others(searched
     assert (len(widest.rows), widest.seeds) == (3, 3)
 
 
+@pytest.mark.slow
 def test_an_extension_that_was_cut_off_leaves_what_was_there(searched, settings, monkeypatch):
     _, before = run(settings)
     monkeypatch.setenv(
@@ -152,6 +160,7 @@ def test_an_extension_that_was_cut_off_leaves_what_was_there(searched, settings,
     assert not is_confirmed(searched, Design(top=2, seeds=4))
 
 
+@pytest.mark.slow
 def test_a_trial_with_a_failed_replica_is_not_ranked(searched, settings, monkeypatch):
     monkeypatch.setenv(
         "FAULTS", '[{"trial": 2, "point": "end", "epoch": 2, "what": "kill", "times": 9}]'
@@ -160,6 +169,7 @@ def test_a_trial_with_a_failed_replica_is_not_ranked(searched, settings, monkeyp
     assert (confirmation.failed, len(confirmation.rows), confirmation.seeds) == (1, 1, 3)
 
 
+@pytest.mark.slow
 def test_the_model_of_every_configuration_is_kept_when_the_search_goes_on(
     searched, settings, small_file
 ):
@@ -181,6 +191,7 @@ def test_the_model_of_every_configuration_is_kept_when_the_search_goes_on(
     assert logged == {trial.replica_of for trial in replicas.trials()}
 
 
+@pytest.mark.slow
 def test_a_confirmation_is_not_confirmed(searched, settings):
     run(settings)
     with pytest.raises(UsageError, match="is the confirmation of 's' already"):
@@ -197,12 +208,14 @@ def test_a_confirmation_that_was_cut_off_goes_on(searched, settings, monkeypatch
     assert (result.stopped, result.finished, len(confirmation.rows)) == (None, 6, 2)
 
 
+@pytest.mark.slow
 def test_sync_and_the_page_agree_after_a_confirmation(searched, settings):
     run(settings)
     rows = {row.study: row for row in sync(settings)}
     assert {name: row.written for name, row in rows.items()} == {"s": 0, "s+confirm": 0}
 
 
+@pytest.mark.slow
 def test_replicas_that_mlflow_missed_are_written_by_sync(searched, settings):
     def away(*_):
         raise ServiceError("nobody there")
@@ -212,6 +225,7 @@ def test_replicas_that_mlflow_missed_are_written_by_sync(searched, settings):
     assert (rows["s+confirm"].written, rows["s+confirm"].failed) == (6, False)
 
 
+@pytest.mark.slow
 def test_a_confirmation_is_not_listed_as_a_study(searched, settings):
     run(settings)
     assert [row.study for row in list_studies(settings)] == ["s"]
@@ -226,6 +240,7 @@ def test_confirming_never_opens_the_sealed_images(searched, settings, monkeypatc
     assert run(settings)[1] is not None
 
 
+@pytest.mark.slow
 def test_each_configuration_leaves_the_model_of_its_best_replica(searched, settings, client):
     _, confirmation = run(settings)
     tracked = open_study(settings, "s+confirm").tracked()
@@ -239,6 +254,7 @@ def test_too_little_to_compare_is_refused(options):
         Design(**options)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_never_confirmed_has_no_confirmation(searched):
     assert read_confirmation(searched) is None
 

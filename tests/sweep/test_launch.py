@@ -91,6 +91,7 @@ def test_the_baseline_and_the_starts_are_trained_to_their_end_and_others_are_not
     assert 1 in epochs[2:]
 
 
+@pytest.mark.slow
 def test_the_supervisor_never_imports_keras(settings, small_file):
     program = (
         "import sys\n"
@@ -153,6 +154,7 @@ def move_database(folder, name, other):
         file.rename(folder / file.name.replace(name, other))
 
 
+@pytest.mark.slow
 def test_files_of_a_study_in_another_storage_are_put_aside_and_named(run, settings):
     run(trials=1)
     first = open_study(settings, "s").record.id

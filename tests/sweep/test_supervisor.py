@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from dataclasses import replace
 
@@ -36,13 +37,14 @@ from mnist_lab.sweep.supervisor import Supervisor
 
 
 @pytest.fixture
-def lab(tmp_path, small_dataset):
+def lab(tmp_path, small_dataset, optuna_template):
     """A sweep of which every part but the study can be given; the study stays between calls.
 
     So do the checkpoints that its fake executors leave.
     """
     tracker = Memory()
     settings = Settings(home=tmp_path)
+    shutil.copyfile(optuna_template, tmp_path / "optuna.db")
     checkpoints = {}
 
     def sweep(executor=None, *, space=None, stop=None, listener=None, **changes):
@@ -697,6 +699,7 @@ def test_a_halving_sweep_that_was_stopped_ends_as_one_that_was_not(lab, tmp_path
     assert best.state == TrialState.COMPLETE
 
 
+@pytest.mark.slow
 def test_a_trial_to_be_pruned_is_finished_now_and_then_to_see_whether_that_was_right(lab):
     _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
     audited = [trial for trial in study.trials() if trial.audited_at is not None]
@@ -710,6 +713,7 @@ def test_with_two_workers_halving_leaves_nobody_waiting(lab):
     assert "RUNNING" not in states(study)
 
 
+@pytest.mark.slow
 def test_the_report_counts_what_pruning_saved_and_what_it_may_have_cost(lab):
     _, study = lab(trials=40, epochs=3, pruner="halving", sampler="random")
     report = report_pruning(study)

@@ -241,6 +241,7 @@ def get(port, host=None):
         return answer.status
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a server, on a machine that is busy
 def test_the_pages_answer_on_this_machine_and_to_its_own_names_only(server, wait_until):
     wait_until(lambda: get(server) == 200, seconds=240)

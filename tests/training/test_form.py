@@ -39,6 +39,14 @@ def find(author, small_dataset):
     return find
 
 
+@pytest.mark.only_by_default(
+    "no_scaling-expected0",
+    "own_rescaling-expected1",
+    "logits_in_a_function-expected3",
+    "subclassed-expected17",
+    "OwnLoop-expected20",
+    "dense_on_784-expected15",
+)
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -105,6 +113,7 @@ def fitted(author, form, dataset, **plan):
     return model, history
 
 
+@pytest.mark.only_by_default("own_rescaling", "no_metric")
 @pytest.mark.parametrize(
     "name",
     [

@@ -42,6 +42,7 @@ def trained(engine, model, dataset):
     }
 
 
+@pytest.mark.only_by_default("fnn-changes0", "cnn-changes4")
 @pytest.mark.parametrize(
     ("space", "changes"),
     [
@@ -72,6 +73,7 @@ def test_an_epoch_in_one_graph_is_what_fit_does(small_dataset, space, changes):
         assert ours[name] == pytest.approx(value, **bound), name
 
 
+@pytest.mark.only_by_default("{}-size0-valid", "{}-size1-same")
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("size", [(3, 3), (2, 5), (4, 4)])
 @pytest.mark.parametrize("options", [{}, {"use_bias": False, "activation": "tanh"}], ids=str)
@@ -97,6 +99,7 @@ def test_a_convolution_by_patches_and_its_gradients_are_keras_own(padding, size,
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.only_by_default("{}-maps")
 @pytest.mark.parametrize("shape", [(7, 7, 6), (20,)], ids=["maps", "vectors"])
 @pytest.mark.parametrize("options", [{}, {"scale": False, "center": False}], ids=str)
 def test_batch_normalization_in_one_kernel_is_keras_own(shape, options):
@@ -124,6 +127,7 @@ def test_batch_normalization_in_one_kernel_is_keras_own(shape, options):
         assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -144,6 +148,7 @@ def test_what_the_faster_kernels_cannot_do_stays_keras_own(layer):
     assert "call" not in vars(layer)
 
 
+@pytest.mark.only_by_default("0.5")
 @pytest.mark.parametrize("rate", [0.101, 0.5, 0.73])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     layer = keras.layers.Dropout(rate, seed=5)

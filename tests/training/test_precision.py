@@ -71,6 +71,7 @@ def test_dense_layers_alone_gain_little_and_stay_in_float32(machine):
     assert choose_precision(build("fnn", units_1=32, units_2=32)) == "float32"
 
 
+@pytest.mark.only_by_default("True-bfloat16")
 @pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
 @pytest.mark.parametrize("amx", [True, False])
 def test_what_was_asked_for_comes_first(machine, wanted, amx):
@@ -145,11 +146,13 @@ def train_on(machine, small_dataset, tmp_path):
     return train_on
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_in_the_precision_of_its_checkpoint(train_on):
     assert train_on(1, "bfloat16") == "bfloat16"
     assert train_on(2, "float32") == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_names_no_precision_was_trained_in_float32(train_on, tmp_path):
     train_on(1, "float32")
     kept = Checkpoints(tmp_path, "an identity")

@@ -95,6 +95,7 @@ def test_the_same_seed_gives_the_same_history(small_dataset):
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_history(small_dataset):
     first, second = (run(build(dropout=0.3), small_dataset, seed=seed) for seed in (1, 2))
     assert first.epochs[-1].loss != second.epochs[-1].loss
@@ -167,6 +168,7 @@ def test_one_cycle_rises_to_the_learning_rate_and_ends_at_nothing():
     assert rates[-1] == 0.0
 
 
+@pytest.mark.slow
 def test_a_training_with_one_cycle_goes_on_as_if_it_had_not_been_interrupted(
     small_dataset, tmp_path
 ):
@@ -277,6 +279,7 @@ def test_the_best_weights_survive_an_interruption_when_they_are_not_the_newest(
         assert np.array_equal(mine, best)
 
 
+@pytest.mark.only_by_default("lost0-heard0")
 @pytest.mark.parametrize(("lost", "heard"), [(("2",), [1, 2, 3, 4]), (("1", "2"), [1, 2, 3, 4])])
 def test_a_training_whose_checkpoints_are_damaged_goes_on_from_what_is_left(resume, lost, heard):
     def cut(folder):

@@ -54,6 +54,7 @@ def run(strangers, small_dataset):
     return run
 
 
+@pytest.mark.only_by_default("PlainFit")
 @pytest.mark.parametrize("name", ["PlainFit", "OwnLoop"])
 def test_every_epoch_of_the_authors_loop_is_reported(run, name):
     history, _, reports = run(name)
@@ -62,6 +63,7 @@ def test_every_epoch_of_the_authors_loop_is_reported(run, name):
     assert history.epochs[-1].loss < history.epochs[0].loss
 
 
+@pytest.mark.only_by_default("OwnValidation")
 @pytest.mark.parametrize("name", ["OwnLoop", "OwnValidation"])
 def test_its_validation_is_ours_and_the_model_is_left_with_its_best_epoch(run, small_dataset, name):
     history, whole, _ = run(name)
@@ -70,6 +72,7 @@ def test_its_validation_is_ours_and_the_model_is_left_with_its_best_epoch(run, s
     assert right == pytest.approx(history.best.val_accuracy, abs=1e-6)
 
 
+@pytest.mark.only_by_default("PlainFit")
 @pytest.mark.parametrize("name", ["PlainFit", "StopsEarly"])
 def test_a_training_that_was_left_begins_again_and_ends_as_if_it_had_not(run, name):
     whole, *_ = run(name)
@@ -79,11 +82,13 @@ def test_a_training_that_was_left_begins_again_and_ends_as_if_it_had_not(run, na
     assert [e.metrics() for e in again.epochs] == [e.metrics() for e in whole.epochs]
 
 
+@pytest.mark.slow
 def test_a_loop_that_ends_early_has_fewer_epochs(run):
     history, *_ = run("StopsEarly", epochs=9)
     assert len(history.epochs) < 9
 
 
+@pytest.mark.slow
 def test_a_loop_that_would_go_on_is_ended_with_the_last_epoch(run):
     history, _, reports = run("MoreEpochs", epochs=2)
     assert (len(history.epochs), reports) == (2, [[1], [1, 2]])
