@@ -1,16 +1,28 @@
 """Data sets as frozen, read-only splits. The test split is not among them: see ``sealed.py``."""
 
-from mnist_lab.data.dataset import CLASSES, IMAGE_SHAPE, Dataset, Split
-from mnist_lab.data.files import read_images
-from mnist_lab.data.load import has_test_images, load_dataset
+from mnist_lab.data.arrays import Unusable, as_pixels
+from mnist_lab.data.dataset import DIGIT, PICTURE, Dataset, DatasetFacts, ImageForm, Split
+from mnist_lab.data.decoded import Progress
+from mnist_lab.data.load import load_dataset
+from mnist_lab.data.named import NAMES
+from mnist_lab.data.pictures import UnreadablePicture, decode, fit
+from mnist_lab.data.readers import read_images
 from mnist_lab.data.shared import map_dataset, shared
 
 __all__ = [
-    "CLASSES",
-    "IMAGE_SHAPE",
+    "DIGIT",
+    "NAMES",
+    "PICTURE",
     "Dataset",
+    "DatasetFacts",
+    "ImageForm",
+    "Progress",
     "Split",
-    "has_test_images",
+    "UnreadablePicture",
+    "Unusable",
+    "as_pixels",
+    "decode",
+    "fit",
     "load_dataset",
     "map_dataset",
     "read_images",

@@ -1,22 +1,19 @@
-"""``Dataset``: two disjoint, read-only splits, each identified by its digest."""
+"""``Dataset``: two disjoint, read-only splits, each identified by its digest, and what they show."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGE_SHAPE = (28, 28)
-CLASSES = 10
-# The notebook's sizes, 50,000 + 10,000, as a ratio: the last sixth of the images validates.
-VALIDATION_SHARE = 6
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Images ``(N, 28, 28) uint8`` in [0, 255] and labels ``(N,) uint8`` in [0, 9], both read-only.
+    """Images ``(N, H, W)`` or ``(N, H, W, 3) uint8``, labels ``(N,) uint8`` in [0, K), read-only.
 
     ``digest`` is the sha256 of shape, images and labels: two splits with one digest are the same.
     """
@@ -29,19 +26,84 @@ class Split:
         return len(self.labels)
 
 
+DIGIT = "digit"  # cut out, scaled to 20x20 and centred by mass, as MNIST's authors did
+PICTURE = "picture"  # resized in proportion and padded
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageForm:
+    """The form of a data set's images: all that a model must know to be built and to be served.
+
+    ``shape`` is ``(H, W)`` of grey and ``(H, W, 3)`` of colour images, uint8. ``preparation`` says how
+    a new picture is brought to it: ``DIGIT`` or ``PICTURE``. ``brightness`` holds the 0.1 % and 99.9 %
+    quantiles of the training images' means, in [0, 255]. The defaults are MNIST's, which earlier
+    versions took for granted.
+    """
+
+    shape: tuple[int, ...] = (28, 28)
+    class_names: tuple[str, ...] = tuple("0123456789")
+    preparation: str = DIGIT
+    brightness: tuple[float, float] | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def is_colour(self) -> bool:
+        return len(self.shape) == 3
+
+    def takes_the_same(self, other: ImageForm) -> bool:
+        """Return whether a model of one takes the images of the other, and has as many classes."""
+        return (self.shape, self.classes) == (other.shape, other.classes)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> ImageForm:
+        """Read what ``asdict`` made, also by way of JSON; None is MNIST's form."""
+        if not data:
+            return cls()
+        return cls(
+            shape=tuple(data["shape"]),
+            class_names=tuple(data["class_names"]),
+            preparation=data["preparation"],
+            brightness=tuple(data["brightness"]) if data.get("brightness") else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """What is said of a data set before anything is trained.
+
+    ``sentence`` is that in words. ``test_images`` are sealed. ``duplicates`` counts the images of
+    validation and test that training has too. ``content`` is the sha256 of all labelled images in
+    whatever order: two files with one content hold the same pictures.
+    """
+
+    sentence: str = ""
+    test_images: int = 0
+    duplicates: int = 0
+    content: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """The training and validation splits of a data set, never its test images.
 
     ``source`` is the name or path that ``load_dataset`` was called with, made absolute, so that the
-    same data can be loaded again, anywhere and later.
+    same data can be loaded again, anywhere and later, with the same ``image_size``.
     """
 
     name: str
     source: str
     train: Split
     validation: Split
-    classes: int = CLASSES
+    form: ImageForm = field(default_factory=ImageForm)
+    image_size: int | None = None
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
+
+    @property
+    def classes(self) -> int:
+        return self.form.classes
 
     @property
     def digest(self) -> str:
@@ -57,13 +119,3 @@ def make_split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
     content.update(labels.data)
     images.flags.writeable = labels.flags.writeable = False
     return Split(images=images, labels=labels, digest=content.hexdigest())
-
-
-def divide(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> tuple[Split, Split]:
-    """Cut ``N`` training images into train (the first 5/6) and validation (the last 1/6).
-
-    MNIST's files are shuffled already, so a fixed cut is as good as a drawn one, and needs no seed:
-    60,000 images become 50,000 and 10,000, as the notebook meant to do.
-    """
-    cut = len(labels) - len(labels) // VALIDATION_SHARE
-    return make_split(images[:cut], labels[:cut]), make_split(images[cut:], labels[cut:])

@@ -10,13 +10,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mnist_lab.data.dataset import Dataset, Split
+from mnist_lab.data.dataset import Dataset, DatasetFacts, ImageForm, Split
 
 PARTS = ("train", "validation")
 _ABOUT = "about.json"
@@ -38,7 +39,13 @@ def shared(dataset: Dataset, folder: Path) -> Iterator[Path]:
             split: Split = getattr(dataset, part)
             _save(folder / f"{part}-images.npy", split.images)
             _save(folder / f"{part}-labels.npy", split.labels)
-        about = {"name": dataset.name, "source": dataset.source, "classes": dataset.classes}
+        about = {
+            "name": dataset.name,
+            "source": dataset.source,
+            "form": asdict(dataset.form),
+            "image_size": dataset.image_size,
+            "facts": asdict(dataset.facts),
+        }
         digests = {part: getattr(dataset, part).digest for part in PARTS}
         (folder / _ABOUT).write_text(json.dumps({**about, "digests": digests}))
         yield folder
@@ -57,6 +64,8 @@ def map_dataset(folder: Path) -> Dataset:
     """Map the data set that ``shared`` wrote into ``folder``; its arrays are read-only."""
     about = json.loads((folder / _ABOUT).read_text())
     digests = about.pop("digests")
+    about["form"] = ImageForm.from_dict(about["form"])
+    about["facts"] = DatasetFacts(**about["facts"])
     train, validation = (_map_split(folder, part, digests[part]) for part in PARTS)
     return Dataset(train=train, validation=validation, **about)
 
