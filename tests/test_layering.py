@@ -165,11 +165,11 @@ def test_only_promotion_can_open_the_sealed_test_images():
     assert importers == {"promotion"}
 
 
-def test_only_the_data_room_can_read_files_of_images():
+def test_only_the_data_room_reads_data_sets():
     importers = {
         room_of(path)
         for path in FILES
-        if any(module.startswith("mnist_lab.data.files") for module, _ in imports_of(path))
+        if any(module.startswith("mnist_lab.data.readers") for module, _ in imports_of(path))
     }
     assert importers == {"data"}
 

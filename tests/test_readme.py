@@ -11,6 +11,7 @@ import typer
 
 from documents import PAGES, README, ROOT, blocks, named, typed
 from mnist_lab.cli.app import app
+from mnist_lab.data import load_dataset
 from mnist_lab.execution.check import check_space
 from mnist_lab.spaces import get_space
 
@@ -74,7 +75,7 @@ def test_the_space_that_the_guide_adds_builds_in_every_corner(tmp_path):
     (tmp_path / "tiny.py").write_text(source)
     space = get_space(f"{tmp_path}/tiny.py:tiny")
     assert space.id == "tiny-v1"
-    assert check_space(space).builds == 9
+    assert check_space(space, load_dataset()).builds == 9
 
 
 def test_what_make_sweep_runs_is_what_the_readme_says():

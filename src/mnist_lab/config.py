@@ -14,10 +14,27 @@ from mnist_lab.errors import ConfigurationError
 
 T = TypeVar("T")
 
+VAL_ACCURACY = "val_accuracy"
+# What a sweep can optimise, and whether more of it is better.
+OBJECTIVES = {
+    VAL_ACCURACY: True,
+    "val_loss": False,
+    "val_f1_macro": True,
+    "val_auroc_macro": True,
+    "val_balanced_accuracy": True,
+}
+
 _LEAST = {
     **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
     **dict.fromkeys(("keep_models", "retries", "seed"), 0),
 }
+
+
+def describe_value(objective: str, value: float | None) -> str:
+    """Return a value of an objective as it is shown: shares in percent, losses as numbers."""
+    if value is None:
+        return ""
+    return f"{value:.2%}" if OBJECTIVES[objective] else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,12 @@ class SweepConfig:
     sampler: str = _setting("tpe", "tpe, random, qmc, grid, cmaes or gp.")
     pruner: str = _setting("halving", "halving, none, median, asha or hyperband.")
     epochs: int = _setting(10, "Epochs of each trial, at most.")
+    objective: str = _setting(
+        VAL_ACCURACY, f"What is optimised: {', '.join(OBJECTIVES)}.", said="val_accuracy"
+    )
+    class_weights: Literal["none", "balanced"] = _setting(
+        "none", "balanced: each epoch draws all classes equally often."
+    )
     executor: Literal["local", "inline"] = _setting(
         "local", "local: worker processes. inline: this process, one trial at a time."
     )
@@ -77,7 +100,16 @@ class SweepConfig:
     max_failures: int = _setting(10, "Stop after so many failures in a row.")
     keep_models: int = _setting(3, "How many of the best trials log a model.")
     seed: int = _setting(0, "Of sampling and training.")
-    dataset: str = _setting("mnist", "mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+    dataset: str = _setting("mnist", "A name or a path: see mnist-lab data --help.")
+    image_size: int | None = _setting(
+        None,
+        "Side that pictures are resized to.",
+        metavar="PIXELS",
+        said="their common size, or 32",
+    )
+    most_duplicates: float = _setting(
+        0.01, "Refuse data with a larger share of copies between parts."
+    )
     set: Mapping[str, bool | int | float | str] = _setting(
         {}, "Keep a parameter at a value (repeatable).", metavar="NAME=VALUE", said=""
     )
@@ -90,6 +122,13 @@ class SweepConfig:
         for name, least in _LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value}.")
+        if self.objective not in OBJECTIVES:
+            raise ConfigurationError(
+                f"There is no objective {self.objective!r}.",
+                next_step=f"Known ones: {', '.join(OBJECTIVES)}.",
+            )
+        if self.image_size is not None and not 4 <= self.image_size <= 224:
+            raise ConfigurationError("image_size must be 4 to 224 pixels.")
         if self.trial_timeout is not None and self.trial_timeout <= 0:
             raise ConfigurationError("trial_timeout must be more than 0.")
         if self.executor == "inline" and (self.workers or 1) > 1:

@@ -20,6 +20,7 @@ from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.output import percent
 from mnist_lab.cli.studies import print_leaderboard
 from mnist_lab.cli.sweep import exit_as
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import DiskFullError, InterruptedSweep, MnistLabError
 from mnist_lab.publish.background import Backlog
 from mnist_lab.publish.writer import NoFigures
@@ -121,6 +122,7 @@ def test_a_space_as_json_comes_back_whole(lab):
         "fnn",
         "cnn",
         "cnn",
+        "cnn",
     ]
 
 
@@ -162,7 +164,7 @@ def test_an_unexpected_error_says_how_to_see_more(lab, monkeypatch):
 
 
 def test_ctrl_c_in_any_command_names_the_way_on(lab, monkeypatch):
-    def interrupt(_):
+    def interrupt(_, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mnist_lab.spaces.get_space", interrupt)
@@ -384,21 +386,6 @@ def test_a_promotion_says_what_was_and_what_is(lab, registered):
     assert "mnist-lab rollback mnist-cnn" in out
 
 
-def test_without_test_images_nothing_is_trained_to_be_promoted(
-    lab, tmp_path, small_file, fake_training
-):
-    with np.load(small_file) as whole:
-        np.savez(tmp_path / "blind.npz", x_train=whole["x_train"], y_train=whole["y_train"])
-    words = ("--trials", 1, "--epochs", 1, "--dataset", tmp_path / "blind.npz", "--study", "s")
-    lab("sweep", "fnn", *words)
-    for more in ((), ("--dry-run",)):
-        code, _, err = lab("promote", "s", *more)
-        assert code == 66
-        assert "blind.npz has no test images" in err
-        assert "Add the arrays x_test and y_test" in err
-    assert [each["study"] for each in json.loads(lab("studies", "--json")[1])] == ["s"]
-
-
 def test_a_promotion_as_json(lab, registered):
     registered(before=None)
     shown = json.loads(lab("promote", "s", "--json")[1])
@@ -438,25 +425,32 @@ def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
     assert shown["history"][0]["why"] == "promote: x"
 
 
-def test_what_to_send_to_the_server_is_printed_without_a_model(lab, tmp_path):
+def test_what_to_send_to_the_server_is_pixels_of_the_models_form(lab, tmp_path, monkeypatch):
+    from mnist_lab import models
+
+    asked = {"inputs": [[[7]]]}
+    monkeypatch.setattr(models, "encode_request", lambda *_, **__: asked)
     np.save(tmp_path / "x.npy", np.full((1, 28, 28), 7, np.uint8))
-    code, out, _ = lab("predict", "nobody@champion", tmp_path / "x.npy", "--request")
-    assert code == 0
-    assert json.loads(out) == {"inputs": np.full((1, 28, 28), 7).tolist()}
+    code, out, _ = lab("predict", "mine@champion", tmp_path / "x.npy", "--request")
+    assert (code, json.loads(out)) == (0, asked)
 
 
 def test_predictions_are_a_table_or_json(lab, tmp_path, monkeypatch):
     from mnist_lab import models
     from mnist_lab.models.predict import Prediction
 
-    row = Prediction(source="x.npy[0]", label=3, probability=0.9, probabilities=(0.1, 0.9))
-    monkeypatch.setattr(models, "predict", lambda *_: ("mnist-cnn/2", [row]))
+    row = Prediction(
+        source="x.npy[0]", label=1, name="dog", probability=0.9, probabilities=(0.1, 0.9),
+        unlike="darker than the training images",
+    )  # fmt: skip
+    images = ImageForm(class_names=("cat", "dog"))
+    monkeypatch.setattr(models, "predict", lambda *_, **__: ("mnist-cnn/2", images, [row]))
     np.save(tmp_path / "x.npy", np.zeros((28, 28), np.uint8))
     out = lab("predict", "mnist-cnn@champion", tmp_path / "x.npy")[1]
     assert "mnist-cnn/2" in out
-    assert "90.00%" in out
+    assert "dog    90.00%       cat 0.100  darker than the training images" in out
     shown = json.loads(lab("predict", "mnist-cnn@champion", tmp_path / "x.npy", "--json")[1])
-    assert shown["predictions"][0]["label"] == 3
+    assert shown["predictions"][0]["name"] == "dog"
 
 
 def test_an_export_says_what_it_wrote_and_how_near_it_is(lab, monkeypatch):
@@ -490,7 +484,7 @@ def test_a_reproduction_says_what_differs(
         first_difference=None if outcome == "bit-exact" else 1,
         environment={"keras": ("2", "3")},
     )  # fmt: skip
-    monkeypatch.setattr(sweep, "reproduce", lambda *_: done)
+    monkeypatch.setattr(sweep, "reproduce", lambda *_, **__: done)
     code, out, _ = lab("reproduce", "s", "0")
     assert code == expected
     assert f"s trial 0: {outcome} over 1 epochs" in out

@@ -54,7 +54,7 @@ def test_the_mistakes_say_what_was_taken_for_what(small_dataset):
         "mistakes"
     ]
     first = int(split.labels[0])
-    assert figure.axes[0].texts[0].get_text() == f"{first} taken for {(first + 1) % 10}\n(75% sure)"
+    assert figure.axes[0].texts[0].get_text() == f"{first} taken for\n{(first + 1) % 10} (75% sure)"
 
 
 def test_a_split_without_some_classes_is_drawn_too(small_dataset):

@@ -49,7 +49,6 @@ def saved(strangers, small_dataset, settings, tmp_path):
             space=f"{file}:{name}",
             sources=space.sources,
             params=answers.values,
-            classes=10,
             form=form.to_dict(),
         )
         if trusted:
@@ -123,7 +122,7 @@ def test_code_that_was_never_swept_from_this_home_is_not_run(saved, settings, tm
     space.write_text(space.read_text() + f"\nopen({str(tmp_path / 'canary')!r}, 'w').close()\n")
     from mnist_lab.spaces.files import digest_sources
 
-    evil = Blueprint(space=blueprint.space, sources=digest_sources(space), params={}, classes=10)
+    evil = Blueprint(space=blueprint.space, sources=digest_sources(space), params={})
     with pytest.raises(SpaceAbsentError, match="never swept from"):
         load_trained(file, digest, evil, settings)
     assert not (tmp_path / "canary").exists()
@@ -131,7 +130,7 @@ def test_code_that_was_never_swept_from_this_home_is_not_run(saved, settings, tm
 
 def test_a_package_that_is_not_installed_any_more_is_named(saved, settings):
     file, digest, *_ = saved("subclassed")
-    gone = Blueprint(space="gone-v1", sources="0" * 64, params={}, classes=10)
+    gone = Blueprint(space="gone-v1", sources="0" * 64, params={})
     with pytest.raises(SpaceAbsentError, match="no search space 'gone-v1'"):
         load_trained(file, digest, gone, settings)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version as installed
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import keras
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from mnist_lab.config import SweepConfig
-from mnist_lab.data import load_dataset
+from mnist_lab.data import ImageForm, load_dataset
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import ConfigurationError, DataError, MnistLabError, UnknownNameError
 from mnist_lab.models.export import FORMATS, export
@@ -97,7 +98,7 @@ def test_pictures_of_any_size_and_colour_are_read_as_the_digits_they_show(
     for index, pixels in enumerate(images):
         files.append(tmp_path / f"{index}.{'png' if index % 3 else 'jpg'}")
         draw(pixels, files[-1], **looks[index % len(looks)])
-    pictures = np.stack([each.pixels for each in read_pictures(files)])
+    pictures = np.stack([each.pixels for each in read_pictures(files, ImageForm())])
     network = keras.saving.load_model(skilled, compile=False)
     raw = network.predict(images, verbose=0).argmax(axis=1)
     found = network.predict(pictures, verbose=0).argmax(axis=1)
@@ -126,7 +127,7 @@ def test_a_transparent_ground_is_paper(tmp_path, digits):
     opaque = np.zeros((28, 28, 4), np.uint8)
     opaque[..., 3] = pixels
     Image.fromarray(opaque).resize((90, 90)).save(tmp_path / "x.png")
-    (picture,) = read_pictures([tmp_path / "x.png"])
+    (picture,) = read_pictures([tmp_path / "x.png"], ImageForm())
     # The same digit again, light on dark.
     assert np.corrcoef(picture.pixels.ravel(), pixels.ravel())[0, 1] > 0.8
 
@@ -135,13 +136,13 @@ def test_sixteen_bits_are_read(tmp_path):
     deep = np.zeros((50, 50), np.uint16)
     deep[10:40, 20:30] = 60_000
     Image.fromarray(deep).save(tmp_path / "x.png")
-    (picture,) = read_pictures([tmp_path / "x.png"])
+    (picture,) = read_pictures([tmp_path / "x.png"], ImageForm())
     assert picture.pixels.max() == 255
 
 
 def test_as_is_scales_only(tmp_path):
     Image.new("L", (56, 56), 7).save(tmp_path / "x.png")
-    (picture,) = read_pictures([tmp_path / "x.png"], as_is=True)
+    (picture,) = read_pictures([tmp_path / "x.png"], ImageForm(), as_is=True)
     assert np.unique(picture.pixels) == [7]
 
 
@@ -153,7 +154,7 @@ def test_arrays_and_idx_files_are_taken_as_they_are(tmp_path, digits):
     (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
     for name, expected in (("many.npy", images), ("one.npy", images[:1]),
                            ("t10k-images-idx3-ubyte.gz", images)):  # fmt: skip
-        found = list(read_pictures([tmp_path / name]))
+        found = list(read_pictures([tmp_path / name], ImageForm()))
         np.testing.assert_array_equal(np.stack([each.pixels for each in found]), expected)
     assert found[3].source.endswith("[3]")
 
@@ -172,50 +173,50 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path, name, content, reason):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=reason):
-        list(read_pictures([tmp_path / name]))
+        list(read_pictures([tmp_path / name], ImageForm()))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (0, 28, 28), (28,)])
 def test_arrays_of_another_shape_are_refused(tmp_path, shape):
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match=r"\(N, 28, 28\) uint8"):
-        list(read_pictures([tmp_path / "x.npy"]))
+        list(read_pictures([tmp_path / "x.npy"], ImageForm()))
 
 
 def test_an_archive_under_the_name_of_an_array_is_refused(tmp_path):
     with open(tmp_path / "x.npy", "wb") as file:
         np.savez(file, x=np.zeros(3))
     with pytest.raises(DataError, match="no images that can be read"):
-        list(read_pictures([tmp_path / "x.npy"]))
+        list(read_pictures([tmp_path / "x.npy"], ImageForm()))
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "x.png")
     with pytest.raises(DataError, match="no picture that can be read"):
-        list(read_pictures([tmp_path / "x.png"]))
+        list(read_pictures([tmp_path / "x.png"], ImageForm()))
 
 
 def test_a_large_picture_is_read(tmp_path, digits):
     Image.fromarray(digits[0][0]).resize((3000, 3000)).save(tmp_path / "x.png")
-    (picture,) = read_pictures([tmp_path / "x.png"])
+    (picture,) = read_pictures([tmp_path / "x.png"], ImageForm())
     assert np.corrcoef(picture.pixels.ravel(), digits[0][0].ravel())[0, 1] > 0.8
 
 
 def test_a_blank_picture_shows_nothing(tmp_path):
     Image.new("RGB", (50, 50), "white").save(tmp_path / "x.png")
     with pytest.raises(DataError, match="shows nothing"):
-        list(read_pictures([tmp_path / "x.png"]))
+        list(read_pictures([tmp_path / "x.png"], ImageForm()))
 
 
 def test_a_registered_model_predicts_what_its_file_predicts(
     champion, client, networks, tmp_path, settings
 ):
     np.save(tmp_path / "x.npy", open_test_split().images[:5])
-    pictures = list(read_pictures([tmp_path / "x.npy"]))
-    version, found = predict(client, NAME, pictures, settings)
+    version, images, found = predict(client, NAME, [tmp_path / "x.npy"], settings)
     expected = keras.saving.load_model(networks["good"]).predict(
-        np.stack([each.pixels for each in pictures]), verbose=0
+        np.load(tmp_path / "x.npy"), verbose=0
     )
+    assert images.classes == 10
     assert version == "tiny-fnn/1"
     np.testing.assert_allclose([each.probabilities for each in found], expected, atol=1e-6)
     assert [each.label for each in found] == expected.argmax(axis=1).tolist()
@@ -387,12 +388,17 @@ def test_the_server_answers_as_the_model_and_is_made_of_the_checked_file_only(
         images = open_test_split().images[:2]
         body = json.dumps({"inputs": images.tolist()}).encode()
         request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
-        answer = json.load(urlopen(request))["predictions"]
+        answers = json.load(urlopen(request))["predictions"]
+        wrong = json.dumps({"inputs": np.full((1, 28, 28), 0.3).tolist()}).encode()
+        with pytest.raises(HTTPError, match="400"):
+            urlopen(Request(f"{address}/invocations", wrong, {"Content-Type": "application/json"}))
     finally:
         os.killpg(server.pid, 15)
         server.wait()
     expected = keras.saving.load_model(networks["good"]).predict(images, verbose=0)
-    np.testing.assert_allclose(answer, expected, atol=1e-5)
+    found = [list(each["probabilities"].values()) for each in answers]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert [each["class"] for each in answers] == [str(each) for each in expected.argmax(axis=1)]
 
 
 @pytest.fixture

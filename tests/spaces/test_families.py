@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from mnist_lab.data import load_dataset
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.execution.check import check_space
 from mnist_lab.spaces import get_space, list_spaces, search_space
@@ -81,7 +82,7 @@ def test_random_points_build_and_survive_json(space, points):
 @pytest.mark.only_by_default("cnn-v2", "fnn-v2")
 @pytest.mark.parametrize("space", list_spaces().values(), ids=lambda space: space.id)
 def test_every_corner_builds(space):
-    report = check_space(space)
+    report = check_space(space, load_dataset())
     assert report.builds > 2 * len(space.distributions)
     assert report.least <= report.baseline <= report.most
 
@@ -172,4 +173,4 @@ def test_a_model_that_builds_but_is_compiled_wrongly_does_not_pass_the_check(
     space = search_space(name="x", version=1, description="", distributions={}, defaults={})(build)
     monkeypatch.setattr("mnist_lab.execution.check.load_space", lambda _: space)
     with pytest.raises(ConfigurationError, match=message):
-        check_space(space)
+        check_space(space, load_dataset())

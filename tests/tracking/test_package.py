@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakes import model_record, study_record, trial_record
+from mnist_lab.data import ImageForm
 from mnist_lab.spaces import get_space
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.package import package_model
@@ -31,7 +32,7 @@ def keras_file(network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(keras_file, tmp_path_factory):
     target = tmp_path_factory.mktemp("packaged") / "model"
-    package_model(keras_file, target, "m-1", "run")
+    package_model(keras_file, target, "m-1", "run", ImageForm())
     return target
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from mnist_lab.cli.options import add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
+
+MOST_COUNTED = 12  # classes whose counts fit a line
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -17,24 +20,43 @@ def add_commands(app: typer.Typer) -> None:
 
 def data_command(
     dataset: Annotated[
-        str, typer.Argument(help="mnist, fashion_mnist, an .npz, or a folder of IDX files.")
+        str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100, digits, or a path.")
     ] = "mnist",
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side that pictures are resized to.  [default: their common size, or 32]",
+        ),
+    ] = None,
+    most_duplicates: Annotated[
+        float, typer.Option(help="Refuse data with a larger share of copies between parts.")
+    ] = 0.01,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Check a data set and show its splits.
+    """Say in a sentence how a data set is read; show its parts.
 
-    Their sizes, class counts and digests. A data set is 28x28 grey images (uint8) in 10 classes: an
-    .npz with x_train y_train x_test y_test, or a folder of IDX files, gzipped or not. The last sixth
-    of the training images validates.
+    A path is a folder with a folder of pictures for each class (or a zip of it, or pictures beside a
+    metadata.csv), an .npz or .h5 with x_train and y_train, a .mat, a CSV of label and pixels, parquet
+    files of the Hugging Face hub, or IDX files. Test images stay sealed; where there are none, a sixth
+    of each class is sealed.
 
-    Example: mnist-lab data mnist
+    Example: mnist-lab data digits
     """
     import numpy as np
 
+    from mnist_lab.cli.live import count_decoded
     from mnist_lab.data import load_dataset
     from mnist_lab.settings import Settings
 
-    loaded = load_dataset(dataset, data_folder=Settings().data_folder)
+    with count_decoded() as progress:
+        loaded = load_dataset(
+            dataset,
+            image_size=image_size,
+            most_duplicates=most_duplicates,
+            data_folder=Settings().data_folder,
+            progress=progress,
+        )
     rows = [
         {
             "split": name,
@@ -45,12 +67,27 @@ def data_command(
         for name, split in (("train", loaded.train), ("validation", loaded.validation))
     ]
     if as_json:
-        print_json({"name": loaded.name, "digest": loaded.digest, "splits": rows})
+        print_json(
+            {
+                "name": loaded.name,
+                "digest": loaded.digest,
+                **asdict(loaded.form),
+                **asdict(loaded.facts),
+                "splits": rows,
+            }
+        )
         return
+    typer.echo(f"{loaded.facts.sentence}\n")
     columns = (
         ("split", lambda row: row["split"]),
         ("images", lambda row: f"{row['images']:,}"),
         ("sha256", lambda row: row["sha256"][:16]),
-        ("images of each class, 0 to 9", lambda row: " ".join(map(str, row["classes"]))),
+        ("images of each class", lambda row: _counts(row["classes"])),
     )
     print_table(rows, columns, title=f"{loaded.name} (test images sealed)")
+
+
+def _counts(counts: list[int]) -> str:
+    if len(counts) <= MOST_COUNTED:
+        return " ".join(map(str, counts))
+    return f"{min(counts)} to {max(counts)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,14 +18,28 @@ from rich.text import Text
 from mnist_lab.sweep import NewsKind, Progress
 
 BAR_WIDTH = 24
+DECODED_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """The listeners of a sweep: its progress, the sentence about its data, and their decoding."""
+
+    listener: Callable[[Progress], None]
+    announce: Callable[[str], None]
+    decoding: Callable[[int, int], None]
 
 
 @contextmanager
-def watch() -> Iterator[Callable[[Progress], None]]:
-    """Yield a listener for a sweep, fit for where standard error goes."""
+def watch() -> Iterator[Watcher]:
+    """Yield listeners for a sweep, fit for where standard error goes."""
     console = Console(stderr=True)
+
+    def announce(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     if not console.is_terminal:
-        yield plain_listener(console)
+        yield Watcher(plain_listener(console), announce, lambda done, total: None)
         return
     waiting = Text("starting workers (importing TensorFlow takes some seconds) …", style="dim")
     with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
@@ -35,7 +50,18 @@ def watch() -> Iterator[Callable[[Progress], None]]:
                 live.console.print(progress.news.text, style="red", markup=False)
             live.update(render(progress))
 
-        yield tell
+        def decoding(done: int, total: int) -> None:
+            if done % DECODED_SHOWN == 0:
+                live.update(Text(f"decoding pictures: {done:,} of {total:,}", style="dim"))
+
+        yield Watcher(tell, announce, decoding)
+
+
+@contextmanager
+def count_decoded() -> Iterator[Callable[[int, int], None]]:
+    """Yield a listener for the decoding of pictures: a bar in a terminal, silence elsewhere."""
+    with count_up() as tell:
+        yield lambda done, total: tell("pictures", done, total)
 
 
 @contextmanager

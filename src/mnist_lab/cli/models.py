@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from mnist_lab.models import ModelFile, VersionRow
+    from mnist_lab.data import ImageForm
+    from mnist_lab.models import ModelFile, Prediction, VersionRow
     from mnist_lab.promotion import AliasEvent
     from mnist_lab.settings import Settings
 
 
+SURE = 0.5  # less than this probability of the best class is called unsure
 SERVING_PORT = 5001  # beside MLflow's pages at 5000
 
 Model = Annotated[
@@ -174,41 +176,56 @@ def predict_command(
         list[Path], typer.Argument(metavar="PICTURE…", help="PNG, JPEG, …, .npy, or IDX.")
     ],
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Scale pictures only; do not cut out a digit.")
+        bool, typer.Option("--as-is", help="Resize pictures only; do not cut out a digit.")
     ] = False,
     request: Annotated[
         bool, typer.Option("--request", help="Print what to send to mnist-lab serve instead.")
     ] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Say which digit a picture shows, with probabilities.
+    """Say which class a picture is of, and how sure the model is.
 
-    Pictures have one digit each, in any size and colour, dark on light or light on dark; it is cut
-    out and centred as MNIST does it. The images of .npy ((N, 28, 28) uint8) and IDX files are taken
-    as they are.
+    A picture of any size and colour is prepared as the model's data set was: resized in proportion and
+    padded. For MNIST's digits the one digit is cut out, dark on light or light on dark, and centred.
+    The images of .npy and IDX files are taken as they are.
 
-    Example: mnist-lab predict mnist-cnn@champion digit.png
+    Example: mnist-lab predict mnist-cnn@champion picture.png
     """
-    from mnist_lab.models import predict, read_pictures
+    from mnist_lab.models import encode_request, predict
     from mnist_lab.settings import Settings
     from mnist_lab.tracking.store import open_client
 
     settings = Settings()
-    found = list(read_pictures(pictures, as_is=as_is))
+    client = open_client(settings)
     if request:
-        print_json({"inputs": [picture.pixels.tolist() for picture in found]}, indent=None)
+        print_json(encode_request(client, model, pictures, as_is=as_is), indent=None)
         return
-    version, predictions = predict(open_client(settings), model, found, settings)
+    version, images, predictions = predict(client, model, pictures, settings, as_is=as_is)
     if as_json:
-        print_json({"model": version, "predictions": [asdict(each) for each in predictions]})
+        classes = list(images.class_names)
+        rows = [asdict(each) for each in predictions]
+        print_json({"model": version, "classes": classes, "predictions": rows})
         return
     columns = (
         ("picture", lambda row: row.source),
-        ("digit", lambda row: str(row.label)),
+        ("class", lambda row: row.name),
         ("probability", lambda row: percent(row.probability)),
-        ("0 to 9", lambda row: " ".join(f"{each:.3f}" for each in row.probabilities)),
+        ("next", lambda row: _describe_next(row, images)),
+        ("", lambda row: "; ".join(filter(None, [_unsure(row), row.unlike]))),
     )
     print_table(predictions, columns, title=version)
+
+
+def _describe_next(row: Prediction, images: ImageForm) -> str:
+    """Return the two classes after the first, with their probabilities."""
+    order = sorted(range(len(row.probabilities)), key=lambda label: -row.probabilities[label])
+    return ", ".join(
+        f"{images.class_names[label]} {row.probabilities[label]:.3f}" for label in order[1:3]
+    )
+
+
+def _unsure(row: Prediction) -> str:
+    return "unsure" if row.probability < SURE else ""
 
 
 def export_command(
@@ -269,7 +286,7 @@ def serve_command(
     address = f"http://127.0.0.1:{port}/invocations"
     typer.echo(f"{model} at {address} (Ctrl-C ends it). Ask it:")
     typer.echo(
-        f"mnist-lab predict {model} digit.png --request | curl --data @- "
+        f"mnist-lab predict {model} picture.png --request | curl --data @- "
         f"--header 'Content-Type: application/json' {address}"
     )
     sys.stdout.flush()

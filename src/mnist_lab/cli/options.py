@@ -17,6 +17,10 @@ LAST = ("gate", "force", "dry_run", "space_file", "as_json")  # in every command
 ASSIGNMENTS = ("set", "grid")  # typed as NAME=VALUE, once a parameter
 
 StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
+DatasetPlace = Annotated[
+    str | None,
+    typer.Option(help="Where the study's data lie now.  [default: they are looked for]"),
+]
 SpaceFile = Annotated[
     str | None,
     typer.Option(metavar="FILE.py:NAME", help="A search space in a file; it is code and is run."),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_lab.cli.options import StudyName, add, sweep_options
+from mnist_lab.cli.options import DatasetPlace, StudyName, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 from mnist_lab.cli.sweep import exit_as, print_lag
 
@@ -40,6 +41,7 @@ def confirm_command(
     study: StudyName = None,
     top: Top = 5,
     seeds: Seeds = 3,
+    dataset: DatasetPlace = None,
     as_json: bool = JSON_OPTION,
     **typed: Any,
 ) -> None:
@@ -56,7 +58,7 @@ def confirm_command(
 
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
-    confirmation = _confirm(settings, name, design, typed)
+    confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
     if as_json:
         print_json(confirmation)
         return
@@ -71,9 +73,11 @@ def _confirm(
     from mnist_lab.errors import InterruptedSweep, MnistLabError
     from mnist_lab.sweep import confirm
 
-    with watch() as listener:
+    with watch() as watcher:
         try:
-            result, confirmation = confirm(settings, study, design, listener=listener, **typed)
+            result, confirmation = confirm(
+                settings, study, design, listener=watcher.listener, **typed
+            )
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
             raise
@@ -89,12 +93,16 @@ def _confirm(
 
 
 def _print_confirmation(confirmation: Confirmation) -> None:
+    from mnist_lab.config import OBJECTIVES, describe_value
+
+    show = partial(describe_value, confirmation.objective)
+    is_share = OBJECTIVES[confirmation.objective]
     columns = (
         ("trial", lambda row: str(row.trial)),
-        ("mean", lambda row: f"{row.mean:.2%}"),
-        ("95 % interval", lambda row: f"{row.low:.2%} to {row.high:.2%}"),
-        ("by seed", lambda row: " ".join(f"{each:.2%}" for each in row.accuracies)),
-        ("in the search", lambda row: f"{row.searched:.2%}"),
+        ("mean", lambda row: show(row.mean)),
+        ("95 % interval", lambda row: f"{show(row.low)} to {show(row.high)}"),
+        ("by seed", lambda row: " ".join(map(show, row.accuracies))),
+        ("in the search", lambda row: show(row.searched)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),
         (
@@ -104,20 +112,28 @@ def _print_confirmation(confirmation: Confirmation) -> None:
             ),
         ),
     )
-    title = f"{confirmation.study}: {confirmation.seeds} fresh seeds each, validation accuracy"
+    title = f"{confirmation.study}: {confirmation.seeds} fresh seeds each, {confirmation.objective}"
     print_table(confirmation.rows, columns, title=title)
     ties = sum(row.tied for row in confirmation.rows) - 1
-    points = 100 * confirmation.difference
+    apart = (
+        f"{100 * confirmation.difference:.2f} points" if is_share else show(confirmation.difference)
+    )
     if len(confirmation.rows) > 1:
         typer.echo(
-            f"\nMeans less than {points:.2f} points apart cannot be told apart: "
+            f"\nMeans less than {apart} apart cannot be told apart: "
             f"{ties or 'none'} of the others {'is' if ties < 2 else 'are'} tied with the best."
         )
     if confirmation.optimism is not None:
-        best = max(row.searched for row in confirmation.rows)
+        searched = [row.searched for row in confirmation.rows]
+        best = max(searched) if is_share else min(searched)
+        optimism = (
+            f"{100 * confirmation.optimism:+.2f} points"
+            if is_share
+            else show(confirmation.optimism)
+        )
         typer.echo(
-            f"The search's best single run showed {best:.2%}: {100 * confirmation.optimism:+.2f} "
-            "points against the mean of its replicas."
+            f"The search's best single run showed {show(best)}: {optimism} against the mean of its "
+            "replicas."
         )
     if confirmation.failed:
         typer.echo(
@@ -131,6 +147,7 @@ def promote_command(
     study: StudyName = None,
     top: Top = 5,
     seeds: Seeds = 3,
+    dataset: DatasetPlace = None,
     gate: Annotated[
         Path | None,
         typer.Option(
@@ -150,12 +167,11 @@ def promote_command(
 
     The study is confirmed first. Its choice is registered as challenger and held against the champion
     on the same sealed test images. If it is certainly better and keeps every limit, it becomes
-    champion, and the champion previous. Exit code 1 when nothing was promoted. A data set without
-    test images is refused before anything is trained.
+    champion, and the champion previous. Exit code 1 when nothing was promoted.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab.promotion import GatePolicy, promote, read_policy, require_test_images
+    from mnist_lab.promotion import GatePolicy, promote, read_policy
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design, is_confirmed, open_study
@@ -165,19 +181,22 @@ def promote_command(
     name = study or latest_study(settings)
     policy = GatePolicy() if gate is None else read_policy(gate)
     fresh = is_confirmed(open_study(settings, name), design)
-    if not fresh:  # before hours of training
-        study_record = open_study(settings, name).record
-        require_test_images(study_record.dataset_source, settings)
     if dry_run:
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
     if not fresh:
-        confirmation = _confirm(settings, name, design, typed)
+        confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
     promotion = promote(
-        open_client(settings), name, settings, design=design, policy=policy, force=force
+        open_client(settings),
+        name,
+        settings,
+        design=design,
+        policy=policy,
+        force=force,
+        dataset=dataset,
     )
     if as_json:
         print_json(asdict(promotion))

@@ -11,6 +11,7 @@ from mnist_lab.cli.options import add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
+    from mnist_lab.data import Dataset
     from mnist_lab.execution import SpaceCheck
     from mnist_lab.spaces import SearchSpace
 
@@ -29,6 +30,12 @@ def spaces_command(
         bool,
         typer.Option("--check", help="Build every corner, train one step (takes Keras)."),
     ] = False,
+    dataset: Annotated[
+        str, typer.Option(help="Build for the images and classes of these data.")
+    ] = "mnist",
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side that pictures are resized to.")
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the search spaces, or show one.
@@ -37,6 +44,8 @@ def spaces_command(
 
     Example: mnist-lab spaces cnn --check
     """
+    from mnist_lab.data import load_dataset
+    from mnist_lab.settings import Settings
     from mnist_lab.spaces import BUILDS, get_space, list_spaces, run_description
 
     wanted = space_file or name
@@ -53,9 +62,10 @@ def spaces_command(
         print_table(rows, columns)
         typer.echo(f"\nShow one: mnist-lab spaces {rows[-1].name}")
         return
-    space = get_space(wanted)
+    data = load_dataset(dataset, image_size=image_size, data_folder=Settings().data_folder)
+    space = get_space(wanted, colour=data.form.is_colour).shaped(data.form.shape)
     survey = run_description(wanted, builds=BUILDS)["survey"] if space.asks else None
-    checked = _check(space) if check else None
+    checked = _check(space, data) if check else None
     if as_json:
         found = {"baseline": space.baseline, "corners": checked, "survey": survey}
         print_json({**space.to_dict(), **found})
@@ -77,12 +87,12 @@ def spaces_command(
             typer.echo(f"  {key}: {fact}")
 
 
-def _check(space: SearchSpace) -> SpaceCheck:
+def _check(space: SearchSpace, dataset: Dataset) -> SpaceCheck:
     from mnist_lab.execution import check_space, usable_cores
     from mnist_lab.training import Runtime, configure
 
     configure(Runtime(threads=usable_cores()))
-    return check_space(space)
+    return check_space(space, dataset)
 
 
 def _print_survey(space: SearchSpace, survey: dict[str, Any]) -> None:

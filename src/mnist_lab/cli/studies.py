@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lab.cli.models import find_model
-from mnist_lab.cli.options import StudyName, add
+from mnist_lab.cli.options import DatasetPlace, StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -140,9 +140,15 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
     if not rows:
         typer.echo(f"{title}\nNo trial has been trained to its end yet.")
         return
+    from mnist_lab.config import VAL_ACCURACY, describe_value
+
+    name = rows[0].objective
+    objective = [(name, lambda row: describe_value(name, row.value))]
+    objective = objective if name != VAL_ACCURACY else []
     columns = (
         ("rank", lambda row: str(row.rank)),
         ("trial", lambda row: f"{row.trial}{' (baseline)' if row.baseline else ''}"),
+        *objective,
         ("val_accuracy", lambda row: percent(row.val_accuracy)),
         ("cross_entropy", lambda row: f"{row.cross_entropy:.4f}"),
         ("epoch", lambda row: str(row.best_epoch)),
@@ -173,6 +179,7 @@ def reproduce_command(
     trial: Annotated[
         str, typer.Argument(metavar="TRIAL", help="Of a study.  [default: its best]")
     ] = "",
+    dataset: DatasetPlace = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Train a trial again from its record, and compare every epoch.
@@ -187,7 +194,7 @@ def reproduce_command(
 
     settings = Settings()
     study, found = _find_record(target, trial, settings)
-    done = reproduce(study, found, settings)
+    done = reproduce(study, found, settings, dataset=dataset)
     if as_json:
         print_json(asdict(done))
     else:

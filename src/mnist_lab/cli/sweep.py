@@ -114,27 +114,20 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
     from mnist_lab.sweep import launch
 
     settings = Settings()
-    _say_without_test_images(config, settings)
-    with watch() as listener:
+    with watch() as watcher:
         try:
-            result = launch(config, settings, listener=listener)
+            result = launch(
+                config,
+                settings,
+                listener=watcher.listener,
+                announce=watcher.announce,
+                progress=watcher.decoding,
+            )
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {_this_command(config.study)}"
             raise
     _print_result(result, settings, as_json=as_json)
     exit_as(result)
-
-
-def _say_without_test_images(config: SweepConfig, settings: Settings) -> None:
-    """Warn of a data set without test images: no model of it can be promoted."""
-    from mnist_lab.data import has_test_images
-
-    if not has_test_images(config.dataset, data_folder=settings.data_folder):
-        typer.echo(
-            f"{config.dataset} has no test images: it can be swept, and no model of it promoted. "
-            "Add x_test and y_test (or the t10k files) before you promote.",
-            err=True,
-        )
 
 
 def _this_command(study: str | None) -> str:

@@ -15,7 +15,7 @@ from mnist_lab.doctor.finding import Finding
 from mnist_lab.execution import TrialFiles
 from mnist_lab.publish import find_difference, sync
 from mnist_lab.settings import Settings
-from mnist_lab.study import Ledger, is_locked, is_orphan, lock_study, open_studies
+from mnist_lab.study import Ledger, find_dataset, is_locked, is_orphan, lock_study, open_studies
 from mnist_lab.tracking import ExperimentDeletedError
 from mnist_lab.training import Damaged, read_checkpoint
 
@@ -27,6 +27,7 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
         if is_locked(settings.work, study.name) or is_orphan(study):
             continue  # its sweep looks after it; or no page of MLflow is its own
         yield from _check_tracking(study, settings)
+        yield from _check_data(study, settings)
         files = TrialFiles(settings.work / study.name)
         if files.owner == study.record.id:
             yield from _check_files(study, files)
@@ -64,6 +65,17 @@ def _check_tracking(study: Ledger, settings: Settings) -> Iterator[Finding]:
             problem=f"MLflow is not as the study: {said}",
             advice=f"Replays it (mnist-lab sync {study.name}).",
             repair=partial(sync, settings, study.name),
+        )
+
+
+def _check_data(study: Ledger, settings: Settings) -> Iterator[Finding]:
+    """Find studies whose data cannot be read any more; whether they are the same is not looked at."""
+    record = study.record
+    if record.dataset_source and find_dataset(record, settings) is None:
+        yield Finding(
+            subject=f"study {study.name}",
+            problem=f"its data {record.dataset_source} are gone",
+            advice=f"Put them back, or say where they lie: confirm {study.name} --dataset PATH",
         )
 
 

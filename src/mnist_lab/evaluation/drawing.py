@@ -30,7 +30,9 @@ def save_predictions(
     unfinished.replace(file)
 
 
-def draw(file: Path, validation: Split, artifacts: Path) -> None:
+def draw(
+    file: Path, validation: Split, artifacts: Path, class_names: Sequence[str] | None = None
+) -> None:
     """Draw the figures of ``file`` into ``artifacts/figures``, and delete ``file``."""
     from mnist_lab.evaluation.figures import draw_trial, save
     from mnist_lab.evaluation.metrics import evaluate
@@ -39,6 +41,6 @@ def draw(file: Path, validation: Split, artifacts: Path) -> None:
     with np.load(file, allow_pickle=False) as stored:
         probabilities = stored["probabilities"]
         epochs = [EpochMetrics(**each) for each in json.loads(str(stored["history"]))]
-    evaluation = evaluate(probabilities, validation.labels)
+    evaluation = evaluate(probabilities, validation.labels, class_names)
     save(draw_trial(evaluation, epochs, probabilities, validation), artifacts / FIGURES)
     file.unlink()

@@ -15,10 +15,9 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
-from sklearn.preprocessing import label_binarize
 
 from mnist_lab.data import Dataset, Split
-from mnist_lab.evaluation.metrics import CALIBRATION_BINS, Evaluation
+from mnist_lab.evaluation.metrics import CALIBRATION_BINS, MICRO, Evaluation, one_hot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 
 DPI = 100
 MISTAKES = 25
+MOST_NUMBERED = 20  # classes: more cells have no room for a number
+MOST_CURVES = 12
+TILE = 28  # pixels of a small picture's side on a sheet
+LONGEST_NAME = 12  # characters under a picture
 
 
 def draw_trial(
@@ -51,7 +54,7 @@ def draw_predictions(
         "roc": draw_roc(evaluation),
         "precision_recall": draw_precision_recall(evaluation, probabilities, split.labels),
         "reliability": draw_reliability(evaluation, probabilities, split.labels),
-        "mistakes": draw_mistakes(probabilities, split),
+        "mistakes": draw_mistakes(probabilities, split, evaluation.class_names),
     }
 
 
@@ -83,17 +86,25 @@ def draw_curves(history: Sequence[EpochMetrics]) -> Figure:
 
 
 def draw_confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Draw counts, and below them the shares of each true class."""
+    """Draw counts, and below them the shares of each true class; numbers up to ``MOST_NUMBERED``."""
+    classes = len(evaluation.class_names)
     figure = Figure(figsize=(7.5, 14))
     top, bottom = figure.subplots(2, 1)
-    figure.subplots_adjust(left=0.08, right=0.97, top=0.93, bottom=0.05, hspace=0.15)
-    counts = evaluation.confusion
-    ConfusionMatrixDisplay(counts).plot(ax=top, cmap="Blues", colorbar=False, values_format="d")
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ConfusionMatrixDisplay(shares * 100).plot(
-        ax=bottom, cmap="Blues", colorbar=False, values_format=".1f"
+    longest = max(map(len, evaluation.class_names))
+    room = min(0.08 + 0.008 * longest, 0.25)  # for the names of the classes
+    figure.subplots_adjust(
+        left=room, right=0.97, top=0.93, bottom=room / 2 + 0.01, hspace=0.15 + room
     )
-    for panel in (top, bottom):
+    counts = evaluation.confusion
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shown = {"cmap": "Blues", "colorbar": False, "include_values": classes <= MOST_NUMBERED}
+    names = evaluation.class_names
+    upright = longest > 2
+    rotation = "vertical" if upright else "horizontal"
+    for panel, values, numbers in ((top, counts, "d"), (bottom, shares, ".1f")):
+        display = ConfusionMatrixDisplay(values, display_labels=names)
+        display.plot(ax=panel, values_format=numbers, xticks_rotation=rotation, **shown)
+        panel.tick_params(labelsize=10 if classes <= MOST_NUMBERED else 6)
         for text in panel.texts:  # most cells of a good model are empty, and drawing text is slow
             text.set_visible(text.get_text() not in ("0", "0.0"))
     top.set_title("Counts")
@@ -109,11 +120,16 @@ def draw_roc(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(7.5, 13))
     whole, corner = figure.subplots(2, 1)
     figure.subplots_adjust(left=0.11, right=0.97, top=0.94, bottom=0.05, hspace=0.15)
-    for name, curve in evaluation.roc.items():
+    for name in [*_hardest(evaluation), MICRO]:
+        curve = evaluation.roc[name]
         display = RocCurveDisplay(fpr=curve.false_positive_rate, tpr=curve.true_positive_rate)
-        style = {"linestyle": ":", "color": "black"} if name == "micro" else {}
+        style = {"linestyle": ":", "color": "black"} if name == MICRO else {}
         display.plot(ax=whole, curve_kwargs={**style, "label": f"{name} ({curve.auroc:.4f})"})
         display.plot(ax=corner, curve_kwargs=style)
+    if len(evaluation.roc) - 1 > MOST_CURVES:
+        rates, means = _mean_curve(evaluation)
+        for panel in (whole, corner):
+            panel.plot(rates, means, color="black", label=f"mean ({evaluation.auroc_macro:.4f})")
     whole.plot([0, 1], [0, 1], "--", color="grey", label="chance (0.5000)")
     whole.legend(title="class (AUROC)", loc="lower right", fontsize="small")
     corner.set(xlim=(0, 0.05), ylim=(0.95, 1.0), title="Upper left corner")
@@ -121,6 +137,25 @@ def draw_roc(evaluation: Evaluation) -> Figure:
         corner.get_legend().remove()
     figure.suptitle(f"ROC, one against the rest: macro AUROC {evaluation.auroc_macro:.4f}")
     return figure
+
+
+def _hardest(evaluation: Evaluation) -> list[str]:
+    """Return the classes whose curves are drawn: all, or of many those of the least areas."""
+    names = [name for name in evaluation.roc if name != MICRO]
+    if len(names) <= MOST_CURVES:
+        return names
+    return sorted(names, key=lambda name: evaluation.roc[name].auroc)[: MOST_CURVES - 2]
+
+
+def _mean_curve(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean over classes of the true positive rates at 500 false positive rates."""
+    rates = np.linspace(0, 1, 500)
+    curves = [
+        np.interp(rates, curve.false_positive_rate, curve.true_positive_rate)
+        for name, curve in evaluation.roc.items()
+        if name != MICRO
+    ]
+    return rates, np.mean(curves, axis=0)
 
 
 def draw_precision_recall(
@@ -131,11 +166,12 @@ def draw_precision_recall(
     figure = Figure(figsize=(8, 6))
     axes = figure.subplots()
     figure.subplots_adjust(left=0.1, right=0.97, top=0.93, bottom=0.1)
-    truth = label_binarize(labels, classes=np.arange(probabilities.shape[1]))
-    for label in range(probabilities.shape[1]):
-        if truth[:, label].any():
+    truth = one_hot(labels, probabilities.shape[1])
+    hardest = _hardest(evaluation)
+    for label, name in enumerate(evaluation.class_names):
+        if truth[:, label].any() and (name in hardest or f"class {name}" in hardest):
             PrecisionRecallDisplay.from_predictions(
-                truth[:, label], probabilities[:, label], ax=axes, name=str(label)
+                truth[:, label], probabilities[:, label], ax=axes, name=name
             )
     axes.set(
         xlim=(low, 1.005), ylim=(low, 1.005), title="Precision and recall, one against the rest"
@@ -170,7 +206,9 @@ def draw_reliability(
     return figure
 
 
-def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
+def draw_mistakes(
+    probabilities: NDArray[np.float32], split: Split, class_names: Sequence[str]
+) -> Figure:
     """Draw the worst mistakes: those with the lowest probability of the true class."""
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != split.labels)
@@ -179,65 +217,83 @@ def draw_mistakes(probabilities: NDArray[np.float32], split: Split) -> Figure:
     figure = Figure(figsize=(8, 8.5))
     axes = figure.add_axes((0.03, 0.01, 0.94, 0.93))
     # One picture of 5x5 tiles: 25 pairs of axes take five times as long.
-    height, width = (size + gap for size, gap in zip(split.images.shape[1:], (12, 14), strict=True))
-    sheet = np.full((5 * height, 5 * width), 255, np.uint8)
+    scale = max(1, TILE // split.images.shape[1])
+    rows, columns = (size * scale for size in split.images.shape[1:3])
+    above, beside = round(0.43 * rows), round(0.5 * columns)
+    height, width = rows + above, columns + beside
+    sheet = np.full((5 * height, 5 * width, *split.images.shape[3:]), 255, np.uint8)
     for place, index in enumerate(worst):
         row, column = divmod(place, 5)
-        top, left = row * height + 12, column * width + 7
-        rows, columns = split.images.shape[1:]
-        sheet[top : top + rows, left : left + columns] = split.images[index]
+        top, left = row * height + above, column * width + beside // 2
+        tile = split.images[index].repeat(scale, axis=0).repeat(scale, axis=1)
+        sheet[top : top + rows, left : left + columns] = tile
         sure = probabilities[index, predicted[index]]
         axes.text(
             left + columns / 2,
-            top - 2,
-            f"{split.labels[index]} taken for {predicted[index]}\n({sure:.0%} sure)",
+            top - 0.07 * rows,
+            f"{_short(class_names[split.labels[index]])} taken for\n"
+            f"{_short(class_names[predicted[index]])} ({sure:.0%} sure)",
             fontsize=8,
             ha="center",
             va="bottom",
         )
-    _show_digit(axes, sheet)
+    _show(axes, sheet)
     figure.suptitle(f"Worst of {len(wrong):,} mistakes in {len(split):,} images")
     return figure
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def draw_dataset(dataset: Dataset) -> dict[str, Figure]:
     """Draw the two figures of a data set, by file name."""
+    names = dataset.form.class_names
     return {
-        "class_counts": draw_class_counts(dataset.train, dataset.validation),
-        "first_images": draw_first_images(dataset.train),
+        "class_counts": draw_class_counts(dataset.train, dataset.validation, names),
+        "first_images": draw_first_images(dataset.train, names),
     }
 
 
-def draw_class_counts(train: Split, validation: Split) -> Figure:
+def draw_class_counts(train: Split, validation: Split, class_names: Sequence[str]) -> Figure:
     """Draw the number of images of each class in the two splits."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
+    few = len(class_names) <= MOST_NUMBERED
     for offset, (name, split) in zip(
         (-0.2, 0.2), (("train", train), ("validation", validation)), strict=True
     ):
-        counts = np.bincount(split.labels, minlength=10)
+        counts = np.bincount(split.labels, minlength=len(class_names))
         bars = axes.bar(
             np.arange(len(counts)) + offset, counts, width=0.4, label=f"{name} ({len(split):,})"
         )
-        axes.bar_label(bars, fontsize=6, rotation=90, padding=2)
-    axes.set(xlabel="class", ylabel="images", xticks=range(10), title="Images of each class")
+        if few:
+            axes.bar_label(bars, fontsize=6, rotation=90, padding=2)
+    axes.set(xlabel="class", ylabel="images", title="Images of each class")
+    upright = max(map(len, class_names)) > 2
+    axes.set_xticks(
+        range(len(class_names)),
+        [_short(name) for name in class_names],
+        rotation=90 if upright else 0,
+        fontsize=10 if few else 5,
+    )
     axes.margins(y=0.15)
     axes.legend()
     return figure
 
 
-def draw_first_images(train: Split) -> Figure:
+def draw_first_images(train: Split, class_names: Sequence[str]) -> Figure:
     """Draw the first nine training images, as the notebook shows them."""
     figure = Figure(figsize=(6, 6.4), layout="constrained")
     for panel, image, label in zip(
         figure.subplots(3, 3).ravel(), train.images, train.labels, strict=False
     ):
-        _show_digit(panel, image)
-        panel.set_title(str(label), fontsize=10)
+        _show(panel, image)
+        panel.set_title(class_names[label], fontsize=10)
     figure.suptitle("First training images")
     return figure
 
 
-def _show_digit(axes: Axes, image: NDArray[np.uint8]) -> None:
+def _show(axes: Axes, image: NDArray[np.uint8]) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()

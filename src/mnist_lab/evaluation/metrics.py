@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
-from sklearn.preprocessing import label_binarize
 
 CALIBRATION_BINS = 15  # the count in Guo et al. 2017, "On Calibration of Modern Neural Networks"
+MICRO = "micro"  # the curve of all classes together
+MOST_SCALARS = 20  # classes whose areas are metrics of their own; all are in roc.json
 ROC_POINTS = 200  # a curve in JSON keeps this many points: enough to draw it, small enough to read
 
 
@@ -27,6 +29,7 @@ class RocCurve:
 class Evaluation:
     """The scores of ``N`` predictions in ``C`` classes.
 
+    ``class_names`` are those of the labels 0 to C-1.
     ``confusion`` is ``(C, C) int64``, rows true, columns predicted. ``per_class`` holds precision,
     recall, f1 and support for each class. ``roc`` has one one-vs-rest curve a class that occurs,
     and ``micro``; ``auroc_macro`` is the mean over classes.
@@ -40,14 +43,31 @@ class Evaluation:
     roc: dict[str, RocCurve]
     auroc_macro: float
     calibration_error: float
+    class_names: tuple[str, ...]
+
+    @property
+    def f1_macro(self) -> float:
+        """The mean over the classes of precision and recall's harmonic mean."""
+        return float(np.mean([row["f1"] for row in self.per_class]))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes that occur of their recall."""
+        return float(np.mean([row["recall"] for row in self.per_class if row["support"]]))
 
     def scalars(self, prefix: str) -> dict[str, float]:
         """Return the single numbers, named ``<prefix>_auroc_macro`` and so on, for a metrics table."""
         numbers = {
             "cross_entropy": self.loss,  # without the label smoothing that Keras's loss may have
             "auroc_macro": self.auroc_macro,
+            "f1_macro": self.f1_macro,
+            "balanced_accuracy": self.balanced_accuracy,
             "calibration_error": self.calibration_error,
-            **{f"auroc_{name}": curve.auroc for name, curve in self.roc.items()},
+            **{
+                f"auroc_{name}": curve.auroc
+                for name, curve in self.roc.items()
+                if len(self.class_names) <= MOST_SCALARS or name == MICRO
+            },
         }
         return {f"{prefix}_{name}": float(value) for name, value in numbers.items()}
 
@@ -57,6 +77,7 @@ class Evaluation:
             "confusion_matrix": {
                 "rows": "true",
                 "columns": "predicted",
+                "classes": list(self.class_names),
                 "counts": self.confusion.tolist(),
             },
             "classification_report": {
@@ -64,7 +85,9 @@ class Evaluation:
                 "loss": self.loss,
                 "accuracy": self.accuracy,
                 "calibration_error": self.calibration_error,
-                "classes": {str(label): row for label, row in enumerate(self.per_class)},
+                "f1_macro": self.f1_macro,
+                "balanced_accuracy": self.balanced_accuracy,
+                "classes": dict(zip(self.class_names, self.per_class, strict=True)),
             },
             "roc": {
                 "auroc_macro": self.auroc_macro,
@@ -73,8 +96,14 @@ class Evaluation:
         }
 
 
-def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> Evaluation:
+def evaluate(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    class_names: Sequence[str] | None = None,
+) -> Evaluation:
     """Score ``probabilities`` ``(N, C) float32``, rows summing to 1, against ``labels`` ``(N,) uint8``.
+
+    Classes are called by their numbers unless ``class_names`` says otherwise.
 
     Raises:
         ValueError: a probability is not finite, or the lengths differ.
@@ -83,7 +112,8 @@ def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> E
         raise ValueError("probabilities must be finite, one row a label")
     classes = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
-    roc = _roc_curves(probabilities, labels, classes)
+    names = tuple(class_names or map(str, classes))
+    roc = _roc_curves(probabilities, labels, names)
     return Evaluation(
         samples=len(labels),
         loss=_cross_entropy(probabilities, labels, classes),
@@ -91,8 +121,9 @@ def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> E
         confusion=metrics.confusion_matrix(labels, predicted, labels=classes),
         per_class=_per_class(labels, predicted, classes),
         roc=roc,
-        auroc_macro=float(np.mean([curve.auroc for name, curve in roc.items() if name != "micro"])),
+        auroc_macro=float(np.mean([each.auroc for name, each in roc.items() if name != MICRO])),
         calibration_error=expected_calibration_error(probabilities, labels),
+        class_names=names,
     )
 
 
@@ -133,15 +164,21 @@ def _per_class(
 
 
 def _roc_curves(
-    probabilities: NDArray[np.float32], labels: NDArray[np.uint8], classes: NDArray[np.int64]
+    probabilities: NDArray[np.float32], labels: NDArray[np.uint8], names: Sequence[str]
 ) -> dict[str, RocCurve]:
-    truth = label_binarize(labels, classes=classes)
+    truth = one_hot(labels, len(names))
     curves = {}
-    for label in classes:
+    for label, name in enumerate(names):
         if 0 < truth[:, label].sum() < len(labels):  # a class that never occurs has no curve
-            curves[str(label)] = _roc_curve(truth[:, label], probabilities[:, label])
-    curves["micro"] = _roc_curve(truth.ravel(), probabilities.ravel())
+            known = f"class {name}" if name in (MICRO, "macro") else name
+            curves[known] = _roc_curve(truth[:, label], probabilities[:, label])
+    curves[MICRO] = _roc_curve(truth.ravel(), probabilities.ravel())
     return curves
+
+
+def one_hot(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """Return ``(N, classes)``; scikit-learn's ``label_binarize`` has one column for two classes."""
+    return np.eye(classes, dtype=np.int64)[labels]
 
 
 def _roc_curve(truth: NDArray[np.int64], score: NDArray[np.float32]) -> RocCurve:

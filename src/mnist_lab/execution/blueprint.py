@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from mnist_lab.data import ImageForm
 from mnist_lab.spaces import Params
 
 
@@ -15,13 +16,14 @@ class Blueprint:
     """A space, a point of it, and the form of its models.
 
     ``space`` is a reference that ``load_space`` understands, ``sources`` the digest of its file and
-    neighbours. ``form`` is a ``ModelForm`` as data; None for raw pixels in and probabilities out.
+    neighbours. ``images`` is the form of the data. ``form`` is a ``ModelForm`` as data; None for raw
+    pixels in and probabilities out.
     """
 
     space: str
     sources: str
     params: Params
-    classes: int
+    images: ImageForm = field(default_factory=ImageForm)
     form: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
@@ -31,4 +33,5 @@ class Blueprint:
     def from_json(cls, text: str) -> Blueprint:
         """Read the text of ``to_json``; keys of newer versions are left out."""
         known = {each.name for each in fields(cls)}
-        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
+        kept = {key: value for key, value in json.loads(text).items() if key in known}
+        return cls(**{**kept, "images": ImageForm.from_dict(kept.get("images"))})

@@ -26,14 +26,15 @@ _TRIAL, _DATASET = "trial", "dataset"
 class FigureSpec:
     """The data set and the log of a figure process.
 
-    ``dataset`` and ``data_folder`` are those of ``load_dataset``; the data must have ``digest``.
-    ``log`` takes the errors.
+    ``dataset``, ``image_size`` and ``data_folder`` are those of ``load_dataset``; the data must have
+    ``digest``. ``log`` takes the errors.
     """
 
     dataset: str
     digest: str
     data_folder: Path
     log: Path
+    image_size: int | None = None
 
 
 class FigureProcess:
@@ -108,7 +109,12 @@ def _work(spec: FigureSpec, connection: Connection) -> None:
     from mnist_lab.evaluation.drawing import draw
     from mnist_lab.evaluation.figures import draw_dataset, save
 
-    dataset = load_dataset(spec.dataset, data_folder=spec.data_folder)
+    dataset = load_dataset(
+        spec.dataset,
+        image_size=spec.image_size,
+        most_duplicates=1.0,
+        data_folder=spec.data_folder,
+    )
     if dataset.digest != spec.digest:  # better no figures than figures of other images
         raise DataError(f"{spec.dataset} is not the data that the trials were trained on.")
     while True:
@@ -120,7 +126,12 @@ def _work(spec: FigureSpec, connection: Connection) -> None:
                     save(draw_dataset(dataset), unfinished)
                     unfinished.replace(folder)
                 else:
-                    draw(folder / PREDICTIONS, dataset.validation, folder / ARTIFACTS)
+                    draw(
+                        folder / PREDICTIONS,
+                        dataset.validation,
+                        folder / ARTIFACTS,
+                        dataset.form.class_names,
+                    )
             except Exception:
                 traceback.print_exc()  # into the log
             connection.send("drawn")

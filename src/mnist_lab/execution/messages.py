@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
+from mnist_lab.config import VAL_ACCURACY
 from mnist_lab.spaces import Params, ParamValue, Question
 from mnist_lab.training import EpochMetrics
 
@@ -54,6 +55,8 @@ class TrialJob:
     checkpoints: bool = True
     space_sources: str = ""
     form: Mapping[str, Any] | None = None
+    objective: str = VAL_ACCURACY
+    class_weights: str = "none"
 
     @property
     def identity(self) -> str:
@@ -61,6 +64,9 @@ class TrialJob:
         facts = asdict(self)
         for name in ("space", "folder", "checkpoints", "space_sources", "form"):
             del facts[name]
+        for name in ("objective", "class_weights"):  # checkpoints of earlier versions lack them
+            if facts[name] == getattr(TrialJob, name):
+                del facts[name]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

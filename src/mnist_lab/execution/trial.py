@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_lab import __version__
-from mnist_lab.data import IMAGE_SHAPE, Dataset
+from mnist_lab.data import Dataset
 from mnist_lab.errors import ConfigurationError, first_line, is_disk_full
 from mnist_lab.evaluation import Evaluation, evaluate
 from mnist_lab.evaluation.drawing import save_predictions
@@ -106,7 +106,7 @@ def _reason(error: Exception) -> FailureReason:
 def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinished:
     import keras
 
-    space = load_space(job.space)
+    space = load_space(job.space).shaped(dataset.form.shape)
     _require_same(space, job)
     answers, author = Answers(ask=answer_default, values=dict(job.params)), None
     if isinstance(space, AskingSpace):
@@ -130,7 +130,7 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
             return TrialFinished(trial=job.trial, best_epoch=0)
     history, model, whole = _train(job, dataset, supervisor, build, author, form, answers.values)
     probabilities = whole.predict(dataset.validation.images, batch_size=VALIDATION_BATCH, verbose=0)
-    evaluation = evaluate(probabilities, dataset.validation.labels)
+    evaluation = evaluate(probabilities, dataset.validation.labels, dataset.form.class_names)
 
     folder = Path(job.folder)
     save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
@@ -163,7 +163,7 @@ def _train(
     model = build()
     if not form.is_plain:  # written without an Input, it has no weights yet
         model(form.feed(dataset.train.images[:1]))
-    whole = around(model, form, IMAGE_SHAPE)
+    whole = around(model, form, dataset.form.shape)
     given: dict[str, Any] = {
         "training": dataset.train,
         "validation": dataset.validation,
@@ -191,6 +191,9 @@ def _plan(job: TrialJob, params: Params, author: Author | None) -> TrainingPlan:
         seed=job.seed,
         one_cycle=declared.get("schedule") == "one_cycle",
         shift=int(declared.get("shift") or 0),
+        flip=bool(declared.get("flip")),
+        objective=job.objective,
+        balanced=job.class_weights == "balanced",
     )
 
 
@@ -218,8 +221,8 @@ def _build(
         raise InvalidModel(f"not allowed: {broken}")
     try:
         if author is not None:
-            return require_model(author.build(IMAGE_SHAPE, dataset.classes))
-        return require_model(space.build(job.params, IMAGE_SHAPE, dataset.classes))
+            return require_model(author.build(dataset.form.shape, dataset.classes))
+        return require_model(space.build(job.params, dataset.form.shape, dataset.classes))
     except OSError:
         raise
     except Exception as error:  # whatever the author's code raises at this point

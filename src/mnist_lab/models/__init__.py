@@ -2,7 +2,7 @@
 
 from mnist_lab.models.export import export
 from mnist_lab.models.pictures import read_pictures
-from mnist_lab.models.predict import predict
+from mnist_lab.models.predict import Prediction, encode_request, predict
 from mnist_lab.models.rebuild import SpaceAbsentError, load_trained
 from mnist_lab.models.serving import prepare, prepare_path, server_command
 from mnist_lab.models.versions import (
@@ -33,9 +33,11 @@ __all__ = [
     "MISSING",
     "PREVIOUS",
     "ModelFile",
+    "Prediction",
     "SpaceAbsentError",
     "VersionRow",
     "count_openings",
+    "encode_request",
     "export",
     "fetch",
     "find_trial_model",

@@ -31,7 +31,6 @@ import numpy as np
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from mnist_lab.data import IMAGE_SHAPE
 from mnist_lab.errors import (
     ConfigurationError,
     DataError,
@@ -84,7 +83,7 @@ def export(
         raise UnknownNameError("format", kind, FORMATS)
     if kind == "onnx" and not all(map(importlib.util.find_spec, ("tf2onnx", "onnxruntime"))):
         raise MissingExtraError("The format 'onnx'", "tf2onnx", "onnx")
-    version, network = load_version(client, reference, settings)
+    version, _, network = load_version(client, reference, settings)
     stem = f"{version.name}-{version.version}"
     try:
         made = _make_folder(folder)
@@ -132,7 +131,7 @@ def _write(
 ) -> tuple[Sequence[Path], float]:
     """Write a model, read it back, and return its files and by how much it predicts otherwise."""
     random = np.random.default_rng(0)
-    probes = random.integers(0, 256, size=(PROBES, *IMAGE_SHAPE)).astype(np.uint8)
+    probes = random.integers(0, 256, size=(PROBES, *network.input_shape[1:])).astype(np.uint8)
     advice = "Try another --format: saved_model holds the most models."
     try:
         expected = network.predict(probes, verbose=0)
@@ -203,7 +202,9 @@ def _as_saved_model(
 ) -> tuple[list[Path], Probabilities]:
     import keras
 
-    network.export(str(path), format="tf_saved_model", input_signature=_signature(), verbose=False)
+    network.export(
+        str(path), format="tf_saved_model", input_signature=_signature(network), verbose=False
+    )
     layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
     return [path], keras.ops.convert_to_numpy(layer(probes))
 
@@ -215,17 +216,17 @@ def _as_onnx(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path],
     network = _copy(network, _for_onnx)
     with warnings.catch_warnings():  # of a name that Keras asks NumPy for
         warnings.simplefilter("ignore", FutureWarning)
-        network.export(str(file), format="onnx", input_signature=_signature(), verbose=False)
+        network.export(str(file), format="onnx", input_signature=_signature(network), verbose=False)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     return [file], session.run(None, {entry.name: probes})[0]
 
 
-def _signature() -> list[keras.InputSpec]:
+def _signature(network: keras.Model) -> list[keras.InputSpec]:
     """Pixels as they are; a loaded model would be exported for float32 only."""
     import keras
 
-    return [keras.InputSpec(dtype="uint8", shape=(None, *IMAGE_SHAPE), name="pixels")]
+    return [keras.InputSpec(dtype="uint8", shape=network.input_shape, name="pixels")]
 
 
 def _copy(network: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:

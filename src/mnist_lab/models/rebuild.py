@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_lab.data import IMAGE_SHAPE
 from mnist_lab.errors import DataError, MnistLabError, first_line
 from mnist_lab.execution import Blueprint
 from mnist_lab.models.safe import check_archive, check_layers, load_model
@@ -134,12 +133,13 @@ def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
     space = load_space(blueprint.space)
     if not space.asks:  # one that asks checks each answer
         space.check(blueprint.params)
-    model = space.build(blueprint.params, IMAGE_SHAPE, blueprint.classes)
+    shape = blueprint.images.shape
+    model = space.build(blueprint.params, shape, blueprint.images.classes)
     if form.is_plain and type(model).__module__.startswith("keras."):
         whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
     else:
-        model(form.feed(np.zeros((1, *IMAGE_SHAPE), np.uint8)))  # it may have no weights yet
-        whole = around(model, form, IMAGE_SHAPE)
+        model(form.feed(np.zeros((1, *shape), np.uint8)))  # it may have no weights yet
+        whole = around(model, form, shape)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.weights.h5"
         file.write_bytes(weights)

@@ -13,6 +13,7 @@ from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError, UnknownNameError, UsageError, first_line
 from mnist_lab.execution import Blueprint, usable_cores
 from mnist_lab.models.rebuild import check_trained, load_trained
@@ -49,6 +50,11 @@ class ModelFile:
     run: str
     model: str
     blueprint: Blueprint | None = None
+
+    @property
+    def images(self) -> ImageForm:
+        """The form of the images that the model takes; MNIST's for models logged without."""
+        return self.blueprint.images if self.blueprint else ImageForm()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,15 +232,18 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
 
 def load_version(
     client: MlflowClient, reference: str, settings: Settings
-) -> tuple[ModelVersion, keras.Model]:
+) -> tuple[ModelVersion, ImageForm, keras.Model]:
     """Find a version, ``MODEL@ALIAS`` or ``MODEL/VERSION``, and load its network safely.
+
+    Returns version, the form of the images that the network takes, and the network.
 
     Raises:
         UsageError, UnknownNameError: as ``find_version``.
         DataError: its file is not what was registered.
     """
     version = find_version(client, reference)
-    return version, load(client, find_version_model(client, version), settings)
+    model = find_version_model(client, version)
+    return version, model.images, load(client, model, settings)
 
 
 def versions_of(client: MlflowClient, run: str) -> list[ModelVersion]:

@@ -5,7 +5,7 @@ from mnist_lab.promotion.card import read_card
 from mnist_lab.promotion.decision import describe_comparison
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.promote import Promotion, model_name, promote
-from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on, require_test_images
+from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on
 
 __all__ = [
     "AliasEvent",
@@ -20,6 +20,5 @@ __all__ = [
     "read_card",
     "read_history",
     "read_policy",
-    "require_test_images",
     "rollback",
 ]

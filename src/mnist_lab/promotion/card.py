@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from mnist_lab.config import VAL_ACCURACY, describe_value
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import ModelFile, is_writable
@@ -72,6 +75,10 @@ def render(facts: dict[str, Any]) -> str:
         "percent": lambda value: f"{value:.2%}",
         "count": lambda value: f"{value:,}",
     }
+    objective = facts["confirmation"].get("objective", VAL_ACCURACY)
+    environment.filters["value"] = partial(describe_value, objective)
+    # Cards of earlier versions have neither.
+    facts = {"images": asdict(ImageForm()), "objective": objective, **facts}
     template = (files("mnist_lab.promotion") / "card.md.j2").read_text("utf-8")
     return environment.from_string(template).render(facts) + "\n"
 
@@ -102,6 +109,7 @@ def gather(
         "parameters": confirmation.choice.parameters,
         "dataset": {
             "name": record.dataset,
+            "sentence": record.data,
             **{name: asdict(split) for name, split in record.splits.items()},
         },
         "licence": LICENCES.get(record.dataset, "that of the data set"),
@@ -110,7 +118,8 @@ def gather(
         "decision": asdict(decision),
         "comparison": describe_comparison(comparison) if comparison else "",
         "calibration_error": evaluation.calibration_error,
-        "classes": {str(label): row for label, row in enumerate(evaluation.per_class)},
+        "classes": dict(zip(evaluation.class_names, evaluation.per_class, strict=True)),
+        "images": asdict(record.images),
         "mistakes": _mistakes(evaluation),
         "cost": {**_cost(study), "confirm_epochs": _cost(replicas)["epochs"]},
     }
@@ -124,7 +133,10 @@ def _mistakes(evaluation: Evaluation) -> list[str]:
         if true != predicted and count
     ]
     worst = sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:MISTAKES]
-    return [f"{true} taken for {predicted} ({count})" for count, true, predicted in worst]
+    names = evaluation.class_names
+    return [
+        f"{names[true]} taken for {names[predicted]} ({count})" for count, true, predicted in worst
+    ]
 
 
 def _cost(study: Ledger) -> dict[str, int]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from mnist_lab.config import describe_value
 from mnist_lab.errors import DataError, MnistLabError, UnknownNameError
 from mnist_lab.models import (
     CHALLENGER,
@@ -25,7 +26,7 @@ from mnist_lab.promotion.aliases import find_holder, finish_pending, lock_model,
 from mnist_lab.promotion.card import gather, write_card
 from mnist_lab.promotion.decision import PromotionRecord, read_decision, write_decision
 from mnist_lab.promotion.gate import GatePolicy, judge
-from mnist_lab.promotion.sealed_test import require_test_images, score_both
+from mnist_lab.promotion.sealed_test import score_both
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
     Confirmation,
@@ -82,6 +83,7 @@ def promote(
     design: Design,
     policy: GatePolicy,
     force: bool = False,
+    dataset: str | None = None,
 ) -> Promotion:
     """Put the choice of a study, confirmed by ``design``, before the gate of its model.
 
@@ -89,10 +91,11 @@ def promote(
     If the gate says ``promote``, it becomes ``champion`` and the champion ``previous``; else it stays
     ``challenger``. ``force`` moves the aliases whatever the gate says, also past a champion whose file
     cannot be read, and is written down. Nothing is registered before its file was fetched and loaded.
+    ``dataset`` says where the study's data lie now; they are looked for otherwise.
 
     Raises:
         MnistLabError: the study was not confirmed, or the champion is of other data.
-        DataError: a model file is not what was logged, or there are no test images; no alias is moved.
+        DataError: a model file or the data are not what they were; no alias is moved.
         BusyError: another promotion is under way.
     """
     candidate = _find_candidate(client, open_study(settings, study_name), design, settings)
@@ -104,13 +107,14 @@ def promote(
         found = _find_registered(client, candidate)
         already = bool(found and champion and found.version == champion.version)
         if not already:  # looked at before it is registered
-            require_test_images(candidate.record.dataset_source, settings)
             load(client, candidate.model, settings)
         version = found or _register(client, candidate)
         if not already:
             number = int(version.version)
             move(client, name, f"challenger from {study_name}", {CHALLENGER: number})
-            decision = _decide(client, version, champion, candidate, settings, policy, force=force)
+            decision = _decide(
+                client, version, champion, candidate, settings, policy, force=force, dataset=dataset
+            )
         if decision is not None and decision.promoted:
             _make_champion(client, name, decision)
     choice = candidate.confirmation.choice
@@ -118,7 +122,7 @@ def promote(
         name=name,
         study=study_name,
         trial=choice.trial,
-        val_accuracy=choice.mean,
+        val_accuracy=choice.val_accuracy,
         version=int(version.version),
         decision=decision,
         promoted=decision is not None and decision.promoted,
@@ -170,6 +174,7 @@ def _decide(
     policy: GatePolicy,
     *,
     force: bool,
+    dataset: str | None,
 ) -> PromotionRecord:
     """Return the gate's decision; an earlier one of the same two by the same policy stands.
 
@@ -180,7 +185,9 @@ def _decide(
     if decision is None or not _stands(decision, before, policy):
         study = candidate.confirmation.study
         opponent = _find_champion(client, champion, study, settings, force=force)
-        both = score_both(client, candidate.model, opponent, candidate.record, settings)
+        both = score_both(
+            client, candidate.model, opponent, candidate.record, settings, dataset=dataset
+        )
         right = both.champion.predicted == both.labels if both.champion else None
         scores = both.test.evaluation
         decision = PromotionRecord(
@@ -289,10 +296,12 @@ def _register(client: MlflowClient, candidate: Candidate) -> ModelVersion:
             f"{TAG}dataset_digest": record.dataset_digest,
             f"{TAG}sha256": model.sha256,
             **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
-            f"{TAG}val_accuracy": repr(choice.mean),
-            f"{TAG}val_accuracy_low": repr(choice.low),
-            f"{TAG}val_accuracy_high": repr(choice.high),
+            f"{TAG}val_accuracy": repr(choice.val_accuracy),
+            f"{TAG}objective": confirmation.objective,
+            f"{TAG}{confirmation.objective}_low": repr(choice.low),
+            f"{TAG}{confirmation.objective}_high": repr(choice.high),
         },
-        description=f"Trial {choice.trial} of study {confirmation.study}: validation "
-        f"{choice.mean:.2%}, the mean of {confirmation.seeds} fresh seeds.",
+        description=f"Trial {choice.trial} of study {confirmation.study}: {confirmation.objective} "
+        f"{describe_value(confirmation.objective, choice.mean)}, the mean of "
+        f"{confirmation.seeds} fresh seeds.",
     )

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from numpy.typing import NDArray
 
-from mnist_lab.data import has_test_images, load_dataset
+from mnist_lab.data import load_dataset
 from mnist_lab.data.sealed import open_test_split
 from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate
@@ -31,7 +31,7 @@ from mnist_lab.training import VALIDATION_BATCH, Runtime, configure
 if TYPE_CHECKING:
     import keras
 
-    from mnist_lab.data import Split
+    from mnist_lab.data import Dataset, Split
 
 LATENCY_CALLS = 30
 OPENINGS = f"{TAG}test_openings"
@@ -59,7 +59,12 @@ class Scores:
 
 
 def evaluate_model(
-    client: MlflowClient, model: ModelFile, record: StudyRecord, settings: Settings
+    client: MlflowClient,
+    model: ModelFile,
+    record: StudyRecord,
+    settings: Settings,
+    *,
+    dataset: str | None = None,
 ) -> TestResult:
     """Score ``model`` on the test images of its study's data set, and record the result.
 
@@ -69,7 +74,7 @@ def evaluate_model(
     Raises:
         DataError: the model file or the data set is not what it was.
     """
-    return score_both(client, model, None, record, settings).test
+    return score_both(client, model, None, record, settings, dataset=dataset).test
 
 
 def evaluate_on(
@@ -87,16 +92,22 @@ def evaluate_on(
     Raises:
         DataError: the model file is not what it was, or there is no such data set.
     """
-    given = load_dataset(dataset, data_folder=settings.data_folder)
+    given = load_dataset(
+        dataset,
+        image_size=record.image_size,
+        most_duplicates=1.0,
+        data_folder=settings.data_folder,
+    )
     if given.digest == record.dataset_digest:
-        return evaluate_model(client, model, record, settings)
-    require_test_images(dataset, settings)
+        return evaluate_model(client, model, record, settings, dataset=dataset)
+    _require_form(given, record)
     network = load(client, model, settings)
     openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
-    test = open_test_split(dataset, data_folder=settings.data_folder)
+    test = open_test_split(dataset, image_size=record.image_size, data_folder=settings.data_folder)
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+    names = record.images.class_names
     return TestResult(
-        model=model, evaluation=evaluate(probabilities, test.labels), openings=openings
+        model=model, evaluation=evaluate(probabilities, test.labels, names), openings=openings
     )
 
 
@@ -106,13 +117,14 @@ def score_both(
     champion: ModelFile | None,
     record: StudyRecord,
     settings: Settings,
+    *,
+    dataset: str | None = None,
 ) -> Scores:
     """Score the challenger as ``evaluate_model`` does, and measure the champion beside it.
 
     The champion has seen the images before: only the challenger's opening is counted.
     """
-    load_original_dataset(record, settings)
-    require_test_images(record.dataset_source, settings)
+    source = load_original_dataset(record, settings, dataset).source
     configure(Runtime(threads=usable_cores()))
     with tempfile.TemporaryDirectory() as folder:
         file = fetch(client, challenger, Path(folder) / "challenger")
@@ -124,15 +136,18 @@ def score_both(
                 champion_file, champion.sha256, champion.blueprint, settings
             )
         openings = _count_opening(client, challenger.run, OPENINGS)
-        test = open_test_split(record.dataset_source, data_folder=settings.data_folder)
+        test = open_test_split(
+            source, image_size=record.image_size, data_folder=settings.data_folder
+        )
         probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-        evaluation = evaluate(probabilities, test.labels)
+        names = record.images.class_names
+        evaluation = evaluate(probabilities, test.labels, names)
         measured = _measure(network, probabilities, evaluation, file, test)
         before = None
         if champion_network is not None and champion_file is not None:
             theirs = champion_network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
             before = _measure(
-                champion_network, theirs, evaluate(theirs, test.labels), champion_file, test
+                champion_network, theirs, evaluate(theirs, test.labels, names), champion_file, test
             )
         if is_writable(client, challenger.run):
             records = Path(folder) / "test"
@@ -149,16 +164,19 @@ def score_both(
     )
 
 
-def require_test_images(dataset: str, settings: Settings) -> None:
-    """Raise ``DataError`` for a data set without test images, naming the missing files."""
-    if has_test_images(dataset, data_folder=settings.data_folder):
+def _require_form(given: Dataset, record: StudyRecord) -> None:
+    """Raise ``DataError`` for data of other images or classes than a model's."""
+    if (given.form.shape, given.form.class_names) == (
+        record.images.shape,
+        record.images.class_names,
+    ):
         return
-    folder = Path(dataset).is_dir()
-    what = "the IDX files t10k-images and t10k-labels" if folder else "the arrays x_test and y_test"
+    some = ", ".join(record.images.class_names[:5])
     raise DataError(
-        f"{dataset} has no test images, and no model can be judged without.",
-        safe="Nothing was trained, registered or opened.",
-        next_step=f"Add {what}, and type the same command again; the study stays as it is.",
+        f"{given.name} has images {given.form.shape} of {given.classes} classes; the model takes "
+        f"{record.images.shape} of {record.images.classes}: {some}, …",
+        safe="No test image was opened.",
+        next_step="Give data of the same form and classes.",
     )
 
 

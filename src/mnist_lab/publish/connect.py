@@ -36,6 +36,7 @@ def make_figures(settings: Settings, study: StudyRecord, files: TrialFiles) -> F
     """Make the process that draws the figures of ``study``; it starts at the first of them."""
     spec = FigureSpec(
         dataset=study.dataset_source,
+        image_size=study.image_size,
         digest=study.dataset_digest,
         data_folder=settings.data_folder,
         log=files.work / "figures.log",

@@ -17,6 +17,8 @@ class LeaderboardRow:
     rank: int
     trial: int
     val_accuracy: float
+    objective: str
+    value: float | None
     cross_entropy: float
     best_epoch: int
     parameters: int
@@ -33,7 +35,9 @@ def leaderboard(study: Ledger, top: int | None = None) -> list[LeaderboardRow]:
         LeaderboardRow(
             rank=rank,
             trial=trial.number,
-            val_accuracy=trial.accuracy,
+            val_accuracy=trial.val_accuracy,
+            objective=trial.objective,
+            value=trial.value,
             cross_entropy=scalars["val_cross_entropy"],
             best_epoch=trial.best_epoch,
             parameters=int(scalars["parameters"]),

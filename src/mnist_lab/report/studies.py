@@ -63,6 +63,6 @@ def _row(study: Ledger) -> StudyRow:
         failed=states[TrialState.FAIL],
         unfinished=states[TrialState.RUNNING],
         best_trial=best.number if best else None,
-        best_val_accuracy=best.value if best else None,
+        best_val_accuracy=best.val_accuracy if best else None,
         started=datetime.fromtimestamp(min(begun)) if begun else None,
     )

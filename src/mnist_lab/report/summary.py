@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import Counter
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
-from mnist_lab.data import CLASSES
 from mnist_lab.execution import Blueprint, TrialFiles
 from mnist_lab.study import (
     STATES,
@@ -65,13 +65,13 @@ def report_pruning(study: Ledger) -> PruningReport | None:
         return None
     ranked = study.ranked()
     audited = [trial for trial in ranked if trial.audited_at is not None]
-    kept = max((t.accuracy for t in ranked if t not in audited), default=1.0)
+    kept = max((t.score for t in ranked if t not in audited), default=math.inf)
     epochs = study.record.epochs
     return PruningReport(
         trained=sum(len(trial.history) for trial in trials),
         saved=sum(epochs - len(trial.history) for trial in pruned),
         audited=len(audited),
-        false=sum(trial.accuracy > kept for trial in audited),
+        false=sum(trial.score > kept for trial in audited),
     )
 
 
@@ -154,6 +154,7 @@ def best_models(
                 scalars=trial.scalars,
                 params=trial.params,
                 blueprint=_blueprint(study, trial),
+                images=study.record.images,
             ),
             trial.record(),
         )
@@ -167,7 +168,7 @@ def _blueprint(study: Ledger, trial: TrialFacts) -> str:
         space=study.record.reference,
         sources=study.record.sources,
         params=trial.params,
-        classes=CLASSES,
+        images=study.record.images,
         form=trial.form,
     ).to_json()
 
@@ -218,10 +219,12 @@ def _note(study: Ledger, counts: Counter[State], stopped: Stopped | None) -> str
         + (f"; stopped: {stopped}" if stopped else "")
         + "."
     ]
+    if study.record.data:
+        lines += ["", study.record.data]
     if ranked:
         lines += [
             "",
-            "| trial | val_accuracy | cross-entropy | parameters | epoch |",
+            f"| trial | {study.record.objective} | cross-entropy | parameters | epoch |",
             "|--:|--:|--:|--:|--:|",
         ]
     for trial in ranked[:TOP]:

@@ -158,7 +158,7 @@ class Halving:
         """Rank ``trial`` at every rung that it has reached."""
         for rung in self.rungs:
             if rung <= len(history) and (rung, trial) not in self._entries:
-                best = max(epoch.val_accuracy for epoch in history[:rung])
+                best = max(epoch.score for epoch in history[:rung])
                 self._entries[rung, trial] = (-best, trial)
                 bisect.insort(self._ranked[rung], (-best, trial))
 

@@ -18,6 +18,8 @@ from mnist_lab.spaces.layers import (
     dense_block,
     normalised_input,
     number,
+    shrink,
+    shrinking,
 )
 from mnist_lab.spaces.space import Condition, Distributions, search_space
 from mnist_lab.spaces.values import Params
@@ -99,6 +101,8 @@ def _build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
     import keras
 
     pixels, x = normalised_input(params, input_shape)
+    if shrinking(input_shape) > 1:
+        x = shrink(keras.layers.Reshape((*input_shape[:2], -1))(x), input_shape)
     x = keras.layers.Flatten()(x)
     for layer in range(1, int(number(params, "hidden_layers")) + 1):
         units = int(number(params, f"units_{layer}"))

@@ -7,11 +7,9 @@ asks for each new parameter when the code comes to it.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import keras_tuner
@@ -23,7 +21,6 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces.asking import Ask, AskingSpace
 from mnist_lab.spaces.question import Question, answer_default
@@ -34,16 +31,12 @@ if TYPE_CHECKING:
     import keras
 
 # Usual argument names of hypermodels for the facts of the data. Image models need the channel.
-KNOWN_ARGUMENTS = MappingProxyType(
-    {
-        **dict.fromkeys(("classes", "num_classes", "n_classes", "nb_classes"), CLASSES),
-        **dict.fromkeys(("input_shape", "image_shape", "img_shape"), (*IMAGE_SHAPE, 1)),
-    }
-)
+CLASSES_ARGUMENTS = ("classes", "num_classes", "n_classes", "nb_classes")
+SHAPE_ARGUMENTS = ("input_shape", "image_shape", "img_shape")
 
 
 class SpaceHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]
-    """A ``SearchSpace`` as KerasTuner's hypermodel: pixels ``(N, 28, 28)`` in, one-hot labels."""
+    """A ``SearchSpace`` as KerasTuner's hypermodel: pixels ``(N, *input_shape)`` in, one-hot labels."""
 
     def __init__(self, space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__(name=space.id)
@@ -118,32 +111,41 @@ class HyperModelAuthor:
     Every build and ``fit`` share one ``hp``, which asks for each parameter once.
     """
 
-    def __init__(self, hypermodel: keras_tuner.HyperModel, ask: Ask) -> None:
-        self._hypermodel = hypermodel
+    def __init__(self, value: Any, ask: Ask, *, name: str) -> None:
+        self._value = value
+        self._name = name
         self._hp = AskingHyperParameters(ask)
+        if not isinstance(value, type):
+            self._hypermodel = keras_tuner.src.engine.hypermodel.get_hypermodel(value)
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+        """Build a model; a class is first instantiated with the facts of the data."""
+        if isinstance(self._value, type):
+            needed = _arguments(self._value, self._name)
+            shape = input_shape if len(input_shape) == 3 else (*input_shape, 1)
+            facts = {each: classes if each in CLASSES_ARGUMENTS else shape for each in needed}
+            self._hypermodel = self._value(**facts)
         self._hypermodel.declare_hyperparameters(self._hp)
         return self._hypermodel.build(self._hp)
 
     @property
     def fit(self) -> Callable[..., Any] | None:
-        if type(self._hypermodel).fit is keras_tuner.HyperModel.fit:
+        kind: Any = self._value if isinstance(self._value, type) else type(self._hypermodel)
+        if kind.fit is keras_tuner.HyperModel.fit:
             return None
-        return functools.partial(self._hypermodel.fit, self._hp)
+        return lambda *args, **given: self._hypermodel.fit(self._hp, *args, **given)
 
 
 def open_hypermodel(value: Any, ask: Ask, *, name: str) -> HyperModelAuthor:
     """Return the author behind a ``HyperModel`` (instance or class) or a function of ``hp``.
 
-    A class is instantiated with the facts of the data (``KNOWN_ARGUMENTS``).
+    A class is instantiated with the facts of the data (``CLASSES_ARGUMENTS``, ``SHAPE_ARGUMENTS``).
 
     Raises:
         ConfigurationError: the class needs arguments that only its author knows.
     """
-    if isinstance(value, type):
-        value = value(**_arguments(value, name))
-    return HyperModelAuthor(keras_tuner.src.engine.hypermodel.get_hypermodel(value), ask)
+    check_hypermodel(value, name=name)
+    return HyperModelAuthor(value, ask, name=name)
 
 
 def check_hypermodel(value: Any, *, name: str) -> None:
@@ -152,21 +154,22 @@ def check_hypermodel(value: Any, *, name: str) -> None:
         _arguments(value, name)
 
 
-def _arguments(cls: type, name: str) -> dict[str, Any]:
+def _arguments(cls: type, name: str) -> list[str]:
+    """Return the arguments that the class needs, all of them facts of the data."""
     parameters = list(inspect.signature(cls).parameters.values())
     needed = [
         each.name
         for each in parameters
         if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     ]
-    unknown = [each for each in needed if each not in KNOWN_ARGUMENTS]
+    unknown = [each for each in needed if each not in (*CLASSES_ARGUMENTS, *SHAPE_ARGUMENTS)]
     if unknown:
         example = ", ".join(f"{each}=..." for each in needed)
         raise ConfigurationError(
             f"{name} needs {', '.join(unknown)}, which only its author knows.",
             next_step=f"Add the line: model = {cls.__name__}({example}) and give FILE.py:model.",
         )
-    return {each: KNOWN_ARGUMENTS[each] for each in needed}
+    return needed
 
 
 def _question(hp: Any) -> Question:

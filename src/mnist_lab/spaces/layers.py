@@ -77,6 +77,26 @@ TRAINING_CONDITIONS = MappingProxyType(
 RECIPE_CONDITIONS = MappingProxyType({"weight_decay": TRAINING_CONDITIONS["weight_decay"]})
 
 
+# Grey 28x28 images need no more; a larger picture is first made smaller by the mean over areas.
+MOST_PIXELS_A_SIDE = 48
+
+
+def shrinking(input_shape: tuple[int, ...]) -> int:
+    """Return the side of the areas that a picture is averaged over; 1 up to ``MOST_PIXELS_A_SIDE``.
+
+    So a model for 224x224x3 has no more parameters than one for 48x48x3.
+    """
+    return -(-max(input_shape[:2]) // MOST_PIXELS_A_SIDE)
+
+
+def shrink(x: KerasTensor, input_shape: tuple[int, ...]) -> KerasTensor:
+    """Average ``(N, H, W, channels)`` over areas, if the picture is a large one."""
+    import keras
+
+    side = shrinking(input_shape)
+    return keras.layers.AveragePooling2D(side, name="shrink")(x) if side > 1 else x
+
+
 def number(params: Params, name: str) -> float:
     """Return a parameter whose declaration says that it is numeric."""
     return cast(float, params[name])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_lab.errors import ConfigurationError, UnknownNameError
 from mnist_lab.spaces.asking import Ask, AskingSpace, AskingTrial, Author, asking_space
-from mnist_lab.spaces.cnn import cnn_v1, cnn_v2
+from mnist_lab.spaces.cnn import cnn_v1, cnn_v2, cnn_v3
 from mnist_lab.spaces.files import defined_names, digest_sources, import_file
 from mnist_lab.spaces.fnn import fnn_v1, fnn_v2
 from mnist_lab.spaces.space import SearchSpace
@@ -33,7 +33,7 @@ from mnist_lab.spaces.values import Params
 if TYPE_CHECKING:
     import keras
 
-BUILT_IN = (fnn_v1, fnn_v2, cnn_v1, cnn_v2)
+BUILT_IN = (fnn_v1, fnn_v2, cnn_v1, cnn_v2, cnn_v3)
 ENTRY_POINT_GROUP = "mnist_lab.spaces"
 _FILE_REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<attribute>\w+)")
 # Names that say nothing of the model: the file's name is the space's, then.
@@ -64,8 +64,10 @@ def list_spaces() -> dict[str, SearchSpace]:
     return found
 
 
-def get_space(reference: str) -> SearchSpace:
-    """Find a space: ``cnn`` (its newest version), ``cnn-v1``, or ``path/to/file.py:name``.
+def get_space(reference: str, *, colour: bool = False) -> SearchSpace:
+    """Find a space: ``cnn``, ``cnn-v1``, or ``path/to/file.py:name``.
+
+    A name alone means its newest version for grey images; for ``colour`` ones, if it has such.
 
     Raises:
         UnknownNameError: no such space; the nearest name is offered.
@@ -89,7 +91,8 @@ def get_space(reference: str) -> SearchSpace:
     if not versions:
         names = dict.fromkeys([*(space.name for space in spaces.values()), *spaces])
         raise UnknownNameError("search space", reference, names, next_step="See: mnist-lab spaces")
-    return max(versions, key=lambda space: space.version)
+    suited = [space for space in versions if space.for_colour == colour] or versions
+    return max(suited, key=lambda space: space.version)
 
 
 def is_file_reference(reference: str) -> bool:

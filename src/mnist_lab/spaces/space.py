@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +31,7 @@ from mnist_lab.spaces.values import (
 
 Distributions = Mapping[str, BaseDistribution]
 Builder = Callable[[Params, tuple[int, ...], int], "keras.Model"]
+Limits = Callable[[tuple[int, ...]], Distributions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class Condition:
 
     def holds(self, params: Params) -> bool:
         return self.parent in params and params[self.parent] in self.values
+
+    def within(self, distribution: BaseDistribution) -> Condition:
+        """Return the rule with those of its values that ``distribution`` has."""
+        held = tuple(value for value in self.values if contains(distribution, value))
+        return replace(self, values=held)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +64,12 @@ class SearchSpace:
 
     ``defaults`` holds a value for every parameter, in use or not; those in use are the baseline, the
     first trial of every sweep. ``build(params, input_shape, classes)`` returns a compiled Keras model
-    (functional or sequential) that takes raw pixels ``(N, 28, 28) uint8`` and returns probabilities
-    ``(N, classes) float32``; Keras may be imported inside it only. Three parameters are the trainer's,
+    (functional or sequential) that takes pixels ``(N, *input_shape) uint8`` and returns probabilities
+    ``(N, classes) float32``; Keras may be imported inside it only. Four parameters are the trainer's,
     where they are there: ``batch_size``; ``schedule``, of which ``"one_cycle"`` lets the learning rate
-    rise to its value and fall to nothing; ``shift``, the most pixels that training images are moved.
+    rise to its value and fall to nothing; ``shift``, the most pixels that images are moved; ``flip``.
+    ``limits`` returns the narrower ranges, by name, in which no model for images of a shape collapses.
+    ``for_colour`` makes it the version that ``name`` alone means for colour images.
     ``starts`` are changes to the defaults that are known to be good: they are tried after the
     baseline, before the sampler is asked. ``baseline_size`` is the baseline's count of Keras
     parameters, declared so that it can be shown without Keras; ``mnist-lab spaces NAME --check``
@@ -83,6 +91,8 @@ class SearchSpace:
     sources: str = ""
     baseline_size: int | None = None
     starts: tuple[Params, ...] = ()
+    limits: Limits | None = field(default=None, repr=False)
+    for_colour: bool = False
 
     def __post_init__(self) -> None:
         from mnist_lab.spaces.declaration import mistakes  # it needs what is defined here
@@ -114,6 +124,41 @@ class SearchSpace:
         for name in ("source", "sources", "description", "baseline_size", "starts"):
             del declaration[name]
         return hashlib.sha256(json.dumps(declaration, sort_keys=True).encode()).hexdigest()
+
+    def shaped(self, input_shape: tuple[int, ...]) -> SearchSpace:
+        """Return the space whose models can be built for images of this shape.
+
+        Ranges become those of ``limits``; parameters and starts that these leave no use are left out.
+        """
+        narrower = self.limits(input_shape) if self.limits is not None else {}
+        if not narrower:
+            return self
+        kept: dict[str, BaseDistribution] = {}
+        conditions: dict[str, tuple[Condition, ...]] = {}
+        for name, distribution in self.distributions.items():
+            rules = tuple(
+                rule.within(narrower[rule.parent]) if rule.parent in narrower else rule
+                for rule in self.conditions.get(name, ())
+            )
+            if all(rule.values and rule.parent in kept for rule in rules):
+                kept[name] = narrower.get(name, distribution)
+                conditions.update({name: rules} if rules else {})
+        starts = (
+            {name: value for name, value in start.items() if name in kept} for start in self.starts
+        )
+        return replace(
+            self,
+            distributions=kept,
+            conditions=conditions,
+            defaults={name: self.defaults[name] for name in kept},
+            starts=tuple(
+                start
+                for start in starts
+                if all(contains(kept[name], value) for name, value in start.items())
+            ),
+            baseline_size=None,
+            limits=None,
+        )
 
     def is_active(self, name: str, params: Params) -> bool:
         return all(condition.holds(params) for condition in self.conditions.get(name, ()))
@@ -232,6 +277,8 @@ def search_space(
     defaults: Params,
     conditions: Mapping[str, tuple[Condition, ...]] = MappingProxyType({}),
     constraints: tuple[Constraint, ...] = (),
+    limits: Limits | None = None,
+    for_colour: bool = False,
     baseline_size: int | None = None,
     starts: tuple[Params, ...] = (),
 ) -> Callable[[Builder], SearchSpace]:
@@ -246,6 +293,8 @@ def search_space(
             defaults=MappingProxyType(dict(defaults)),
             conditions=MappingProxyType(dict(conditions)),
             constraints=constraints,
+            limits=limits,
+            for_colour=for_colour,
             baseline_size=baseline_size,
             starts=starts,
             build=build,

@@ -16,7 +16,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.data import ImageForm
 from mnist_lab.spaces.asking import AskingSpace
 from mnist_lab.spaces.question import Names, Question, answer_default
 from mnist_lab.spaces.values import Params, ParamValue
@@ -38,6 +38,7 @@ def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
 
     names, seen, points = Names({}), dict[str, Question](), list[Params]()
     failures: dict[str, int] = {}
+    form = ImageForm()  # a survey is of the code, whatever the data
     began = time.monotonic()
     for number in range(builds):
         if time.monotonic() - began > MOST_SECONDS:
@@ -58,7 +59,7 @@ def survey(space: AskingSpace, *, builds: int = BUILDS) -> dict[str, Any]:
             return point[key]
 
         try:
-            space.open(ask).build(IMAGE_SHAPE, CLASSES)
+            space.open(ask).build(form.shape, form.classes)
             points.append(point)
         except Exception as error:  # whatever the author's code raises at this point
             message = f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -7,6 +7,7 @@ from mnist_lab.study.lock import is_locked, lock_study
 from mnist_lab.study.names import confirm_name, is_confirmation, searched_name, study_name
 from mnist_lab.study.open import (
     create_study,
+    find_dataset,
     find_replicas,
     is_orphan,
     load_original_dataset,
@@ -39,6 +40,7 @@ __all__ = [
     "connect",
     "create_study",
     "draw_seed",
+    "find_dataset",
     "find_replicas",
     "is_confirmation",
     "is_confirmed",

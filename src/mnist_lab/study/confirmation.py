@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
+from mnist_lab.config import OBJECTIVES, VAL_ACCURACY
 from mnist_lab.study.ledger import Ledger
 from mnist_lab.study.open import find_replicas
 from mnist_lab.study.replicas import Design, Pair, pair_of
@@ -21,15 +22,17 @@ ERROR_RATE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmedTrial:
-    """A configuration and its replicas: validation accuracies in [0, 1] by seed, in one order.
+    """A configuration and its replicas: values of the objective by seed, in one order.
 
-    ``low`` to ``high`` is the 95 % interval of ``mean`` over seeds, on these validation images.
-    ``searched`` is the search's accuracy, of one run. ``tied``: it cannot be told apart from the best.
-    ``seconds`` is the mean wall time of a training, ``best`` the replica with the highest accuracy.
+    ``val_accuracy`` is the mean of their validation accuracies, whatever the objective. ``low`` to
+    ``high`` is the 95 % interval of ``mean`` over seeds, on these validation images. ``searched`` is
+    the search's value, of one run. ``tied``: it cannot be told apart from the best. ``seconds`` is the
+    mean wall time of a training, ``best`` the best replica.
     """
 
     trial: int
     accuracies: tuple[float, ...]
+    val_accuracy: float
     mean: float
     low: float
     high: float
@@ -58,6 +61,7 @@ class Confirmation:
     optimism: float | None
     difference: float
     failed: int = 0
+    objective: str = VAL_ACCURACY
 
     @property
     def choice(self) -> ConfirmedTrial:
@@ -132,19 +136,22 @@ def read_confirmation(study: Ledger, design: Design | None = None) -> Confirmati
         return None
     seeds = list(dict.fromkeys(seed for _, seed in usable))
     whole = {of: [done[of, seed] for seed in seeds] for of in dict.fromkeys(of for of, _ in usable)}
-    searched = {trial.number: trial.accuracy for trial in study.ranked()}
-    rows, difference = _rank(whole, searched)
+    searched = {trial.number: trial.value or 0.0 for trial in study.ranked()}
+    more_is_better = OBJECTIVES[study.record.objective]
+    rows, difference = _rank(whole, searched, more_is_better=more_is_better)
     ties = [row for row in rows if row.tied]
     means = {row.trial: row.mean for row in rows}
     best = next(iter(searched))
+    sign = 1 if more_is_better else -1
     return Confirmation(
         study=study.name,
         seeds=len(seeds),
         rows=rows,
         chosen=min(ties, key=lambda row: (row.parameters, row.seconds)).trial,
-        optimism=searched[best] - means[best] if best in means else None,
+        optimism=sign * (searched[best] - means[best]) if best in means else None,
         difference=difference,
         failed=len(failed),
+        objective=study.record.objective,
     )
 
 
@@ -163,25 +170,30 @@ def _widest(pairs: Collection[Pair]) -> list[Pair]:
 
 
 def _rank(
-    whole: Mapping[int, Sequence[TrialFacts]], searched: Mapping[int, float]
+    whole: Mapping[int, Sequence[TrialFacts]],
+    searched: Mapping[int, float],
+    *,
+    more_is_better: bool,
 ) -> tuple[tuple[ConfirmedTrial, ...], float]:
-    accuracies = np.array([[trial.accuracy for trial in each] for each in whole.values()])
-    ranking = rank_replicas(accuracies)
+    ranking = rank_replicas(np.array([[trial.score for trial in each] for each in whole.values()]))
+    sign, most = (1, 1.0) if more_is_better else (-1, np.inf)
     rows = []
-    for (of, trials), mean in zip(whole.items(), ranking.means, strict=True):
+    for (of, trials), score in zip(whole.items(), ranking.means, strict=True):
+        mean = sign * float(score)
         scalars = [trial.scalars for trial in trials]
         rows.append(
             ConfirmedTrial(
                 trial=of,
-                accuracies=tuple(trial.accuracy for trial in trials),
-                mean=float(mean),
-                low=max(0.0, float(mean) - ranking.margin),
-                high=min(1.0, float(mean) + ranking.margin),
+                accuracies=tuple(trial.value or 0.0 for trial in trials),
+                val_accuracy=float(np.mean([trial.val_accuracy for trial in trials])),
+                mean=mean,
+                low=max(0.0, mean - ranking.margin),
+                high=float(min(most, mean + ranking.margin)),
                 searched=searched.get(of, 0.0),
                 parameters=int(scalars[0]["parameters"]),
                 seconds=float(np.mean([each["fit_seconds"] for each in scalars])),
-                tied=bool(ranking.means.max() - mean <= ranking.difference),
+                tied=bool(ranking.means.max() - score <= ranking.difference),
                 best=min(trials, key=lambda trial: trial.rank_key).number,
             )
         )
-    return tuple(sorted(rows, key=lambda row: -row.mean)), ranking.difference
+    return tuple(sorted(rows, key=lambda row: -sign * row.mean)), ranking.difference

@@ -110,7 +110,7 @@ class Ledger:
     def ranked(self) -> list[TrialFacts]:
         """Return complete trials with a possible accuracy, best first; of equals, the earlier."""
         done = self.trials((TrialState.COMPLETE,))
-        return sorted((each for each in done if 0.0 <= each.accuracy <= 1.0), key=_rank_key)
+        return sorted((each for each in done if each.is_possible), key=_rank_key)
 
     def numbers(self, states: Container[TrialState]) -> list[int]:
         """Return the numbers of trials in ``states``, foreign ones included."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
 from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
-from mnist_lab.data import Dataset, load_dataset
+from mnist_lab.config import OBJECTIVES
+from mnist_lab.data import NAMES, Dataset, load_dataset
 from mnist_lab.errors import ConfigurationError, DataError, UnknownNameError
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import SearchSpace, get_space
@@ -26,11 +29,12 @@ def create_study(
     Raises:
         ConfigurationError: one of that name exists and was made with something else.
     """
+    direction = StudyDirection.MAXIMIZE if OBJECTIVES[record.objective] else StudyDirection.MINIMIZE
     if record.name not in optuna.get_all_study_names(storage):
         study = optuna.create_study(
             storage=storage,
             study_name=record.name,
-            direction=StudyDirection.MAXIMIZE,
+            direction=direction,
             pruner=pruner,
         )
         write_record(study, record)
@@ -43,8 +47,10 @@ def create_study(
         if record.sources == record.space_digest:  # a space that asks
             require_readable(found)
         problems += differences(found, record)
-    if study.direction != StudyDirection.MAXIMIZE:
-        problems.append(f"direction maximize (the study has {study.direction.name.lower()})")
+    if study.direction != direction:
+        problems.append(
+            f"direction {direction.name.lower()} (the study has {study.direction.name.lower()})"
+        )
     if problems:
         raise ConfigurationError(
             f"Study {record.name!r} exists and does not fit: {'; '.join(problems)}.",
@@ -114,6 +120,7 @@ def load_original_space(record: StudyRecord) -> SearchSpace:
     space = get_space(record.reference)
     if space.asks:
         require_readable(record)
+    space = space.shaped(record.images.shape)
     changed = record.sources and space.sources != record.sources
     if changed or space.digest != record.space_digest:
         raise ConfigurationError(
@@ -124,18 +131,55 @@ def load_original_space(record: StudyRecord) -> SearchSpace:
     return space
 
 
-def load_original_dataset(record: StudyRecord, settings: Settings) -> Dataset:
-    """Load the data that a study was made with.
+def load_original_dataset(
+    record: StudyRecord, settings: Settings, dataset: str | None = None
+) -> Dataset:
+    """Load the data that a study was made with, wherever they lie now.
+
+    They are known by their digest. They are looked for at ``dataset`` if it is given; else where they
+    lay, below a home that may have been moved, and then under their former name anywhere in the home.
 
     Raises:
         DataError: they are other data now, or not there.
     """
-    dataset = load_dataset(record.dataset_source, data_folder=settings.data_folder)
-    if dataset.digest != record.dataset_digest:
-        raise DataError(
-            f"{record.dataset_source} is not the data that the study was made with: its digest is "
-            f"{dataset.digest[:12]}…, expected {record.dataset_digest[:12]}….",
-            safe="Nothing was trained, and no test image was opened.",
-            next_step="Put the former file back.",
+    looked, reasons = [], []
+    for place in [dataset] if dataset else _places(record, settings):
+        looked.append(place)
+        try:
+            found = load_dataset(
+                place,
+                image_size=record.image_size,
+                most_duplicates=1.0,  # they were counted when the study was made
+                data_folder=settings.data_folder,
+            )
+        except DataError as error:
+            reasons.append(error.problem)
+            continue
+        if found.digest == record.dataset_digest:
+            return found
+        reasons.append(
+            f"{place} is not the data that the study was made with: its digest is "
+            f"{found.digest[:12]}…, expected {record.dataset_digest[:12]}…."
         )
-    return dataset
+    raise DataError(
+        reasons[0] if reasons else f"{record.dataset_source} is gone.",
+        safe="Nothing was trained, and no test image was opened.",
+        next_step="Put the former data back, or say where they lie now: --dataset PATH",
+    )
+
+
+def find_dataset(record: StudyRecord, settings: Settings) -> str | None:
+    """Return the first place at which a study's data may lie, without reading them; None if gone."""
+    return next(iter(_places(record, settings)), None)
+
+
+def _places(record: StudyRecord, settings: Settings) -> list[str]:
+    """Return the places to look at: paths below the home were recorded relative to it."""
+    source = record.dataset_source
+    if source in NAMES:
+        return [source]
+    name = Path(source).name
+    found = [settings.root / source]  # an absolute path stays itself
+    for pattern in (name, f"*/{name}", f"*/*/{name}"):
+        found += sorted(settings.root.glob(pattern))
+    return [str(each) for each in dict.fromkeys(found) if each.exists()]

@@ -6,25 +6,42 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import optuna
 
 from mnist_lab.config import SweepConfig
-from mnist_lab.data import Dataset
+from mnist_lab.data import Dataset, ImageForm
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces import SearchSpace
 from mnist_lab.tracking import SplitFacts, StudyRecord
 
 # The attributes of an Optuna study that hold its record. Earlier versions wrote a part to each.
 _RECORD, _EARLIER = "record", "mnist_lab"
-_COMPARED = ("space", "space_digest", "dataset_digest", "epochs", "fixed")
+_COMPARED = (
+    "space",
+    "space_digest",
+    "dataset_digest",
+    "epochs",
+    "fixed",
+    "objective",
+    "class_weights",
+)
 
 
 def make_record(
-    name: str, config: SweepConfig, space: SearchSpace, dataset: Dataset
+    name: str,
+    config: SweepConfig,
+    space: SearchSpace,
+    dataset: Dataset,
+    *,
+    home: Path | None = None,
 ) -> StudyRecord:
-    """Make the record of a new study; its id is drawn here."""
+    """Make the record of a new study; its id is drawn here.
+
+    A path of data below ``home`` is recorded relative to it, so that a home can be moved.
+    """
     return StudyRecord(
         id=uuid.uuid4().hex,
         name=name,
@@ -34,7 +51,12 @@ def make_record(
         space_digest=space.digest,
         sources=space.sources,
         dataset=dataset.name,
-        dataset_source=dataset.source,
+        dataset_source=_below(home, dataset.source),
+        image_size=dataset.image_size,
+        images=dataset.form,
+        data=dataset.facts.sentence,
+        objective=config.objective,
+        class_weights=config.class_weights,
         dataset_digest=dataset.digest,
         epochs=config.epochs,
         fixed=json.dumps(dict(config.set), sort_keys=True),
@@ -46,12 +68,20 @@ def make_record(
             "sampler": config.sampler,
             "pruner": config.pruner,
             "epochs": str(config.epochs),
+            "objective": config.objective,
+            "class_weights": config.class_weights,
             "seed": str(config.seed),
             "space_digest": space.digest,
             "optuna": optuna.__version__,
             **{f"set.{key}": str(value) for key, value in config.set.items()},
         },
     )
+
+
+def _below(home: Path | None, source: str) -> str:
+    if home is not None and Path(source).is_absolute() and Path(source).is_relative_to(home):
+        return str(Path(source).relative_to(home))
+    return source
 
 
 def write_record(study: optuna.Study, record: StudyRecord) -> None:
@@ -71,7 +101,8 @@ def read_record(attributes: Mapping[str, Any], name: str) -> StudyRecord | None:
     unfinished = {"id": "", "name": name, "settings": {}}
     kept = {**unfinished, **{key: value for key, value in stored.items() if key in known}}
     splits = {context: SplitFacts(**facts) for context, facts in stored.get("splits", {}).items()}
-    return StudyRecord(**{**kept, "splits": splits})
+    images = ImageForm.from_dict(stored.get("images"))
+    return StudyRecord(**{**kept, "splits": splits, "images": images})
 
 
 def differences(found: StudyRecord, wanted: StudyRecord) -> list[str]:

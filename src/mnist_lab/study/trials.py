@@ -6,6 +6,7 @@ and types are this file's alone. Optuna lets them be written until the trial is 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from mnist_lab.config import OBJECTIVES, VAL_ACCURACY
 from mnist_lab.execution import TrialFinished
 from mnist_lab.spaces import Params
 from mnist_lab.tracking import State, TrialOutcome, TrialRecord
@@ -145,9 +147,28 @@ class TrialFacts:
         return self.form is not None
 
     @property
-    def accuracy(self) -> float:
-        """``value``, or 0 for a trial without."""
-        return self.value or 0.0
+    def objective(self) -> str:
+        """What the trial is judged by; its epochs say so."""
+        return self.history[-1].objective if self.history else VAL_ACCURACY
+
+    @property
+    def score(self) -> float:
+        """``value`` with the sign by which more is better; of a trial without value the least."""
+        if self.value is None:
+            return -math.inf
+        return self.value if OBJECTIVES[self.objective] else -self.value
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether ``value`` is one that the objective can have."""
+        if self.value is None or not math.isfinite(self.value):
+            return False
+        return not OBJECTIVES[self.objective] or 0.0 <= self.value <= 1.0
+
+    @property
+    def val_accuracy(self) -> float:
+        """The validation accuracy of the best epoch; 0 for a trial without."""
+        return float(self.scalars.get("best_val_accuracy", self.value or 0.0))
 
     @property
     def best_epoch(self) -> int:
@@ -156,7 +177,7 @@ class TrialFacts:
     @property
     def rank_key(self) -> tuple[float, int]:
         """The sort key of ``Ledger.ranked``: best first; of equals, the earlier."""
-        return -self.accuracy, self.number
+        return -self.score, self.number
 
     def record(self, *, running: bool = False) -> TrialRecord:
         """Make the tracker's record of the trial, without its files.
@@ -239,9 +260,7 @@ class TrialWriter:
         new = tuple(epochs)[len(known.history) :]
         for epoch in new:
             if epoch.epoch not in known.reported:  # else interrupted before the history was written
-                self._storage.set_trial_intermediate_value(
-                    self._id, epoch.epoch, epoch.val_accuracy
-                )
+                self._storage.set_trial_intermediate_value(self._id, epoch.epoch, epoch.value)
         if new:
             self._set("history", [asdict(epoch) for epoch in (*known.history, *new)])
         elif epochs[-1] != known.history[len(epochs) - 1]:

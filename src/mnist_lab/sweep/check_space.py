@@ -87,6 +87,7 @@ def _job(config: SweepConfig, space: SearchSpace, work: Path) -> TrialJob:
         seed=config.seed,
         folder=str(work),
         checkpoints=False,
+        objective=config.objective,
     )
 
 

@@ -47,12 +47,15 @@ def confirm(
     workers: int | None = None,
     device: str | None = None,
     executor: Literal["local", "inline"] = "local",
+    dataset: str | None = None,
     listener: Listener = lambda _: None,
     make_tracker: TrackerFactory = connect_mlflow,
     make_figures: FiguresFactory = make_figures,
     trainer: str = WorkerSpec.trainer,
 ) -> tuple[SweepResult, Confirmation | None]:
     """Train the replicas of ``design`` that study ``name`` does not have yet, for all their epochs.
+
+    ``dataset`` says where the study's data lie now; they are looked for otherwise.
 
     Raises:
         UsageError: the study is a confirmation itself.
@@ -61,9 +64,9 @@ def confirm(
     """
     searched = _open(settings, name)
     record = searched.record
-    space, dataset = load_original_space(record), load_original_dataset(record, settings)
+    space, data = load_original_space(record), load_original_dataset(record, settings, dataset)
     config = replace(_config(record, workers, device), executor=executor)
-    fresh = make_record(confirm_name(name), config, space, dataset)
+    fresh = make_record(confirm_name(name), config, space, data, home=settings.root)
     wanted = replace(fresh, confirms=record.id, fixed=record.fixed)
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
@@ -77,7 +80,7 @@ def confirm(
             config=_for_trials(config, study),
             study=study,
             space=space,
-            dataset=dataset,
+            dataset=data,
             files=files,
         )
         result = run_sweep(
@@ -127,6 +130,8 @@ def _config(searched: StudyRecord, workers: int | None, device: str | None) -> S
         sampler="grid",  # whose points are queued; when they are done, so is the study
         pruner="none",
         epochs=searched.epochs,
+        objective=searched.objective,
+        class_weights=searched.class_weights,
         workers=workers,
         device=device,
         dataset=searched.dataset_source,

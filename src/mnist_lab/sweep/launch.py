@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 import optuna
 
 from mnist_lab.config import SweepConfig
-from mnist_lab.data import Dataset, load_dataset, shared
+from mnist_lab.data import Dataset, Progress, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.execution import (
     Executor,
@@ -71,10 +71,14 @@ def launch(
     make_tracker: TrackerFactory = connect_mlflow,
     make_figures: FiguresFactory = make_figures,
     trainer: str = WorkerSpec.trainer,
+    announce: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Run or resume a sweep.
 
     Args:
+        announce: called with the sentence about the data, before anything is trained.
+        progress: called with the counts of pictures decoded and of all.
         make_tracker: MLflow by default; given by tests and by measurements of what tracking costs.
         make_figures: a process that draws, by default.
         trainer: ``module:function`` that workers run a job with.
@@ -85,9 +89,18 @@ def launch(
     """
     if config.executor == "local":
         warm_up()
-    space = get_space(config.space)
-    dataset = load_dataset(config.dataset, data_folder=settings.data_folder)
-    record = make_record(study_name(config, space, dataset), config, space, dataset)
+    dataset = load_dataset(
+        config.dataset,
+        image_size=config.image_size,
+        most_duplicates=config.most_duplicates,
+        data_folder=settings.data_folder,
+        progress=progress,
+    )
+    announce(dataset.facts.sentence)
+    found = get_space(config.space, colour=dataset.form.is_colour)
+    space = found.shaped(dataset.form.shape)
+    name = study_name(config, space, dataset)
+    record = make_record(name, config, space, dataset, home=settings.root)
     points = _points_to_queue(config, space)
     _require_known_names(config)
     with ExitStack() as held:

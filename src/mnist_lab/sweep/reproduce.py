@@ -61,13 +61,15 @@ def reproduce(
     trial: TrialFacts,
     settings: Settings,
     *,
+    dataset: str | None = None,
     trainer: str = WorkerSpec.trainer,
 ) -> Reproduction:
     """Train ``trial`` again in a process of its own, and compare every epoch.
 
     Space, parameters, seed, data, threads and precision are the same.
 
-    On the CPU; nothing is written but a temporary folder.
+    On the CPU; nothing is written but a temporary folder. ``dataset`` says where the study's data lie
+    now; they are looked for otherwise.
 
     Raises:
         MnistLabError: the trial is not complete, or the training fails.
@@ -80,17 +82,17 @@ def reproduce(
             next_step=f"Complete ones: mnist-lab leaderboard {study.name}",
         )
     space = load_original_space(record)
-    dataset = load_original_dataset(record, settings)
+    data = load_original_dataset(record, settings, dataset)
     then = trial.environment
     runtime = Runtime(
         threads=int(then.get("threads") or "1"),
         precision=then.get("precision", "float32"),  # all that there was before it was recorded
     )
-    with tempfile.TemporaryDirectory() as folder, shared(dataset, Path(folder) / "data") as data:
+    with tempfile.TemporaryDirectory() as folder, shared(data, Path(folder) / "data") as laid_down:
         spec = WorkerSpec(
             index=0,
             runtime=runtime,
-            dataset=data,
+            dataset=laid_down,
             log=Path(folder) / "worker.log",
             trainer=trainer,
         )
@@ -114,6 +116,8 @@ def _job(
         seed=trial.seed,
         folder=folder,
         checkpoints=False,
+        objective=record.objective,
+        class_weights=record.class_weights,
     )
 
 

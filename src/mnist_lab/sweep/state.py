@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from mnist_lab.config import SweepConfig
+from mnist_lab.config import OBJECTIVES, SweepConfig
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
@@ -278,7 +278,7 @@ class SweepState:
         yield _say(
             NewsKind.EPOCH,
             f"trial {number} epoch {last.epoch}/{self.config.epochs} "
-            f"val_accuracy {last.val_accuracy:.4f} ({last.seconds:.1f} s)",
+            f"{last.objective} {last.value:.4f} ({last.seconds:.1f} s)",
         )
 
     def _refuse(self, number: int, problem: str) -> Iterator[Action]:
@@ -290,16 +290,18 @@ class SweepState:
     # Ending trials
 
     def _finish(self, event: TrialFinished) -> Iterator[Action]:
-        value = event.scalars.get("best_val_accuracy", math.nan)
-        if not 0.0 <= value <= 1.0:
-            problem = f"best_val_accuracy is {value}, which no accuracy can be"
+        objective = self.config.objective
+        value = event.scalars.get(f"best_{objective}", math.nan)
+        most = 1.0 if OBJECTIVES[objective] else math.inf
+        if not (math.isfinite(value) and value <= most and (value >= 0.0 or most > 1.0)):
+            problem = f"best_{objective} is {value}, which it cannot be"
             failed = TrialFailed(trial=event.trial, reason=FailureReason.INVALID, detail=problem)
             yield from self._fail(failed)
             return
         self._failures_in_a_row = 0
         yield Complete(event, value)
         yield from self._end(event.trial, TrialState.COMPLETE)
-        said = f"val_accuracy {value:.4f} in epoch {event.best_epoch}"
+        said = f"{objective} {value:.4f} in epoch {event.best_epoch}"
         yield _say(NewsKind.COMPLETE, f"trial {event.trial} complete: {said}")
 
     def _left(self, number: int) -> Iterator[Action]:

@@ -213,4 +213,6 @@ class TrialSource:
             seed=seed,
             folder=str(self.files.folder(number)),
             checkpoints=self.config.checkpoints,
+            objective=self.config.objective,
+            class_weights=self.config.class_weights,
         )

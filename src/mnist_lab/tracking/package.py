@@ -16,18 +16,23 @@ from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.data import ImageForm
 
 KERAS_FILE = Path("data") / "model.keras"
 REQUIREMENTS = ("keras", "tensorflow", "numpy", "mlflow")
 
-SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *IMAGE_SHAPE), "pixels")]),
-    outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, CLASSES), "probabilities")]),
-)
+
+def signature(images: ImageForm) -> ModelSignature:
+    """Return the signature of a model: pixels ``(N, *shape) uint8`` in, probabilities out."""
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape), "pixels")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, images.classes), "probabilities")]),
+    )
 
 
-def package_model(keras_file: Path, folder: Path, model_id: str, run: str) -> None:
+def package_model(
+    keras_file: Path, folder: Path, model_id: str, run: str, images: ImageForm
+) -> None:
     """Write ``folder`` as an MLflow model of flavours ``keras`` and ``python_function``."""
     target = folder / KERAS_FILE
     target.parent.mkdir(parents=True)
@@ -36,7 +41,7 @@ def package_model(keras_file: Path, folder: Path, model_id: str, run: str) -> No
     (folder / "requirements.txt").write_text(
         "".join(f"{name}=={version(name)}\n" for name in REQUIREMENTS)
     )
-    model = Model(run_id=run, model_id=model_id, signature=SIGNATURE)
+    model = Model(run_id=run, model_id=model_id, signature=signature(images))
     model.add_flavor(
         "keras",
         data="data",

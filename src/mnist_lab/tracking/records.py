@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mnist_lab.config import VAL_ACCURACY
+from mnist_lab.data import ImageForm
 from mnist_lab.spaces import Params
 from mnist_lab.training import EpochMetrics
 
@@ -32,6 +34,9 @@ class StudyRecord:
         space_digest: of the space's declaration.
         sources: digest of the space's file and its neighbours; empty for shipped spaces.
         dataset: its name; ``dataset_source`` is what ``load_dataset`` finds it by.
+        image_size: the side that pictures were resized to on demand; ``images`` is their form.
+        data: the sentence about the data.
+        objective: what is optimised; it and ``class_weights`` as ``SweepConfig`` has them.
         splits: of the data set, by context (``train``, ``validation``).
         epochs: of each trial, at most.
         fixed: the parameters of ``--set``, as JSON.
@@ -53,6 +58,11 @@ class StudyRecord:
     space_digest: str = ""
     sources: str = ""
     dataset_source: str = ""
+    image_size: int | None = None
+    images: ImageForm = field(default_factory=ImageForm)
+    data: str = ""
+    objective: str = VAL_ACCURACY
+    class_weights: Literal["none", "balanced"] = "none"
     epochs: int = 0
     fixed: str = "{}"
 
@@ -120,6 +130,7 @@ class ModelRecord:
     scalars: Mapping[str, float]
     params: Params
     blueprint: str = ""
+    images: ImageForm = field(default_factory=ImageForm)
 
 
 @dataclass(frozen=True, kw_only=True)

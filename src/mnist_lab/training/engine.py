@@ -26,7 +26,7 @@ class Engine(Protocol):
     precision: str
 
     def train(self, images: Images, labels: Labels) -> Mapping[str, float]:
-        """Train on ``images (N, 28, 28)`` and labels once, in this order; return loss and metrics."""
+        """Train on ``images (N, H, W, ...)`` and labels in this order; return loss and metrics."""
 
     def validate(self) -> Mapping[str, float]:
         """Return loss and metrics of the validation split."""

@@ -21,8 +21,8 @@ def make_engine(
 ) -> Engine:
     """Return the fastest engine that trains ``model`` as Keras itself would.
 
-    ``validation`` is images ``(N, 28, 28) uint8`` and labels in ``form``. A model whose steps are its
-    author's own is trained by Keras's ``fit``.
+    ``validation`` is images ``(N, H, W, ...) uint8`` and labels in ``form``. A model whose steps are
+    its author's own is trained by Keras's ``fit``.
     """
     import keras
 

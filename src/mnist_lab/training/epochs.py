@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from mnist_lab.config import OBJECTIVES, VAL_ACCURACY
 from mnist_lab.training.precision import FLOAT32
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -14,7 +15,11 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """One epoch, counted from 1; ``seconds`` is its wall time, ``timestamp`` Unix time at its end."""
+    """One epoch, counted from 1; ``seconds`` is its wall time, ``timestamp`` Unix time at its end.
+
+    ``objective`` is what the training is judged by, of ``OBJECTIVES``; ``measured`` is its value where
+    it is none of ``METRICS``.
+    """
 
     epoch: int
     loss: float
@@ -23,14 +28,28 @@ class EpochMetrics:
     val_accuracy: float
     seconds: float
     timestamp: float
+    objective: str = VAL_ACCURACY
+    measured: float | None = None
 
     def metrics(self) -> dict[str, float]:
-        return {name: value for name, value in asdict(self).items() if name in METRICS}
+        found = {name: value for name, value in asdict(self).items() if name in METRICS}
+        return found if self.measured is None else {**found, self.objective: self.measured}
+
+    @property
+    def value(self) -> float:
+        """The value of the objective."""
+        return float(self.metrics()[self.objective])
+
+    @property
+    def score(self) -> float:
+        """The value with the sign by which more is better."""
+        return self.value if OBJECTIVES[self.objective] else -self.value
 
     @property
     def possible(self) -> bool:
         """Whether all losses are finite and all accuracies in [0, 1]."""
-        losses, accuracies = (self.loss, self.val_loss), (self.accuracy, self.val_accuracy)
+        losses = self.loss, self.val_loss
+        accuracies = self.accuracy, self.val_accuracy, self.measured or 0.0
         return all(map(math.isfinite, losses)) and all(0.0 <= each <= 1.0 for each in accuracies)
 
 
@@ -43,7 +62,7 @@ class History:
 
     @property
     def best(self) -> EpochMetrics:
-        """The epoch with the highest validation accuracy; of equals, the lowest validation loss."""
+        """The epoch with the best objective; of equals, the lowest validation loss."""
         return max(self.epochs, key=_merit)
 
     @property
@@ -55,6 +74,7 @@ class History:
         return {
             "best_val_accuracy": self.best.val_accuracy,
             "best_val_loss": self.best.val_loss,
+            f"best_{self.best.objective}": self.best.value,
             "best_epoch": float(self.best.epoch),
             "fit_seconds": self.seconds,
         }
@@ -77,14 +97,26 @@ def is_better(epoch: EpochMetrics, others: Sequence[EpochMetrics]) -> bool:
     return not others or _merit(epoch) > max(map(_merit, others))
 
 
-def as_measured(epoch: int, values: Mapping[str, float], seconds: float) -> EpochMetrics:
-    """Make the metrics of an epoch that ends now; ``values`` are those of ``METRICS``.
+def as_measured(
+    epoch: int, values: Mapping[str, float], seconds: float, objective: str = VAL_ACCURACY
+) -> EpochMetrics:
+    """Make the metrics of an epoch that ends now, of the values of ``METRICS`` and objective.
 
     Keras's float32 carries seven digits; more would be shown as 0.9922000169754028.
     """
-    rounded = {name: float(f"{float(values[name]):.7g}") for name in METRICS}
-    return EpochMetrics(epoch=epoch, seconds=seconds, timestamp=time.time(), **rounded)
+    rounded = {
+        name: float(f"{float(values[name]):.7g}") for name in dict.fromkeys((*METRICS, objective))
+    }
+    measured = None if objective in METRICS else rounded.pop(objective)
+    return EpochMetrics(
+        epoch=epoch,
+        seconds=seconds,
+        timestamp=time.time(),
+        objective=objective,
+        measured=measured,
+        **rounded,
+    )
 
 
 def _merit(epoch: EpochMetrics) -> tuple[float, float]:
-    return epoch.val_accuracy, -epoch.val_loss
+    return epoch.score, -epoch.val_loss

@@ -127,7 +127,7 @@ def _validates(model: keras.Model, batch: tuple[Any, Any], accuracy: str) -> boo
 
 
 def call_model(model: keras.Model, form: ModelForm, images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return the output of ``model`` for ``images (N, 28, 28)``, not in training."""
+    """Return the output of ``model`` for ``images (N, H, W, ...)``, not in training."""
     import keras
 
     found: NDArray[Any] = keras.ops.convert_to_numpy(model(form.feed(images), training=False))

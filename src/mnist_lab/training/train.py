@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lab.data import CLASSES, Split
+from mnist_lab.config import VAL_ACCURACY
+from mnist_lab.data import Split
 from mnist_lab.training.checkpoints import Checkpoints
 from mnist_lab.training.engine import VALIDATION_BATCH, Engine
 from mnist_lab.training.engines import make_engine
@@ -28,6 +29,7 @@ from mnist_lab.training.epochs import (
     is_better,
 )
 from mnist_lab.training.form import PLAIN, ModelForm, around
+from mnist_lab.training.objectives import MEASURES
 from mnist_lab.training.state import read_checkpoint_into, take_checkpoint
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class TrainingPlan:
 
     ``seed`` is that of shuffling, shifting and dropout; the weights were drawn when the model was
     built. ``one_cycle`` makes the optimizer's learning rate the peak of a cycle over all ``epochs``.
-    Images are shifted by up to ``shift`` pixels each way, anew in every epoch.
+    Images are shifted by up to ``shift`` pixels each way, and with ``flip`` mirrored left to right half
+    of the time, anew in every epoch. ``objective`` is what the best epoch is chosen by. ``balanced``:
+    an epoch draws as many images as there are, with repetition, of every class equally often.
     """
 
     epochs: int
@@ -51,6 +55,9 @@ class TrainingPlan:
     seed: int
     one_cycle: bool = False
     shift: int = 0
+    flip: bool = False
+    objective: str = VAL_ACCURACY
+    balanced: bool = False
 
 
 def train(
@@ -60,7 +67,7 @@ def train(
     validation: Split,
     plan: TrainingPlan,
     form: ModelForm = PLAIN,
-    classes: int = CLASSES,
+    classes: int | None = None,
     report: Report = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> History:
@@ -68,11 +75,11 @@ def train(
 
     Args:
         model: compiled; takes images and labels in ``form``.
-        training: images ``(N, 28, 28) uint8``.
+        training: images ``(N, H, W)`` or ``(N, H, W, 3) uint8``.
         validation: disjoint from ``training``.
         plan: epochs, batch size, learning rate schedule, shifts, and the seed.
-        form: by default raw pixels, one-hot labels ``(N, 10)``, and the metric ``accuracy``.
-        classes: how many there are.
+        form: by default raw pixels, one-hot labels ``(N, classes)``, and the metric ``accuracy``.
+        classes: how many there are; by default as many as the training labels name.
         report: called after every epoch, and once for the epochs of a checkpoint.
         checkpoints: where to go on from, and to write to before ``report`` is called.
 
@@ -80,13 +87,14 @@ def train(
         Diverged: the loss of an epoch is not finite.
         OSError: a checkpoint cannot be written.
     """
+    classes = classes or int(training.labels.max()) + 1
     _adapt_normalization(model, training, form)
     if plan.one_cycle:
         _set_one_cycle(model, plan.epochs * math.ceil(len(training) / plan.batch_size))
     held_out = (validation.images, form.label(validation.labels, classes))
     engine = make_engine(model, held_out, batch_size=plan.batch_size, form=form)
     run_epoch = _epoch_runner(
-        _Measured(engine, model, training, validation, form),
+        _Measured(engine, model, training, validation, form, plan.objective),
         training,
         plan,
         labels=form.label(training.labels, classes),
@@ -107,15 +115,30 @@ def train(
 
 
 def score(
-    whole: keras.Model, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    whole: keras.Model,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    objective: str = VAL_ACCURACY,
 ) -> dict[str, float]:
-    """Compute cross-entropy and accuracy of a model with pixels in and probabilities out."""
+    """Compute cross-entropy and accuracy of a model with pixels in and probabilities out.
+
+    Also ``objective``, without its ``val_``, if it is one of ``MEASURES``.
+    """
     found = whole.predict(images, batch_size=VALIDATION_BATCH, verbose=0)
     likelihoods = np.clip(found[np.arange(len(labels)), labels], 1e-7, 1.0)
     return {
         "loss": float(-np.log(likelihoods).mean()),
         "accuracy": float((found.argmax(axis=1) == labels).mean()),
+        **_measure(objective, found, labels),
     }
+
+
+def _measure(
+    objective: str, probabilities: NDArray[np.float32], labels: NDArray[np.uint8]
+) -> dict[str, float]:
+    if objective not in MEASURES:
+        return {}
+    return {objective.removeprefix("val_"): MEASURES[objective](probabilities, labels)}
 
 
 class _Measured:
@@ -128,11 +151,13 @@ class _Measured:
         training: Split,
         validation: Split,
         form: ModelForm,
+        objective: str,
     ) -> None:
+        self._objective = objective
         self._engine = engine
         self._form = form
         self._splits = training, validation
-        computes = not (form.validates and form.accuracy)
+        computes = not (form.validates and form.accuracy) or objective in MEASURES
         self._whole = around(model, form, training.images.shape[1:]) if computes else None
 
     def train(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> dict[str, float]:
@@ -142,14 +167,14 @@ class _Measured:
         return {"loss": logs["loss"], "accuracy": self._score(0, MEASURED_IMAGES)["accuracy"]}
 
     def validate(self) -> dict[str, float]:
-        if not self._form.validates:
+        if not self._form.validates or self._objective in MEASURES:
             return self._score(1, None)
         logs = self._engine.validate()
         return {"loss": logs["loss"], "accuracy": logs[self._form.accuracy]}
 
     def _score(self, part: int, count: int | None) -> dict[str, float]:
         split = self._splits[part]
-        return score(self._whole, split.images[:count], split.labels[:count])
+        return score(self._whole, split.images[:count], split.labels[:count], self._objective)
 
 
 def _epoch_runner(
@@ -163,11 +188,12 @@ def _epoch_runner(
         sequence = np.random.SeedSequence([plan.seed, epoch])
         keras.utils.set_random_seed(int(sequence.generate_state(1)[0] >> 1))
         random = np.random.default_rng(sequence)
-        order = random.permutation(len(training))
+        order = _order(training.labels, random, balanced=plan.balanced)
         images = shift_images(training.images[order], plan.shift, random)
+        images = flip_images(images, random) if plan.flip else images
         values = engine.train(images, labels[order])
         values |= {f"val_{name}": value for name, value in engine.validate().items()}
-        measured = as_measured(epoch, values, time.perf_counter() - began)
+        measured = as_measured(epoch, values, time.perf_counter() - began, plan.objective)
         if not measured.possible:
             raise Diverged(epoch)
         return measured
@@ -175,10 +201,20 @@ def _epoch_runner(
     return run
 
 
+def _order(
+    labels: NDArray[np.uint8], random: np.random.Generator, *, balanced: bool
+) -> NDArray[np.intp]:
+    """Return the rows that an epoch trains on, in their order."""
+    if not balanced:
+        return random.permutation(len(labels))
+    weights = 1.0 / np.bincount(labels)[labels]
+    return random.choice(len(labels), size=len(labels), p=weights / weights.sum())
+
+
 def shift_images(
     images: NDArray[np.uint8], pixels: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Move each of ``images (N, H, W)`` by up to ``pixels`` in both directions, black coming in."""
+    """Move each of ``images (N, H, W, ...)`` by up to ``pixels`` each way, black coming in."""
     if not pixels:
         return images
     side = 2 * pixels + 1
@@ -192,6 +228,14 @@ def shift_images(
         part[:, rows[1], columns[1]] = images[chosen][:, rows[0], columns[0]]
         moved[chosen] = part
     return moved
+
+
+def flip_images(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Mirror about half of ``images (N, H, W, ...)`` left to right; return a copy."""
+    flipped = random.random(len(images)) < 0.5
+    mirrored = images.copy()
+    mirrored[flipped] = images[flipped, :, ::-1]
+    return mirrored
 
 
 def _overlap(move: int) -> tuple[slice, slice]:

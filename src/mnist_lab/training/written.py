@@ -61,7 +61,7 @@ def train_as_written(
         ConfigurationError: ``fit`` never calls its callbacks.
     """
     keras.utils.set_random_seed(plan.seed)
-    follower = _Follower(model, whole, training, validation, form, report, plan.epochs)
+    follower = _Follower(model, whole, training, validation, form, report, plan)
     options = {
         "epochs": plan.epochs,
         "validation_data": _batch(validation, form, classes),
@@ -142,10 +142,11 @@ class _Follower(_Listener):
         validation: Split,
         form: ModelForm,
         report: Report,
-        epochs: int,
+        plan: TrainingPlan,
     ) -> None:
         super().__init__(self._follow)
-        self._most = epochs
+        self._most = plan.epochs
+        self._objective = plan.objective
         self.set_model(model)
         self._trained = model
         self._whole = whole
@@ -184,6 +185,7 @@ class _Follower(_Listener):
             if own
             else score(self._whole, training.images[part], training.labels[part])
         )
-        found = score(self._whole, validation.images, validation.labels)
+        found = score(self._whole, validation.images, validation.labels, self._objective)
         values |= {f"val_{name}": value for name, value in found.items()}
-        return as_measured(len(self.epochs) + 1, values, time.perf_counter() - self._began)
+        seconds = time.perf_counter() - self._began
+        return as_measured(len(self.epochs) + 1, values, seconds, self._objective)

@@ -1,0 +1,113 @@
+"""The model behind ``serve``: it takes pictures or pixels, checks them, and answers with classes.
+
+MLflow's server imports this module by its name (``loader_module``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from numpy.typing import NDArray
+
+from mnist_lab.data import ImageForm, Unusable, as_pixels
+from mnist_lab.errors import DataError
+from mnist_lab.models.pictures import prepare
+
+if TYPE_CHECKING:
+    import keras
+
+_DATA, _FILE, _FORM = "data", "model.keras", "images.json"
+
+
+def package_for_serving(keras_file: Path, folder: Path, images: ImageForm) -> None:
+    """Write ``folder`` as an MLflow model that this module loads."""
+    data = folder / _DATA
+    data.mkdir(parents=True)
+    shutil.copyfile(keras_file, data / _FILE)
+    (data / _FORM).write_text(json.dumps(asdict(images)))
+    model = Model()
+    pyfunc.add_to_model(model, loader_module=__name__, data=_DATA)
+    model.save(str(folder / "MLmodel"))
+
+
+def _load_pyfunc(path: str) -> Scorer:
+    """Load the model, as MLflow asks for it."""
+    import keras
+
+    folder = Path(path)
+    form = ImageForm.from_dict(json.loads((folder / _FORM).read_text()))
+    return Scorer(keras.saving.load_model(folder / _FILE, compile=False), form)
+
+
+class Scorer:
+    """A Keras model that answers for arrays of pixels and for base64 text of PNG or JPEG files."""
+
+    def __init__(self, network: keras.Model, images: ImageForm) -> None:
+        self._network = network
+        self._images = images
+
+    def predict(self, inputs: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Answer for each input with its class, and the probabilities of all classes by name.
+
+        Raises:
+            MlflowException: an input is no picture, or no pixels of the model's shape; the server
+                answers 400 with the sentence that says what would do.
+        """
+        given = np.asarray(inputs)
+        is_text = given.dtype.kind in "USO" and given.size and isinstance(given.flat[0], str)
+        pixels = self._decoded(given.ravel()) if is_text else self._checked(given)
+        names = self._images.class_names
+        return [
+            {
+                "class": names[int(row.argmax())],
+                "probability": float(row.max()),
+                "probabilities": dict(zip(names, map(float, row), strict=True)),
+            }
+            for row in self._network.predict(pixels, verbose=0)
+        ]
+
+    def _decoded(self, texts: NDArray[Any]) -> NDArray[np.uint8]:
+        try:
+            return np.stack(
+                [
+                    prepare(
+                        base64.b64decode(str(text), validate=True),
+                        self._images,
+                        name=f"Input {index}",
+                    )
+                    for index, text in enumerate(texts)
+                ]
+            )
+        except binascii.Error:
+            raise _refusal("text that is not base64 of a PNG or JPEG file") from None
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _checked(self, given: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return pixels; floats that are pixels divided by 255 are brought back exactly."""
+        shape = self._images.shape
+        if given.shape[1:] != shape or given.dtype.kind not in "iufb":
+            raise _refusal(f"an array of {given.dtype} {given.shape}, expected {('N', *shape)}")
+        try:
+            pixels = as_pixels(given, "inputs")
+        except Unusable as error:
+            raise _refusal(f"{error.found}, expected {error.expected}") from error
+        if pixels.shape[1:] != shape:  # colour images that happen to be grey
+            pixels = np.repeat(pixels[..., None], 3, axis=3)
+        return pixels
+
+
+def _refusal(found: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(
+        f"Found {found}. Send pixels in [0, 255], or base64 text of PNG or JPEG files."
+    )

@@ -1,0 +1,64 @@
+"""Data that moved."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from mnist_lab.config import SweepConfig
+from mnist_lab.data import load_dataset
+from mnist_lab.data.load import locate
+from mnist_lab.errors import DataError
+from mnist_lab.settings import Settings
+from mnist_lab.spaces import get_space
+from mnist_lab.study import find_dataset, load_original_dataset, make_record
+
+
+@pytest.fixture
+def home(tmp_path, small_file):
+    """A home with its data below it, and the record of a study of them."""
+    folder = tmp_path / "home"
+    (folder / "data").mkdir(parents=True)
+    shutil.copyfile(small_file, folder / "data" / "tiny.npz")
+    dataset = load_dataset(str(folder / "data" / "tiny.npz"))
+    config = SweepConfig(space="fnn")
+    return folder, make_record("s", config, get_space("fnn"), dataset, home=folder)
+
+
+def test_a_path_below_the_home_is_recorded_relative_to_it(home):
+    assert home[1].dataset_source == "data/tiny.npz"
+
+
+def test_data_of_a_moved_home_are_found(home, tmp_path):
+    folder, record = home
+    moved = folder.rename(tmp_path / "elsewhere")
+    found = load_original_dataset(record, Settings(home=moved))
+    assert found.source == str(moved / "data" / "tiny.npz")
+
+
+def test_data_that_were_moved_inside_the_home_are_found(home):
+    folder, record = home
+    (folder / "old").mkdir()
+    (folder / "data" / "tiny.npz").rename(folder / "old" / "tiny.npz")
+    found = load_original_dataset(record, Settings(home=folder))
+    assert found.digest == record.dataset_digest
+
+
+def test_data_elsewhere_are_found_where_it_is_said(home, tmp_path):
+    folder, record = home
+    there = tmp_path / "usb.npz"
+    (folder / "data" / "tiny.npz").rename(there)
+    settings = Settings(home=folder)
+    assert find_dataset(record, settings) is None
+    with pytest.raises(DataError, match="--dataset PATH"):
+        load_original_dataset(record, settings)
+    assert load_original_dataset(record, settings, str(there)).digest == record.dataset_digest
+
+
+def test_other_data_under_the_same_name_are_refused(home, tmp_path):
+    folder, record = home
+    other = tmp_path / "other.npz"
+    shutil.copyfile(locate("mnist"), other)
+    with pytest.raises(DataError, match="is not the data that the study was made with"):
+        load_original_dataset(record, Settings(home=folder), str(other))
