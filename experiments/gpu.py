@@ -16,7 +16,7 @@ from statistics import median
 
 import keras
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE, Dataset, load_dataset
+from mnist_lab.data import Dataset, load_dataset
 from mnist_lab.execution import plan_workers
 from mnist_lab.spaces import get_space
 from mnist_lab.training import configure
@@ -30,7 +30,7 @@ def measure(family: str, way: str, dataset: Dataset, epochs: int) -> tuple[list[
     """Seconds of each epoch, and the validation accuracy after the last."""
     space = get_space(family)
     keras.utils.set_random_seed(0)
-    model = space.build(space.defaults, IMAGE_SHAPE, dataset.classes)
+    model = space.build(space.defaults, dataset.form.shape, dataset.classes)
     model.jit_compile = way.endswith("+xla")
     held_out = dataset.validation.images, one_hot(dataset.validation.labels)
     make = FitEngine if way.startswith("fit") else make_engine
@@ -47,7 +47,7 @@ def measure(family: str, way: str, dataset: Dataset, epochs: int) -> tuple[list[
 
 def one_hot(labels):
     """``(N, 10) float32``."""
-    return keras.utils.to_categorical(labels, CLASSES)
+    return keras.utils.to_categorical(labels)
 
 
 def main() -> None:

@@ -176,7 +176,7 @@ def test_a_trial_goes_on_from_an_old_checkpoint(swept, old):
     trial = old.home.trials()[KILLED]
     assert trial.state == TrialState.COMPLETE
     # Seconds and time of day are in it: an epoch that is trained again has others.
-    assert trial.user_attrs["history"][0] == old.first_epoch
+    assert old.first_epoch.items() <= trial.user_attrs["history"][0].items()
 
 
 @pytest.mark.slow

@@ -16,8 +16,10 @@ import numpy as np
 from common import fixed_points, load_one_hot, make_parser, open_mlflow, read_options
 from keras_tuner.engine.trial import TrialStatus
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.data import ImageForm
 from mnist_lab.spaces.keras_tuner import SpaceHyperModel
+
+MNIST = ImageForm()
 
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 
@@ -26,7 +28,7 @@ class Model(SpaceHyperModel):
     """A space as KerasTuner knows it; every ``fit`` is a run."""
 
     def __init__(self, options: argparse.Namespace, images: np.ndarray) -> None:
-        super().__init__(options.space, IMAGE_SHAPE, CLASSES)
+        super().__init__(options.space, MNIST.shape, MNIST.classes)
         self.options = options
         self.images = images
         self.fits = 0

@@ -16,8 +16,10 @@ from functools import partial
 import optuna
 from common import fixed_points, load_one_hot, make_parser, open_mlflow, read_options
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.data import ImageForm
 from mnist_lab.search.suggest import suggest
+
+MNIST = ImageForm()
 
 
 def search(options: argparse.Namespace) -> None:
@@ -73,7 +75,7 @@ def train(
     keras.utils.set_random_seed(1000 * options.seed + trial.number)
     record = RecordEpochs(options.home, trial.number)
     by_hand = [] if options.autolog else [LogEpochs()]
-    model = options.space.build(params, IMAGE_SHAPE, CLASSES)
+    model = options.space.build(params, MNIST.shape, MNIST.classes)
     fit(
         prepare(model, params, x, options.epochs),
         params,

@@ -41,8 +41,9 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mnist_lab.data import CLASSES, IMAGE_SHAPE
+from mnist_lab.data import ImageForm
 
+MNIST = ImageForm()
 OBJECT_STORE_BYTES = 512 * 2**20  # the data are 45 MB
 
 
@@ -72,7 +73,7 @@ def train(params: dict, *, data: tuple, options: argparse.Namespace) -> None:
     x, y, x_val, y_val = data
     keras.utils.clear_session()  # a reused actor has built a model before
     keras.utils.set_random_seed(options.seed)
-    model = options.space.build(params, IMAGE_SHAPE, CLASSES)
+    model = options.space.build(params, MNIST.shape, MNIST.classes)
     fit(
         prepare(model, params, x, options.epochs),
         params,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import spaces
-from mnist_lab.data import CLASSES, load_dataset
+from mnist_lab.data import ImageForm, load_dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ def load_one_hot(images: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """As ``load_pixels``, with labels ``(N, 10) float32``, which is what the models are fed."""
     import numpy as np
 
-    rows = np.eye(CLASSES, dtype=np.float32)
+    rows = np.eye(ImageForm().classes, dtype=np.float32)
     x, y, x_val, y_val = load_pixels(images)
     return x, rows[y], x_val, rows[y_val]
 

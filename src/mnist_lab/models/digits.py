@@ -17,7 +17,14 @@ LARGEST = 400  # pixels a side, to make 20 of them
 FAINTEST = 0.05  # of full contrast: less is paper
 # Beside the tallest, what is as tall as this share is a digit of its own, less is a dot or dirt.
 ANOTHER_DIGIT = 0.5
-GAP = 0.08  # of the tallest: parts of one digit lie closer
+GAP = 0.12  # of the tallest: parts of one digit lie closer
+# Of MNIST's digits 99 % are at most 1.43 times as wide as high, and 5 times as high as wide.
+WIDEST, HIGHEST = 1.45, 5.0
+EDGE = 2  # pixels of the border
+SHADED = (
+    56  # pixels a side: in a smaller picture the border is too short to tell shade from strokes
+)
+Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 class NoDigit(Exception):
@@ -27,8 +34,8 @@ class NoDigit(Exception):
 def find_ink(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how much ink each pixel of ``(H, W, 3)`` in [0, 1] has: ``(H', W')`` in [0, 1].
 
-    Ink is what differs from the ground, which may be uneven, as in a photograph: then it is the
-    usual colour around a place. No side of the result is over ``LARGEST``.
+    Ink is what differs from the ground, which may be shaded, as in a photograph. No side of the
+    result is over ``LARGEST``.
 
     Raises:
         NoDigit: nothing differs from the ground.
@@ -40,13 +47,7 @@ def find_ink(colours: NDArray[np.float64]) -> NDArray[np.float64]:
             height // factor, factor, width // factor, factor, 3
         )
         colours = blocks.mean(axis=(1, 3))
-    border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
-    ground = np.median(border, axis=0)
-    uneven = np.abs(border - ground).max(axis=1)
-    if np.quantile(uneven, 0.9) > FAINTEST:
-        distance = _from_local_ground(colours)
-    else:
-        distance = np.abs(colours - ground).max(axis=2)
+    distance = np.abs(colours - _ground(colours)).max(axis=2)
     if distance.max() < FAINTEST:
         raise NoDigit("shows nothing: it has one colour all over")
     threshold = _otsu(distance)
@@ -85,14 +86,31 @@ def centre_digit(ink: NDArray[np.float64]) -> NDArray[np.uint8]:
     return (255 * centred).round().astype(np.uint8)
 
 
-def _from_local_ground(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each pixel is from the ground around it, darker or lighter: which is the ink."""
-    grey = colours.mean(axis=2)
-    size = max(3, min(grey.shape) // 3)
-    ground = ndimage.median_filter(grey, size=size, mode="nearest")
-    darker: NDArray[np.float64] = np.clip(ground - grey, 0, None)
-    lighter: NDArray[np.float64] = np.clip(grey - ground, 0, None)
-    return darker if np.square(darker).sum() >= np.square(lighter).sum() else lighter
+def _ground(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ground, ``(H, W, 3)`` or ``(3,)``: a surface through the border's colours.
+
+    A quadratic one, which follows the shade of a photograph and not its digit. It is fitted twice,
+    without the tenth that is furthest off: a stroke may reach the border.
+    """
+    height, width = colours.shape[:2]
+    if min(height, width) < SHADED:
+        border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+        return np.asarray(np.median(border, axis=0))
+    rows, columns = np.meshgrid(
+        np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"
+    )
+    terms = np.stack(
+        [np.ones_like(rows), rows, columns, rows**2, columns**2, rows * columns], axis=-1
+    )
+    inner = np.zeros((height, width), bool)
+    inner[EDGE:-EDGE, EDGE:-EDGE] = True
+    places, values = terms[~inner], colours[~inner]
+    off = np.abs(values - np.median(values, axis=0)).max(axis=1)
+    for _ in range(2):
+        kept = off <= np.quantile(off, 0.9)
+        surface = np.linalg.lstsq(places[kept], values[kept], rcond=None)[0]
+        off = np.abs(values - places @ surface).max(axis=1)
+    return np.asarray(terms @ surface)
 
 
 def _otsu(values: NDArray[np.float64]) -> float:
@@ -127,18 +145,33 @@ def _one_digit(ink: NDArray[np.float64]) -> NDArray[np.float64]:
         near = [g for g in groups if any(_apart(boxes[index], boxes[o]) <= GAP * tall for o in g)]
         groups = [g for g in groups if g not in near] + [[index, *(i for g in near for i in g)]]
     sizes = [max(boxes[i][1] for i in group) - min(boxes[i][0] for i in group) for group in groups]
-    digits = [
+    large = [
         group
         for group, size in zip(groups, sizes, strict=True)
         if size >= ANOTHER_DIGIT * max(sizes)
     ]
-    if len(digits) > 1:
-        raise NoDigit(f"shows {len(digits)} digits")
-    members = [index + 1 for index in digits[0]]
+    if len(large) > 1 and _is_row([_around(boxes, group) for group in large]):
+        raise NoDigit(f"shows {len(large)} digits")
+    members = [index + 1 for group in large for index in group]
     return np.asarray(np.where(np.isin(labels, members), ink, 0.0))
 
 
-def _apart(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+def _around(boxes: list[Box], group: list[int]) -> Box:
+    tops, bottoms, lefts, rights = zip(*(boxes[index] for index in group), strict=True)
+    return min(tops), max(bottoms), min(lefts), max(rights)
+
+
+def _is_row(boxes: list[Box]) -> bool:
+    """Return whether boxes lie side by side or one below the other as digits do.
+
+    The pieces of one digit fill no more than a digit's usual box, which is no wider than it is high.
+    """
+    top, bottom, left, right = _around(boxes, list(range(len(boxes))))
+    height, width = bottom - top, right - left
+    return width > WIDEST * height or height > HIGHEST * width
+
+
+def _apart(one: Box, other: Box) -> float:
     """Return the gap between two boxes; 0 if they overlap."""
     down = max(one[0] - other[1], other[0] - one[1], 0)
     right = max(one[2] - other[3], other[2] - one[3], 0)

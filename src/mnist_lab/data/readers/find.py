@@ -71,13 +71,16 @@ def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
             pixels = np.repeat(pixels[..., None], 3, axis=3)
         if pixels.shape[1:] == shape:
             return pixels
-        reason = f"found {found.dtype} of shape {found.shape}, expected {('N', *shape)} uint8"
+        reason = f"{found.dtype} of shape {found.shape}"
     except Unusable as error:
-        reason = f"found {error.found}, expected {error.expected}"
+        reason = error.found
+    except FileNotFoundError:
+        reason = "no such file"
     except OSError as error:
-        reason = f"found {error.strerror or error}"
+        reason = str(error.strerror or error)
+    expected = ", ".join(["N", *map(str, shape)])
     raise DataError(
-        f"{path} holds no images that can be read: {reason}.",
+        f"{path} holds no images that can be read: found {reason}, expected ({expected}) uint8.",
         next_step="Give an .npy file of such an array, or an IDX file of images.",
     )
 

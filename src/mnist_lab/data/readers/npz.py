@@ -93,7 +93,10 @@ def read_array(path: Path) -> NDArray[Any]:
                 raise Unusable(f"{path.name} with {len(archive.files)} arrays", "one array a file")
             return archive[archive.files[0]]
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise _refusal(error, "a whole .npy file") from error
-    return array
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise Unusable("unreadable (an archive under the name of an array)", "a whole .npy file")
+    return found
