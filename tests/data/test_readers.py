@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 
 import h5py
@@ -239,6 +240,20 @@ def test_a_table_whose_paths_leave_the_folder_is_refused(images, tmp_path, name)
     folder = write_table(tmp_path, images)
     (folder / "train" / "metadata.csv").write_text(f"file_name,label\n{name},one\n")
     with pytest.raises(DataError, match="leaves the folder"):
+        load_dataset(str(folder))
+
+
+def test_a_zip_without_pictures_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("readme.txt", "nothing else")
+    with pytest.raises(DataError, match="found no pictures"):
+        load_dataset(str(tmp_path / "odd.zip"))
+
+
+def test_a_folder_of_test_pictures_alone_is_refused(images, tmp_path):
+    folder = write_folder(tmp_path, images)
+    shutil.rmtree(folder / "train")
+    with pytest.raises(DataError, match="no images to train on, only test"):
         load_dataset(str(folder))
 
 

@@ -51,11 +51,13 @@ def read_source(path: Path) -> Source:
     """
     try:
         reader = next((each for each in (*_added(), *READERS) if each.matches(path)), None)
-        return reader.read(path) if reader is not None else _refuse_unknown(path)
+        source = reader.read(path) if reader is not None else _refuse_unknown(path)
+        _require_training_part(source)
     except Unusable as error:
         raise refuse(path, error) from error
     except OSError as error:
         raise refuse(path, Unusable(f"unreadable ({error})", "labelled images")) from error
+    return source
 
 
 def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -98,6 +100,12 @@ def refuse(path: Path | str, error: Unusable) -> DataError:
 def _added() -> tuple[Reader, ...]:
     """Return the readers of installed packages."""
     return tuple(each.load() for each in entry_points(group="mnist_lab.readers"))
+
+
+def _require_training_part(source: Source) -> None:
+    if "train" not in source.parts:
+        found = ", ".join(source.parts) or "nothing"
+        raise Unusable(f"no images to train on, only {found}", "a part for training")
 
 
 def _refuse_unknown(path: Path) -> Source:

@@ -75,6 +75,8 @@ def _is_picture(name: PurePosixPath) -> bool:
 def _read(names: list[PurePosixPath], read: ReadFile) -> Source:
     tables = [name for name in names if name.name in TABLES]
     pictures = [name for name in names if _is_picture(name)]
+    if not pictures:
+        raise Unusable("no pictures", f"pictures ({', '.join(SUFFIXES[:5])}, …)")
     if tables:
         return _read_tables(tables, set(pictures), read)
     others = Counter(name.suffix.lower() or name.name for name in names if not _is_picture(name))
