@@ -75,7 +75,7 @@ class DatasetFacts:
     """What is said of a data set before anything is trained.
 
     ``sentence`` is that in words. ``test_images`` are sealed. ``duplicates`` counts the images of
-    validation and test that training has too. ``content`` is the sha256 of all labelled images in
+    validation and test that training has too. ``content`` is the sha256 of all images in
     whatever order: two files with one content hold the same pictures.
     """
 
