@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError
 from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.models.rebuild import SpaceAbsentError, check_trained, load_trained
@@ -194,3 +195,36 @@ def test_a_file_with_classes_of_its_authors_is_told_from_one_of_keras_alone(save
     assert names_keras_only(file)
     file, *_ = saved("own_train_step")
     assert not names_keras_only(file)
+
+
+def test_a_large_model_of_a_shipped_space_is_built_again_for_its_images(settings, tmp_path):
+    form = ImageForm(shape=(96, 96, 3), class_names=("a", "b"), preparation="picture")
+    space = load_space("cnn-v3").shaped(form.shape)
+    params = space.point({"blocks": 4, "filters": 96})
+    model = space.build(params, form.shape, form.classes)
+    file = tmp_path / "model.keras"
+    save_model(model, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    blueprint = Blueprint(space="cnn-v3", sources="", params=params, images=form)
+    with pytest.raises(DataError, match="it may have"):
+        load_trained(file, digest, None, settings)
+    check_trained(file, digest, blueprint, settings)
+    found = load_trained(file, digest, blueprint, settings)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *form.shape)).astype(np.uint8)
+    assert found.predict(pixels, verbose=0) == pytest.approx(
+        model.predict(pixels, verbose=0), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(9000, 9000, 3), (28, 28, 4), (28,)])
+def test_a_registry_cannot_ask_for_impossible_images(settings, tmp_path, shape):
+    space = load_space("fnn-v2")
+    model = space.build(space.baseline, (28, 28), 10)
+    file = tmp_path / "model.keras"
+    save_model(model, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    evil = Blueprint(
+        space="fnn-v2", sources="", params=space.baseline, images=ImageForm(shape=shape)
+    )
+    with pytest.raises(DataError, match="no data set has images"):
+        load_trained(file, digest, evil, settings)

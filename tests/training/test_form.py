@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from mnist_lab.data.dataset import make_split
 from mnist_lab.errors import ConfigurationError
 from mnist_lab.spaces.asking import Answers
 from mnist_lab.spaces.question import answer_default
@@ -193,3 +194,34 @@ def test_a_class_that_keras_cannot_describe_is_saved_as_its_weights(author, find
     model(form.feed(np.zeros((1, 28, 28), np.uint8)))
     save_model(around(model, form, (28, 28)), tmp_path / "model.keras")
     assert REBUILT in zipfile.ZipFile(tmp_path / "model.keras").read("config.json").decode()
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (None, None, 3), (768,)])
+def test_a_strangers_model_of_colour_images_is_found(shape):
+    random = np.random.default_rng(0)
+    split = make_split(
+        random.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8),
+        random.integers(0, 3, 64).astype(np.uint8),
+    )
+
+    def build():
+        inputs = keras.Input(shape)
+        pool = keras.layers.GlobalAveragePooling2D() if len(shape) == 3 else lambda x: x
+        model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(pool(inputs)))
+        model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    form = find_form(build, split, 3, raw=False)
+    assert np.prod(form.shape) == 768
+
+
+def test_a_model_of_other_pictures_is_refused_with_the_shapes_of_the_data():
+    split = make_split(np.zeros((8, 16, 16, 3), np.uint8), np.zeros(8, np.uint8))
+
+    def build():
+        return keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+
+    with pytest.raises(ConfigurationError) as caught:
+        find_form(build, split, 2, raw=False)
+    assert "the data have (16, 16, 3)" in str(caught.value)
+    assert "(16, 16, 3) or (768,)" in str(caught.value)

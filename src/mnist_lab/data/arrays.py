@@ -13,13 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_lab.data.dataset import MOST_CLASSES
 from mnist_lab.data.pictures import is_grey
 
 Part = TypeVar("Part", bound=str)  # the name of a part
 
-MOST_CLASSES = 255  # labels are uint8
-LARGEST_SIDE = 224
-SMALLEST_SIDE = 4
 # Half a grey value of floats in [0, 1] that were stored as float16.
 ROUNDING = 0.13
 

@@ -26,6 +26,8 @@ class Split:
         return len(self.labels)
 
 
+SMALLEST_SIDE, LARGEST_SIDE = 4, 224  # pixels
+MOST_CLASSES = 255  # labels are uint8
 DIGIT = "digit"  # cut out, scaled to 20x20 and centred by mass, as MNIST's authors did
 PICTURE = "picture"  # resized in proportion and padded
 
@@ -52,6 +54,13 @@ class ImageForm:
     @property
     def is_colour(self) -> bool:
         return len(self.shape) == 3
+
+    @property
+    def is_possible(self) -> bool:
+        """Return whether a data set may have such images; a form is also read from a registry."""
+        sides = [side for side in self.shape[:2] if SMALLEST_SIDE <= side <= LARGEST_SIDE]
+        is_image = len(sides) == 2 and self.shape[2:] in ((), (3,))
+        return is_image and 2 <= self.classes <= MOST_CLASSES
 
     def takes_the_same(self, other: ImageForm) -> bool:
         """Return whether a model of one takes the images of the other, and has as many classes."""

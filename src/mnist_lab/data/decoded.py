@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from mnist_lab.data.arrays import LARGEST_SIDE, Unusable
+from mnist_lab.data.arrays import Unusable
+from mnist_lab.data.dataset import LARGEST_SIDE
 from mnist_lab.data.pictures import UnreadablePicture, decode, fit, is_grey, open_picture
 from mnist_lab.data.readers import Pictures, RawPart
 from mnist_lab.data.splits import PartName

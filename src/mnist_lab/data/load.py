@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lab.data.arrays import (
-    LARGEST_SIDE,
-    SMALLEST_SIDE,
     Unusable,
     as_pixels,
     flat_labels,
     number_classes,
 )
-from mnist_lab.data.dataset import Dataset, DatasetFacts, ImageForm, Split, make_split
+from mnist_lab.data.dataset import (
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    Dataset,
+    DatasetFacts,
+    ImageForm,
+    Split,
+    make_split,
+)
 from mnist_lab.data.decoded import Progress, decode_parts
 from mnist_lab.data.named import BUNDLED, DIGITS, DOWNLOADABLE, NAMES, locate_named, read_digits
 from mnist_lab.data.preparation import find_preparation

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError, MnistLabError, first_line
 from mnist_lab.execution import Blueprint
 from mnist_lab.models.safe import check_archive, check_layers, load_model
@@ -22,6 +23,7 @@ from mnist_lab.spaces import (
     digest_sources,
     find_trusted,
     is_file_reference,
+    is_shipped,
     is_trusted,
     load_space,
     locate_file,
@@ -41,7 +43,7 @@ def load_trained(
         DataError: the file is not what was logged; or its space is not at hand, and it holds what
             cannot be loaded without.
     """
-    if blueprint is None or not blueprint.sources:
+    if blueprint is None or not _is_rebuilt(blueprint):
         return load_model(file, sha256)
     members = check_archive(file, sha256)
     blueprint = _as_it_lies_now(blueprint, settings)
@@ -67,10 +69,21 @@ def check_trained(file: Path, sha256: str, blueprint: Blueprint | None, settings
         DataError: as ``load_trained``.
     """
     members = check_archive(file, sha256)
-    if blueprint is None or not blueprint.sources:
+    if blueprint is None or not _is_rebuilt(blueprint):
         check_layers(file, members)
     elif absent := why_absent(_as_it_lies_now(blueprint, settings), settings):
         check_without_space(file, members, absent)
+
+
+def _is_rebuilt(blueprint: Blueprint) -> bool:
+    """Return whether only the weights are taken from the file, and the space builds the model.
+
+    That is so for spaces of files and packages; and for shipped spaces where images are not MNIST's,
+    because the bound of ``check_layers`` for the memory of a model is too rough for larger ones.
+    """
+    if blueprint.sources:
+        return True
+    return is_shipped(blueprint.space) and not blueprint.images.takes_the_same(ImageForm())
 
 
 class SpaceAbsentError(DataError):
@@ -130,10 +143,12 @@ def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
     import keras
 
     form = ModelForm.from_dict(blueprint.form) if blueprint.form else PLAIN
-    space = load_space(blueprint.space)
+    shape = blueprint.images.shape
+    if not blueprint.images.is_possible:
+        raise ValueError(f"no data set has images {shape} in {blueprint.images.classes} classes")
+    space = load_space(blueprint.space).shaped(shape)
     if not space.asks:  # one that asks checks each answer
         space.check(blueprint.params)
-    shape = blueprint.images.shape
     model = space.build(blueprint.params, shape, blueprint.images.classes)
     if form.is_plain and type(model).__module__.startswith("keras."):
         whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved

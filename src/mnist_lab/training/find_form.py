@@ -4,7 +4,7 @@ Declared spaces promise raw pixels in, one-hot labels, probabilities out. Others
 they were written: their form is found by trying one batch on models that are thrown away.
 
 =============== ====================================================================================
-images          the shape that the model was built for; else the first of (28, 28), (28, 28, 1), (784,)
+images          the shape that the model was built for; else the first of (H, W), (H, W, 1 or 3), (all,)
                 that gives one row a picture
 scale           [0, 1] or [0, 255]: whichever gives the first layer with weights an input whose
                 deviation is nearer to 1, so a model's own ``Rescaling`` is not doubled
@@ -96,20 +96,21 @@ def _find_shape(
 ) -> tuple[keras.Model, ModelForm]:
     """Find the shape and type of the images that a model takes; return the called model, too."""
     refusals = []
-    height, width = images.shape[1:3]
-    shapes = [(height, width), (height, width, 1), (height * width,)]
+    own = images.shape[1:]
+    whole = own if len(own) == 3 else (*own, 1)
+    shapes = list(dict.fromkeys([own, whole, (math.prod(own),)]))
     model = build()
     known = _known_shape(model)
     if known is not None:
-        fixed = tuple(own or size for own, size in zip(known, (height, width, 1), strict=False))
-        if math.prod(fixed) != height * width:
+        fixed = tuple(side or size for side, size in zip(known, whole, strict=False))
+        if math.prod(fixed) != math.prod(own):
             raise ConfigurationError(
-                f"The model takes images of shape {known}, and the data have {(height, width)}.",
-                next_step="Give its Input the shape (28, 28), (28, 28, 1) or (784,).",
+                f"The model takes images of shape {known}, and the data have {own}.",
+                next_step=f"Give its Input the shape {' or '.join(map(str, shapes))}.",
             )
         shapes = [fixed]
     elif _is_of_pictures(model):  # those take (N, 28, 28) for one picture of 28 channels
-        shapes = shapes[1:]
+        shapes = [each for each in shapes if len(each) != 2]
     for shape in shapes:
         form = ModelForm(shape=shape, dtype=_input_dtype(model), scale=UNIT)
         try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lab.data.arrays import SMALLEST_SIDE, Unusable
+from mnist_lab.data.arrays import Unusable
+from mnist_lab.data.dataset import SMALLEST_SIDE
 from mnist_lab.data.readers.keys import part_of
 from mnist_lab.data.readers.reader import Pictures, RawPart, Source
 from mnist_lab.data.splits import PartName
