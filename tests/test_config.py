@@ -25,6 +25,8 @@ def test_a_file_sets_every_field(write):
         "epochs": 2, "executor": "inline", "workers": 1, "device": "cpu", "workers_per_gpu": 2,
         "timeout": 5.0, "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
         "trial_timeout": 60.0, "retries": 2, "worker_memory": 900, "checkpoints": False,
+        "objective": "val_f1_macro", "class_weights": "balanced", "image_size": 48,
+        "most_duplicates": 0.5,
     }  # fmt: skip
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     file = write("\n".join([*lines, "[set]", "blocks = 2", "[grid]", "filters_1 = [8, 16]"]))
@@ -38,6 +40,17 @@ def test_a_file_sets_every_field(write):
 def test_a_value_that_cannot_be_is_refused(key):
     with pytest.raises(ConfigurationError, match=key):
         SweepConfig(space="cnn", **{key: -1})
+
+
+def test_an_objective_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(ConfigurationError, match=r"no objective 'accuracy'.*val_auroc_macro"):
+        SweepConfig(space="cnn", objective="accuracy")
+
+
+@pytest.mark.parametrize("size", [3, 225])
+def test_an_image_size_that_no_space_takes_is_refused(size):
+    with pytest.raises(ConfigurationError, match="image_size must be 4 to 224"):
+        SweepConfig(space="cnn", image_size=size)
 
 
 def test_options_win_over_the_file(write):
