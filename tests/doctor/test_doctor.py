@@ -344,3 +344,19 @@ def test_artifacts_in_a_folder_with_a_space_in_its_name_are_not_lost(
     shutil.move(spaced.root, moved.root)
     assert "artifacts are sought" in problems(moved)[0]
     assert repaired(moved) == []
+
+
+def test_a_study_whose_data_are_gone_is_named(settings, small_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "none")
+    monkeypatch.setattr("mnist_lab.execution.inline.configure", lambda _: None)
+    there = tmp_path / "there.npz"
+    shutil.copyfile(small_file, there)
+    config = SweepConfig(
+        space="fnn", trials=1, epochs=1, dataset=str(there), study="s", executor="inline"
+    )
+    launch(config, settings, trainer="fakes:run_trial")
+    assert examine(settings) == []
+    there.unlink()
+    (finding,) = examine(settings)
+    assert (finding.subject, finding.problem) == ("study s", f"its data {there} are gone")
+    assert "mnist-lab confirm s --dataset PATH" in finding.advice

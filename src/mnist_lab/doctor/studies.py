@@ -75,7 +75,8 @@ def _check_data(study: Ledger, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             subject=f"study {study.name}",
             problem=f"its data {record.dataset_source} are gone",
-            advice=f"Put them back, or say where they lie: confirm {study.name} --dataset PATH",
+            advice="Put them back, or say where they lie: "
+            f"mnist-lab confirm {study.name} --dataset PATH",
         )
 
 
