@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -28,6 +29,13 @@ _LEAST = {
     **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
     **dict.fromkeys(("keep_models", "retries", "seed"), 0),
 }
+
+
+def is_possible(objective: str, value: float | None) -> bool:
+    """Return whether the objective can have the value: shares lie in [0, 1], losses are finite."""
+    if value is None or not math.isfinite(value):
+        return False
+    return not OBJECTIVES[objective] or 0.0 <= value <= 1.0
 
 
 def describe_value(objective: str, value: float | None) -> str:

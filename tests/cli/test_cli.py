@@ -173,6 +173,17 @@ def test_ctrl_c_in_any_command_names_the_way_on(lab, monkeypatch):
     assert "Interrupted. Type the same command again to go on." in err
 
 
+def test_a_parameter_of_the_colour_version_can_be_set():
+    from mnist_lab.cli.sweep import _assign
+    from mnist_lab.spaces import get_space
+
+    versions = [get_space("cnn", colour=colour) for colour in (False, True)]
+    assert _assign(versions, "flip=true") == ("flip", [True])
+    assert _assign(versions, "blocks=2") == ("blocks", [2])
+    with pytest.raises(MnistLabError, match="nope"):
+        _assign(versions, "nope=1")
+
+
 def test_data_shows_splits_and_class_counts(lab, small_file):
     code, out, _ = lab("data", small_file)
     assert code == 0

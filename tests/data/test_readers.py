@@ -243,6 +243,20 @@ def test_a_table_whose_paths_leave_the_folder_is_refused(images, tmp_path, name)
         load_dataset(str(folder))
 
 
+def test_one_grey_part_does_not_make_colour_pictures_grey(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    grey = np.repeat(random.integers(0, 256, (12, 8, 8, 1), dtype=np.uint8), 3, axis=3)
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=x,
+        y_train=np.arange(60) % 2,
+        x_test=grey,
+        y_test=np.arange(12) % 2,
+    )
+    assert load_dataset(str(tmp_path / "a.npz")).form.shape == (8, 8, 3)
+
+
 def test_a_zip_without_pictures_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from mnist_lab.config import SweepConfig
 from mnist_lab.data import load_dataset
 from mnist_lab.data.load import locate
 from mnist_lab.errors import DataError
+from mnist_lab.execution import TrialFiles
+from mnist_lab.publish import make_figures
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import get_space
 from mnist_lab.study import find_dataset, load_original_dataset, make_record
@@ -62,3 +65,17 @@ def test_other_data_under_the_same_name_are_refused(home, tmp_path):
     shutil.copyfile(locate("mnist"), other)
     with pytest.raises(DataError, match="is not the data that the study was made with"):
         load_original_dataset(record, Settings(home=folder), str(other))
+
+
+def test_names_that_look_like_patterns_are_names(home):
+    folder, record = home
+    (folder / "data" / "tiny.npz").rename(folder / "[z]*.npz")
+    odd = replace(record, dataset_source="gone/[z]*.npz")
+    assert find_dataset(odd, Settings(home=folder)) == str(folder / "[z]*.npz")
+
+
+def test_the_figures_of_a_study_are_drawn_of_data_below_the_home(home, monkeypatch, tmp_path):
+    folder, record = home
+    monkeypatch.chdir(tmp_path)  # the recorded path is relative to the home, not to this folder
+    figures = make_figures(Settings(home=folder), record, TrialFiles(tmp_path / "work"))
+    assert figures._spec.dataset == str(folder / "data" / "tiny.npz")

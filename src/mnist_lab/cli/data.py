@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mnist_lab.cli.options import add
+from mnist_lab.cli.options import add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 MOST_COUNTED = 12  # classes whose counts fit a line
@@ -18,21 +18,13 @@ def add_commands(app: typer.Typer) -> None:
     add(app, "data", data_command)
 
 
+@sweep_options("image_size", "most_duplicates")
 def data_command(
     dataset: Annotated[
         str, typer.Argument(help="mnist, fashion_mnist, cifar10, cifar100, digits, or a path.")
     ] = "mnist",
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="Side that pictures are resized to.  [default: their common size, or 32]",
-        ),
-    ] = None,
-    most_duplicates: Annotated[
-        float, typer.Option(help="Refuse data with a larger share of copies between parts.")
-    ] = 0.01,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Say in a sentence how a data set is read; show its parts.
 
@@ -52,8 +44,7 @@ def data_command(
     with count_decoded() as progress:
         loaded = load_dataset(
             dataset,
-            image_size=image_size,
-            most_duplicates=most_duplicates,
+            **typed,
             data_folder=Settings().data_folder,
             progress=progress,
         )

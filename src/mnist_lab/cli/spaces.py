@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_lab.cli.options import add
+from mnist_lab.cli.options import add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def add_commands(app: typer.Typer) -> None:
     add(app, "spaces", spaces_command)
 
 
+@sweep_options("image_size")
 def spaces_command(
     name: Annotated[str | None, typer.Argument(help="Show this space: cnn, cnn-v1.")] = None,
     space_file: Annotated[
@@ -33,10 +34,8 @@ def spaces_command(
     dataset: Annotated[
         str, typer.Option(help="Build for the images and classes of these data.")
     ] = "mnist",
-    image_size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="Side that pictures are resized to.")
-    ] = None,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """List the search spaces, or show one.
 
@@ -62,7 +61,7 @@ def spaces_command(
         print_table(rows, columns)
         typer.echo(f"\nShow one: mnist-lab spaces {rows[-1].name}")
         return
-    data = load_dataset(dataset, image_size=image_size, data_folder=Settings().data_folder)
+    data = load_dataset(dataset, **typed, data_folder=Settings().data_folder)
     space = get_space(wanted, colour=data.form.is_colour).shaped(data.form.shape)
     survey = run_description(wanted, builds=BUILDS)["survey"] if space.asks else None
     checked = _check(space, data) if check else None

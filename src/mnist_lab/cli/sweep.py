@@ -16,8 +16,11 @@ from mnist_lab.cli.options import ASSIGNMENTS, SpaceFile, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mnist_lab.config import SweepConfig
     from mnist_lab.settings import Settings
+    from mnist_lab.spaces import ParamValue, SearchSpace
     from mnist_lab.sweep import SweepResult
 
 TOP_ROWS = 5
@@ -76,7 +79,7 @@ def _make_config(
 ) -> SweepConfig:
     from mnist_lab.config import parse_config, read_config
     from mnist_lab.errors import UsageError
-    from mnist_lab.spaces import get_space, parse_assignment
+    from mnist_lab.spaces import get_space
 
     given = {key: value for key, value in options.items() if key not in ASSIGNMENTS}
     assignments, grid = options.get("set", []), options.get("grid", [])
@@ -90,10 +93,11 @@ def _make_config(
     config = read_config(Path(str(space)), given) if from_file else parse_config(given)
     if not assignments and not grid:
         return config
-    declared = get_space(config.space)
+    # Which version a name means is known when the data are loaded; a parameter may be of either.
+    versions = [get_space(config.space, colour=colour) for colour in (False, True)]
     changes: dict[str, Any] = {}
     if assignments:
-        pairs = [parse_assignment(declared, each) for each in assignments]
+        pairs = [_assign(versions, each) for each in assignments]
         for name, values in pairs:
             if len(values) != 1:
                 raise UsageError(
@@ -103,8 +107,17 @@ def _make_config(
                 )
         changes["set"] = {**config.set, **{name: values[0] for name, values in pairs}}
     if grid:
-        changes["grid"] = {**config.grid, **dict(parse_assignment(declared, each) for each in grid)}
+        changes["grid"] = {**config.grid, **dict(_assign(versions, each) for each in grid)}
     return parse_config({**vars(config), **changes})
+
+
+def _assign(versions: Sequence[SearchSpace], text: str) -> tuple[str, list[ParamValue]]:
+    """Read an assignment by the version that has the parameter; the sweep's own is checked later."""
+    from mnist_lab.spaces import parse_assignment
+
+    name = text.partition("=")[0]
+    declaring = [each for each in versions if each.asks or name in each.distributions]
+    return parse_assignment((declaring or versions)[0], text)
 
 
 def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:

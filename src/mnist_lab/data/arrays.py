@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lab.data.dataset import MOST_CLASSES
-from mnist_lab.data.pictures import is_grey
 
 Part = TypeVar("Part", bound=str)  # the name of a part
 
@@ -36,13 +35,12 @@ def as_pixels(images: NDArray[Any], name: str = "images") -> NDArray[np.uint8]:
     """Convert to ``(N, H, W)`` or ``(N, H, W, 3) uint8``.
 
     Taken: ``(N, H, W)``, ``(N, H, W, 1 or 3)``, ``(N, 1 or 3, H, W)``, and square rows ``(N, H*W)``.
-    Three equal channels are grey. Values: see ``_as_bytes``.
+    Values: see ``_as_bytes``.
 
     Raises:
         Unusable: another shape, or values that are no pixels.
     """
-    pixels = _as_bytes(_arranged(images, name), name)
-    return np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 4 and is_grey(pixels) else pixels)
+    return np.ascontiguousarray(_as_bytes(_arranged(images, name), name))
 
 
 def _arranged(images: NDArray[Any], name: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def decode_parts(
         partial.mkdir(parents=True)
         try:
             _decode_into(partial, given, side, progress)
-            partial.replace(kept_in)
+            with suppress(OSError):  # another process was first: what it kept is the same
+                partial.replace(kept_in)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     about = json.loads((kept_in / "about.json").read_text())
@@ -110,7 +112,7 @@ def _decode_into(
                 bad.append(pictures.names[row])
             else:
                 images[row], kept[row] = pixels, True
-        decoded[part] = images[kept]
+        decoded[part] = images if kept.all() else images[kept]
         np.save(folder / f"{part}-kept.npy", kept)
     _require_readable(bad, len(sizes))
     grey = all(is_grey(images) for images in decoded.values())

@@ -29,6 +29,7 @@ from mnist_lab.data.dataset import (
 )
 from mnist_lab.data.decoded import Progress, decode_parts
 from mnist_lab.data.named import BUNDLED, DIGITS, DOWNLOADABLE, NAMES, locate_named, read_digits
+from mnist_lab.data.pictures import is_grey
 from mnist_lab.data.preparation import find_preparation
 from mnist_lab.data.readers import WAYS, Pictures, RawPart, Source, read_source
 from mnist_lab.data.readers.find import refuse
@@ -164,6 +165,8 @@ def _convert(
     images = {
         part: as_pixels(np.asarray(raw.images), f"images of {part}") for part, raw in parts.items()
     }
+    if all(each.ndim == 4 and is_grey(each) for each in images.values()):
+        images = {part: np.ascontiguousarray(each[..., 0]) for part, each in images.items()}
     labels = {
         part: flat_labels(np.asarray(raw.labels), f"labels of {part}")
         for part, raw in parts.items()

@@ -99,12 +99,9 @@ class Scorer:
         if given.shape[1:] != shape or given.dtype.kind not in "iufb":
             raise _refusal(f"an array of {given.dtype} {given.shape}, expected {('N', *shape)}")
         try:
-            pixels = as_pixels(given, "inputs")
+            return as_pixels(given, "inputs")
         except Unusable as error:
             raise _refusal(f"{error.found}, expected {error.expected}") from error
-        if pixels.shape[1:] != shape:  # colour images that happen to be grey
-            pixels = np.repeat(pixels[..., None], 3, axis=3)
-        return pixels
 
 
 def _refusal(found: str) -> MlflowException:

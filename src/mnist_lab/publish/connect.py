@@ -10,6 +10,7 @@ from mnist_lab.execution import FigureProcess, FigureSpec, TrialFiles
 from mnist_lab.publish.background import BackgroundWriter
 from mnist_lab.publish.writer import Figures, TrackerWriter
 from mnist_lab.settings import Settings
+from mnist_lab.study import find_dataset
 from mnist_lab.tracking import StudyRecord, Tracker
 
 TrackerFactory = Callable[[Settings, StudyRecord], Tracker]
@@ -35,7 +36,7 @@ def connect_mlflow(settings: Settings, study: StudyRecord) -> Tracker:
 def make_figures(settings: Settings, study: StudyRecord, files: TrialFiles) -> FigureProcess:
     """Make the process that draws the figures of ``study``; it starts at the first of them."""
     spec = FigureSpec(
-        dataset=study.dataset_source,
+        dataset=find_dataset(study, settings) or study.dataset_source,
         image_size=study.image_size,
         digest=study.dataset_digest,
         data_folder=settings.data_folder,

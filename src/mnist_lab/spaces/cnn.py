@@ -201,6 +201,7 @@ def cnn_v3(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
     for block in range(int(number(params, "blocks"))):
         for _ in range(int(number(params, "convolutions"))):
             x = _convolution(params, filters * min(2**block, 4), "same", 3, x)
+            x = keras.layers.Activation(str(params["activation"]))(x)
         x = keras.layers.MaxPooling2D(2)(x)
         dropout = number(params, "conv_dropout")
         x = keras.layers.Dropout(dropout)(x) if dropout else x
@@ -223,7 +224,7 @@ def _as_maps(x: KerasTensor, input_shape: tuple[int, ...]) -> KerasTensor:
 def _convolution(
     params: Params, filters: int, padding: str, size: int, x: KerasTensor
 ) -> KerasTensor:
-    """Apply a convolution, batch normalisation and activation, as ``params`` ask for them."""
+    """Apply a convolution, and batch normalisation if ``params`` ask for it; no activation."""
     import keras
 
     normalise = bool(params["batch_normalization"])
@@ -234,9 +235,7 @@ def _convolution(
         kernel_initializer=str(params["kernel_initializer"]),
         use_bias=not normalise,
     )(x)
-    if normalise:
-        x = keras.layers.BatchNormalization()(x)
-    return keras.layers.Activation(str(params["activation"]))(x)
+    return keras.layers.BatchNormalization()(x) if normalise else x
 
 
 def _build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.Model:
@@ -256,21 +255,12 @@ def _build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.
 def _conv_block(params: Params, filters: int, padding: str, x: KerasTensor) -> KerasTensor:
     import keras
 
-    normalise = bool(params["batch_normalization"])
     activation = keras.layers.Activation(str(params["activation"]))
     average = params["pooling"] == "average"
     pool = keras.layers.AveragePooling2D(2) if average else keras.layers.MaxPooling2D(2)
     pool_first = not average and params["activation"] in _MONOTONE
 
-    x = keras.layers.Conv2D(
-        filters,
-        int(number(params, "kernel_size")),
-        padding=padding,
-        kernel_initializer=str(params["kernel_initializer"]),
-        use_bias=not normalise,
-    )(x)
-    if normalise:
-        x = keras.layers.BatchNormalization()(x)
+    x = _convolution(params, filters, padding, int(number(params, "kernel_size")), x)
     x = activation(pool(x)) if pool_first else pool(activation(x))
     dropout = number(params, "conv_dropout")
     return keras.layers.Dropout(dropout)(x) if dropout else x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import optuna
@@ -180,6 +181,7 @@ def _places(record: StudyRecord, settings: Settings) -> list[str]:
         return [source]
     name = Path(source).name
     found = [settings.root / source]  # an absolute path stays itself
-    for pattern in (name, f"*/{name}", f"*/*/{name}"):
+    escaped = glob.escape(name)
+    for pattern in (escaped, f"*/{escaped}", f"*/*/{escaped}") if name else ():
         found += sorted(settings.root.glob(pattern))
     return [str(each) for each in dict.fromkeys(found) if each.exists()]

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_lab.config import OBJECTIVES, VAL_ACCURACY
+from mnist_lab.config import OBJECTIVES, VAL_ACCURACY, is_possible
 from mnist_lab.execution import TrialFinished
 from mnist_lab.spaces import Params
 from mnist_lab.tracking import State, TrialOutcome, TrialRecord
@@ -161,9 +161,7 @@ class TrialFacts:
     @property
     def is_possible(self) -> bool:
         """Whether ``value`` is one that the objective can have."""
-        if self.value is None or not math.isfinite(self.value):
-            return False
-        return not OBJECTIVES[self.objective] or 0.0 <= self.value <= 1.0
+        return is_possible(self.objective, self.value)
 
     @property
     def val_accuracy(self) -> float:

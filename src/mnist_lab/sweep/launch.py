@@ -89,6 +89,8 @@ def launch(
     """
     if config.executor == "local":
         warm_up()
+    _require_known_names(config)
+    get_space(config.space)  # a wrong name is said before thousands of pictures are decoded
     dataset = load_dataset(
         config.dataset,
         image_size=config.image_size,
@@ -102,7 +104,6 @@ def launch(
     name = study_name(config, space, dataset)
     record = make_record(name, config, space, dataset, home=settings.root)
     points = _points_to_queue(config, space)
-    _require_known_names(config)
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)

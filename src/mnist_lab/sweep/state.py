@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from mnist_lab.config import OBJECTIVES, SweepConfig
+from mnist_lab.config import SweepConfig, is_possible
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
@@ -292,8 +292,7 @@ class SweepState:
     def _finish(self, event: TrialFinished) -> Iterator[Action]:
         objective = self.config.objective
         value = event.scalars.get(f"best_{objective}", math.nan)
-        most = 1.0 if OBJECTIVES[objective] else math.inf
-        if not (math.isfinite(value) and value <= most and (value >= 0.0 or most > 1.0)):
+        if not is_possible(objective, value):
             problem = f"best_{objective} is {value}, which it cannot be"
             failed = TrialFailed(trial=event.trial, reason=FailureReason.INVALID, detail=problem)
             yield from self._fail(failed)

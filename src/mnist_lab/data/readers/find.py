@@ -69,8 +69,6 @@ def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
         found = read_array(path) if path.suffix == ".npy" else read_idx(path, dims=3)
         pixels = as_pixels(found if found.shape != shape else found[None])
-        if len(shape) > pixels.ndim - 1:  # colour images that happen to be grey
-            pixels = np.repeat(pixels[..., None], 3, axis=3)
         if pixels.shape[1:] == shape:
             return pixels
         reason = f"{found.dtype} of shape {found.shape}"
