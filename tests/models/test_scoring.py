@@ -1,4 +1,4 @@
-"""The model behind ``serve``."""
+"""A registered model as MLflow's pyfunc, which ``serve`` serves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from mnist_lab.data import PICTURE, ImageForm
-from mnist_lab.models.scoring import package_for_serving
+from mnist_lab.tracking.package import package_model
 
 FORM = ImageForm(shape=(8, 8, 3), class_names=("dark", "light"), preparation=PICTURE)
 
@@ -28,7 +28,7 @@ def scorer(tmp_path_factory):
     model = keras.Model(pixels, layer(mean))
     layer.set_weights([np.array([[-4.0, 4.0]] * 3), np.array([6.0, -6.0])])
     model.save(folder / "model.keras")
-    package_for_serving(folder / "model.keras", folder / "package", FORM)
+    package_model(folder / "model.keras", folder / "package", FORM)
     return pyfunc.load_model(str(folder / "package"))
 
 
@@ -38,7 +38,7 @@ def encoded(colour):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def test_the_server_takes_pictures_and_no_wrong_pixels(scorer):
+def test_it_takes_pictures_and_no_wrong_pixels(scorer):
     answers = scorer.predict(np.array([encoded("white"), encoded("black")]))
     assert [each["class"] for each in answers] == ["light", "dark"]
     assert list(answers[0]["probabilities"]) == ["dark", "light"]

@@ -1,6 +1,6 @@
-"""The model behind ``serve``: it takes pictures or pixels, checks them, and answers with classes.
+"""A model as MLflow's ``pyfunc``: it takes pictures or pixels, checks them, and answers with classes.
 
-MLflow's server imports this module by its name (``loader_module``).
+MLflow imports this module by the name that ``tracking/package.py`` writes into the model's folder.
 """
 
 from __future__ import annotations
@@ -8,45 +8,28 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from numpy.typing import NDArray
 
 from mnist_lab.data import ImageForm, Unusable, as_pixels
 from mnist_lab.errors import DataError
 from mnist_lab.models.pictures import prepare
+from mnist_lab.tracking.package import IMAGES_FILE, KERAS_FILE
 
 if TYPE_CHECKING:
     import keras
-
-_DATA, _FILE, _FORM = "data", "model.keras", "images.json"
-
-
-def package_for_serving(keras_file: Path, folder: Path, images: ImageForm) -> None:
-    """Write ``folder`` as an MLflow model that this module loads."""
-    data = folder / _DATA
-    data.mkdir(parents=True)
-    shutil.copyfile(keras_file, data / _FILE)
-    (data / _FORM).write_text(json.dumps(asdict(images)))
-    model = Model()
-    pyfunc.add_to_model(model, loader_module=__name__, data=_DATA)
-    model.save(str(folder / "MLmodel"))
 
 
 def _load_pyfunc(path: str) -> Scorer:
     """Load the model, as MLflow asks for it."""
     import keras
 
-    folder = Path(path)
-    form = ImageForm.from_dict(json.loads((folder / _FORM).read_text()))
-    return Scorer(keras.saving.load_model(folder / _FILE, compile=False), form)
+    form = ImageForm.from_dict(json.loads((Path(path) / IMAGES_FILE.name).read_text()))
+    return Scorer(keras.saving.load_model(Path(path) / KERAS_FILE.name, compile=False), form)
 
 
 class Scorer:

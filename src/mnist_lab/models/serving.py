@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 
 from mnist_lab.errors import DataError
 from mnist_lab.models.safe import is_on_the_list, names_keras_only
-from mnist_lab.models.scoring import package_for_serving
 from mnist_lab.models.versions import ModelFile, fetch, find_version, find_version_model, load
 from mnist_lab.settings import Settings
+from mnist_lab.tracking.package import package_model
 from mnist_lab.training import save_model
 
 
@@ -36,7 +36,7 @@ def prepare(client: MlflowClient, reference: str, settings: Settings) -> Path:
         file = fetch(client, model, Path(scratch))
         if not is_on_the_list(file, model.sha256):
             file = _built_again(client, reference, model, Path(scratch) / "again.keras", settings)
-        package_for_serving(file, folder, model.images)
+        package_model(file, folder, model.images)
     return folder
 
 

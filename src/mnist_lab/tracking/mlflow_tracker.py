@@ -316,7 +316,7 @@ class MlflowTracker:
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / "model"
-                package_model(model.file, folder, logged.model_id, run, model.images)
+                package_model(model.file, folder, model.images, model_id=logged.model_id, run=run)
                 self._client.log_model_artifacts(logged.model_id, str(folder))
             status = LoggedModelStatus.READY
         finally:
