@@ -70,7 +70,8 @@ class SweepConfig:
     """One sweep. Each field is an option of ``mnist-lab sweep`` and a key of an experiment file.
 
     Not on the command line: ``space``, a reference as ``get_space`` takes it, which is the argument;
-    and ``checkpoints``: without them an interrupted trial begins again.
+    ``checkpoints``: without them an interrupted trial begins again; and ``keep_predictions``: without
+    them trials are not compared image by image.
     """
 
     __pydantic_config__ = {"extra": "forbid", "strict": False}  # noqa: RUF012
@@ -125,6 +126,7 @@ class SweepConfig:
         {}, "Values of a grid (repeatable, --sampler grid).", metavar="NAME=V1,V2", said=""
     )
     checkpoints: bool = True
+    keep_predictions: bool = True
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

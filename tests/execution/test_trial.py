@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import keras
@@ -51,6 +52,7 @@ def test_a_trial_leaves_every_artifact_that_its_run_shows(done, small_dataset):
         str(path.relative_to(folder / "artifacts")) for path in (folder / "artifacts").rglob("*.*")
     }
     assert files == {
+        "evaluation/predictions.npz",
         "figures/curves.png",
         "figures/confusion_matrix.png",
         "figures/roc.png",
@@ -145,3 +147,9 @@ def test_a_constraint_in_a_space_file_holds_in_the_worker(small_dataset, tmp_pat
     job = make_job(tmp_path, space=space.reference, space_digest=space.digest, params={"units": 64})
     result = run_trial(job, small_dataset, lambda _: None)
     assert (result.reason, result.detail) == ("invalid", "not allowed: at most 32 units")
+
+
+def test_predictions_are_not_kept_if_the_experiment_says_so(small_dataset, tmp_path):
+    job = dataclasses.replace(make_job(tmp_path, "fnn"), keep_predictions=False)
+    run_trial(job, small_dataset, lambda _: None)
+    assert not (tmp_path / "artifacts" / "evaluation" / "predictions.npz").exists()

@@ -1,5 +1,6 @@
 """Numbers from probabilities, figures from numbers. Nothing here trains or loads a model."""
 
+from mnist_lab.evaluation.kept import Predictions, pack_predictions, read_predictions
 from mnist_lab.evaluation.metrics import Evaluation, evaluate
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Predictions", "evaluate", "pack_predictions", "read_predictions"]

@@ -103,4 +103,5 @@ class TrialFiles:
 MODEL_FILE = "model.keras"
 ARTIFACTS = "artifacts"  # the folder whose content becomes the artifacts of the trial's run
 CHECKPOINTS = "checkpoints"
+KEPT_PREDICTIONS = "evaluation/predictions.npz"  # within the artifacts
 PREDICTIONS = "predictions.npz"  # the data of the figures, until they are drawn

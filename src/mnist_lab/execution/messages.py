@@ -40,7 +40,8 @@ class TrialJob:
     for a space that asks: the worker asks for each. ``space_sources`` is the digest of the space's
     file and its neighbours, empty for a space without one; ``form`` is what an earlier attempt found
     out of the model. A job of no ``epochs`` builds the model,
-    looks at it with one batch, and trains nothing.
+    looks at it with one batch, and trains nothing. With ``keep_predictions`` its artifacts hold what it
+    answers for each validation image.
     """
 
     trial: int
@@ -57,12 +58,13 @@ class TrialJob:
     form: Mapping[str, Any] | None = None
     objective: str = VAL_ACCURACY
     class_weights: str = "none"
+    keep_predictions: bool = True
 
     @property
     def identity(self) -> str:
         """A digest of study, trial, parameters and seed, by which checkpoints are recognised."""
         facts = asdict(self)
-        for name in ("space", "folder", "checkpoints", "space_sources", "form"):
+        for name in ("space", "folder", "checkpoints", "space_sources", "form", "keep_predictions"):
             del facts[name]
         for name in ("objective", "class_weights"):  # checkpoints of earlier versions lack them
             if facts[name] == getattr(TrialJob, name):

@@ -18,9 +18,15 @@ from typing import TYPE_CHECKING, Any
 from mnist_lab import __version__
 from mnist_lab.data import Dataset
 from mnist_lab.errors import ConfigurationError, first_line, is_disk_full
-from mnist_lab.evaluation import Evaluation, evaluate
+from mnist_lab.evaluation import Evaluation, evaluate, pack_predictions
 from mnist_lab.evaluation.drawing import save_predictions
-from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
+from mnist_lab.execution.files import (
+    ARTIFACTS,
+    CHECKPOINTS,
+    KEPT_PREDICTIONS,
+    MODEL_FILE,
+    PREDICTIONS,
+)
 from mnist_lab.execution.messages import (
     FailureReason,
     TrialBuilt,
@@ -141,6 +147,9 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
         "form": form.to_dict(),
     }
     _write_records(folder / ARTIFACTS, record, model, evaluation)
+    if job.keep_predictions:
+        kept = folder / ARTIFACTS / KEPT_PREDICTIONS
+        kept.write_bytes(pack_predictions(probabilities))
     save_model(whole, folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
@@ -244,7 +253,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return the facts of the trial, as JSON-able data."""
     record = asdict(job)
-    del record["folder"], record["checkpoints"]
+    del record["folder"], record["checkpoints"], record["keep_predictions"]
     record["space_declaration"] = space.to_dict()
     record["dataset"] = {
         "name": dataset.name,

@@ -215,4 +215,5 @@ class TrialSource:
             checkpoints=self.config.checkpoints,
             objective=self.config.objective,
             class_weights=self.config.class_weights,
+            keep_predictions=self.config.keep_predictions,
         )
