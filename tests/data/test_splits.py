@@ -92,3 +92,12 @@ def test_a_class_that_is_only_in_the_test_part_is_found_at_once(part, tmp_path):
     )  # fmt: skip
     with pytest.raises(DataError, match="no training images of 0"):
         load_dataset(str(path))
+
+
+def test_every_image_of_a_part_is_found_again_in_its_source(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (600, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=np.arange(600) % 3)
+    validation = load_dataset(str(tmp_path / "own.npz"), data_folder=tmp_path).validation
+    rows = [int(place.removeprefix("train[").removesuffix("]")) for place in validation.places]
+    assert np.array_equal(images[rows], validation.images)

@@ -16,11 +16,14 @@ class Split:
     """Images ``(N, H, W)`` or ``(N, H, W, 3) uint8``, labels ``(N,) uint8`` in [0, K), read-only.
 
     ``digest`` is the sha256 of shape, images and labels: two splits with one digest are the same.
+    ``places (N,)`` says where each image lies in the source: a file's name, or ``train[123]``; None in
+    workers.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     digest: str
+    places: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,11 +123,15 @@ class Dataset:
         return hashlib.sha256(f"{self.train.digest}{self.validation.digest}".encode()).hexdigest()
 
 
-def make_split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+def make_split(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    places: NDArray[np.str_] | None = None,
+) -> Split:
     """Freeze the arrays and compute their digest."""
     images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels)
     content = hashlib.sha256(str(images.shape).encode())
     content.update(images.data)
     content.update(labels.data)
     images.flags.writeable = labels.flags.writeable = False
-    return Split(images=images, labels=labels, digest=content.hexdigest())
+    return Split(images=images, labels=labels, digest=content.hexdigest(), places=places)

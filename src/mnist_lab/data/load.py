@@ -152,6 +152,7 @@ def _convert(
 ) -> tuple[dict[PartName, Labelled], tuple[str, ...], tuple[str, ...]]:
     """Return each part's pixels and numbered labels, the classes' names, and the notes."""
     notes, parts = list(source.notes), dict(source.parts)
+    places = {part: _places(part, raw) for part, raw in parts.items()}
     if any(isinstance(raw.images, Pictures) for raw in parts.values()):
         decoded = decode_parts(parts, side=image_size, folder=cache, progress=progress)
         notes.extend(decoded.notes)
@@ -159,6 +160,7 @@ def _convert(
             part: RawPart(images=decoded.images[part], labels=raw.labels[decoded.kept[part]])
             for part, raw in parts.items()
         }
+        places = {part: places[part][decoded.kept[part]] for part in parts}
     elif image_size is not None:
         raise Unusable("arrays, which are not resized", "pictures with --image-size",
                        "Leave --image-size out.")  # fmt: skip
@@ -174,10 +176,19 @@ def _convert(
     _require_fitting(images, labels)
     numbered, names = number_classes(labels, source.class_names)
     return (
-        {part: Labelled(images=images[part], labels=numbered[part]) for part in images},
+        {
+            part: Labelled(images=images[part], labels=numbered[part], places=places[part])
+            for part in images
+        },
         names,
         tuple(notes),
     )
+
+
+def _places(part: PartName, raw: RawPart) -> NDArray[np.str_]:
+    if isinstance(raw.images, Pictures):
+        return np.array(raw.images.names)
+    return np.array([f"{part}[{row}]" for row in range(len(raw.images))])
 
 
 def _require_fitting(
@@ -248,7 +259,7 @@ def _brightness(images: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _split(part: Labelled) -> Split:
-    return make_split(part.images, part.labels)
+    return make_split(part.images, part.labels, part.places)
 
 
 def _require_undamaged(path: Path | None, splits: Mapping[str, Split]) -> None:

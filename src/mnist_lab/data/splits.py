@@ -25,13 +25,21 @@ MOST_OFF = 5.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labelled:
-    """Images ``(N, H, W)`` or ``(N, H, W, 3) uint8`` and their labels ``(N,) uint8``."""
+    """Images ``(N, H, W)`` or ``(N, H, W, 3) uint8`` and their labels ``(N,) uint8``.
+
+    ``places (N,)`` says where each image lies in the source: a file's name, or ``train[123]``.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+    places: NDArray[np.str_] | None = None
 
     def take(self, chosen: NDArray[Any] | slice) -> Labelled:
-        return Labelled(images=self.images[chosen], labels=self.labels[chosen])
+        return Labelled(
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            places=None if self.places is None else self.places[chosen],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
