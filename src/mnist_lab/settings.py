@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         """The folder of models exported to other formats, unless ``--out`` names another."""
         return self.root / "exports"
 
+    @property
+    def reports(self) -> Path:
+        """The folder of HTML reports."""
+        return self.root / "reports"
+
     def _anchor(self, uri: str) -> str:
         """Make the address of a SQLite file absolute, resolved against ``home``."""
         found = SQLITE_URI.fullmatch(uri)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_lab.cli.options import add
+from mnist_lab.cli.browser import open_when_served
+from mnist_lab.cli.options import StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
 if TYPE_CHECKING:
@@ -113,11 +114,14 @@ def _repair_all(findings: list[Finding], settings: Settings) -> list[Finding]:
 
 
 def ui_command(
+    study: StudyName = None,
     port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT,
+    open_page: Annotated[bool, typer.Option("--open", help="Open a study in a browser.")] = False,
 ) -> None:
-    """Open MLflow's pages on the home folder's runs.
+    """Serve MLflow's pages on the home folder's runs.
 
-    On this machine only. Runs that a killed sweep left open are closed first.
+    On this machine only. Runs that a killed sweep left open are closed first. The address of the
+    study's view is printed: its trials, best first, with charts.
 
     Example: mnist-lab ui --port 5002
     """
@@ -130,14 +134,35 @@ def ui_command(
     open_client(settings)
     with suppress(Exception):  # the pages open all the same
         sync(settings)  # or runs of a sweep that was killed would say RUNNING
-    if settings.tracking_uri.startswith("http"):
+    if not settings.tracks_locally:
         typer.echo(f"The tracking server is already there: {settings.tracking_uri}")
+        _print_link(study, settings, "", open_page=open_page)
         return
-    typer.echo(
-        f"MLflow shows the runs of {settings.root} at http://127.0.0.1:{port} (Ctrl-C ends it)"
-    )
+    address = f"http://127.0.0.1:{port}"
+    typer.echo(f"MLflow shows the runs of {settings.root} at {address} (Ctrl-C ends it)")
+    _print_link(study, settings, address, open_page=open_page)
     sys.stdout.flush()
     os.chdir(settings.root)  # where the server may write what its clients send
     os.execve(  # noqa: S606 - this process becomes the server, so that Ctrl-C is its own
         sys.executable, server_command(settings, port), server_environment()
     )
+
+
+def _print_link(study: str | None, settings: Settings, base: str, *, open_page: bool) -> None:
+    """Print the address of a study's view; without a study that MLflow has, nothing."""
+    from mnist_lab.errors import UnknownNameError
+    from mnist_lab.publish import find_link
+    from mnist_lab.report import latest_study
+    from mnist_lab.study import open_study
+
+    try:
+        opened = open_study(settings, study or latest_study(settings))
+    except UnknownNameError:
+        if study is not None:
+            raise
+        return
+    link = find_link(opened, settings, base=base)
+    if link:
+        typer.echo(f"Study {opened.name}: {link}")
+    if link and open_page:
+        open_when_served(link)

@@ -1,10 +1,11 @@
-"""``studies``, ``leaderboard``, ``compare`` and ``reproduce``: the studies and their trials."""
+"""``studies``, ``leaderboard`` and ``reproduce``: the studies and their trials."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,20 +14,19 @@ from mnist_lab.cli.options import DatasetPlace, StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from mnist_lab.report import LeaderboardRow, TrialComparison
+    from mnist_lab.report import LeaderboardRow, ParetoFigure
     from mnist_lab.settings import Settings
-    from mnist_lab.spaces import ParamValue
     from mnist_lab.study import Ledger, TrialFacts
 
 
 EXIT_DIVERGED = 1
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     add(app, "studies", studies_command)
     add(app, "leaderboard", leaderboard_command)
-    add(app, "compare", compare_command)
     add(app, "reproduce", reproduce_command, trains=True)
 
 
@@ -59,6 +59,13 @@ def studies_command(as_json: bool = JSON_OPTION) -> None:
 def leaderboard_command(
     study: StudyName = None,
     top: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIGURE",
+            help="Only trials that no better one undercuts in it: parameters or seconds.",
+        ),
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Show the complete trials of a study, best first.
@@ -72,7 +79,7 @@ def leaderboard_command(
     settings = Settings()
     name = study or report.latest_study(settings)
     opened = open_study(settings, name)
-    rows = report.leaderboard(opened, top=top)
+    rows = report.leaderboard(opened, top=top, pareto=_figure(pareto))
     foreign = opened.count_foreign()
     if foreign:
         typer.echo(
@@ -85,54 +92,17 @@ def leaderboard_command(
     print_leaderboard(rows, title=name)
 
 
-def compare_command(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")],
-    trials: Annotated[list[str], typer.Argument(metavar="TRIAL...", help="Two or more numbers.")],
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Show trials of a study side by side.
+def _figure(text: str | None) -> ParetoFigure | None:
+    from mnist_lab.errors import UsageError
+    from mnist_lab.report import FIGURES
 
-    Of their parameters those that differ; and how they stood after the last epoch that all have had.
-
-    Example: mnist-lab compare mnist-cnn-v2-10ep 0 1
-    """
-    from mnist_lab import report
-    from mnist_lab.settings import Settings
-    from mnist_lab.study import open_study
-
-    found = report.compare(open_study(Settings(), study), trials)
-    if as_json:
-        print_json(found)
-        return
-    _print_comparison(found)
-
-
-def _print_comparison(found: TrialComparison) -> None:
-    rows = [*found.facts.items(), *found.differ.items()]
-    if found.after:
-        rows.insert(2, (f"val_accuracy, epoch {found.after}", found.then))
-    cells = [(name, *(_cell(name, value) for value in values)) for name, values in rows]
-    names = ["", *(f"trial {number}" for number in found.trials)]
-    columns = [(name, itemgetter(place)) for place, name in enumerate(names)]
-    print_table(cells, columns, title=found.study)
-    typer.echo(f"\nThe same in all: {describe_params(dict(found.same), most=len(found.same))}")
-    if found.told_apart is None:
-        typer.echo("They have not been trained for as many epochs, so their best is no comparison.")
-    elif found.told_apart:
-        typer.echo("The best two differ by more than single runs do by chance.")
-    else:
-        again = f"To train the study's best again: mnist-lab confirm {found.study}"
-        typer.echo(f"The best two cannot be told apart from single runs. {again}")
-
-
-def _cell(name: str, value: ParamValue | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and "accuracy" in name:
-        return percent(value)
-    if name == "parameters":
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if text is None or text in FIGURES:
+        return cast("ParetoFigure | None", text)
+    latency = " Latency is measured by the gate, not by a search." if text == "latency" else ""
+    raise UsageError(
+        f"There is no figure {text!r} to compare trials by.{latency}",
+        next_step="Type: mnist-lab leaderboard --pareto parameters, or --pareto seconds",
+    )
 
 
 def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
@@ -154,9 +124,31 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
         ("epoch", lambda row: str(row.best_epoch)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),
+        *_curve_column(rows),
         ("what", lambda row: describe_params(row.params)),
     )
     print_table(rows, columns, title=title)
+
+
+def _curve_column(rows: list[LeaderboardRow]) -> list[tuple[str, Callable[[LeaderboardRow], str]]]:
+    """A column of sparklines, for a terminal that shows their characters."""
+    stream = sys.stdout
+    if not stream.isatty() or not (stream.encoding or "").lower().startswith("utf"):
+        return []
+    ends = sorted(value for row in rows for value in row.curve)
+    if not ends or max(len(row.curve) for row in rows) < 2:
+        return []
+    low, high = ends[0], ends[-1]
+    return [("curve", lambda row: sparkline(row.curve, low, high))]
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """Draw values in [low, high] as one character each; of more than twelve, twelve."""
+    step = max(1.0, len(values) / 12)
+    places = [int(step * each) for each in range(int(len(values) / step))]
+    chosen = [values[place] for place in places[:-1]] + list(values[-1:])
+    span = high - low or 1.0
+    return "".join(BARS[min(7, int(8 * max(0.0, value - low) / span))] for value in chosen)
 
 
 def describe_params(params: object, most: int = 4) -> str:

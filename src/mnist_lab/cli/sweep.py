@@ -6,6 +6,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mnist_lab.config import SweepConfig
     from mnist_lab.settings import Settings
     from mnist_lab.spaces import ParamValue, SearchSpace
+    from mnist_lab.study import Ledger
     from mnist_lab.sweep import SweepResult
 
 TOP_ROWS = 5
@@ -174,13 +176,50 @@ def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> 
     pruning = report_pruning(study)
     if pruning is not None:
         typer.echo(f"\n{pruning}")
+    print_noise(study)
     print_lag(result)
     if not result.stopped and rows:
         typer.echo("")
-        typer.echo("Look closer:   mnist-lab ui")
-        typer.echo(f"Leaderboard:   mnist-lab leaderboard {result.study}")
-        typer.echo(f"Confirm it:    mnist-lab confirm {result.study}")
-        typer.echo(f"Promote it:    mnist-lab promote {result.study}")
+        for words, value in _next_lines(study, settings):
+            typer.echo(f"{words:14} {value}")
+
+
+def print_noise(study: Ledger) -> None:
+    """Print how far the best can be told apart, and what more trials would bring."""
+    from mnist_lab import report
+
+    noise = report.measure_noise(study)
+    if noise is None:
+        return
+    objective = study.record.objective
+    differ = report.describe_difference(objective, noise.difference)
+    typer.echo(
+        f"Single runs differ by {differ} by chance: {noise.tied} of {noise.of} trials cannot be told "
+        "apart from the best."
+    )
+    for more in report.advise(study, noise)[:1]:
+        typer.echo(
+            f"{more.trials} more trials would take {report.describe_duration(more.seconds)}; the "
+            f"chance that they gain {differ} or more is {more.chance:.0%}."
+        )
+
+
+def _next_lines(study: Ledger, settings: Settings) -> list[tuple[str, str]]:
+    """What to look at and to type next; the report is written here."""
+    from mnist_lab.cli.reports import write_report
+    from mnist_lab.publish import find_link
+
+    lines = [("Look closer:", "mnist-lab ui")]
+    with suppress(Exception):  # a report that cannot be written is no reason for a sweep to fail
+        lines.append(("Report:", str(write_report(study, settings))))
+        link = find_link(study, settings)
+        lines += [("In MLflow:", link)] if link else []
+    lines += [
+        ("Leaderboard:", f"mnist-lab leaderboard {study.name}"),
+        ("Confirm it:", f"mnist-lab confirm {study.name}"),
+        ("Promote it:", f"mnist-lab promote {study.name}"),
+    ]
+    return lines
 
 
 def print_lag(result: SweepResult) -> None:

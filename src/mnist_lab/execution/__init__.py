@@ -7,7 +7,7 @@ from mnist_lab.execution.blueprint import Blueprint
 from mnist_lab.execution.check import SpaceCheck, check_space
 from mnist_lab.execution.executor import Executor
 from mnist_lab.execution.figures import FigureProcess, FigureSpec
-from mnist_lab.execution.files import TrialFiles
+from mnist_lab.execution.files import KEPT_PREDICTIONS, TrialFiles
 from mnist_lab.execution.forkserver import may_fork, warm_up
 from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
@@ -29,6 +29,7 @@ from mnist_lab.execution.resources import memory_cap, plan_workers, usable_cores
 from mnist_lab.execution.worker import WorkerSpec
 
 __all__ = [
+    "KEPT_PREDICTIONS",
     "Answer",
     "Blueprint",
     "Decision",

@@ -38,6 +38,13 @@ class GatePolicy:
     maximum_file_size: Annotated[int, Field(gt=0)] = 100_000_000
     maximum_latency: Annotated[float, Field(gt=0)] = 100.0
 
+    def describe_limits(self) -> str:
+        """Say what a model may cost at most."""
+        return (
+            f"at most {self.maximum_parameters:,} parameters, {self.maximum_file_size:,} bytes, "
+            f"{self.maximum_latency:g} ms an image"
+        )
+
 
 def read_policy(file: Path) -> GatePolicy:
     """Read a policy file; raises as ``read_toml``."""

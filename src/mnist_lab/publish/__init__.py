@@ -8,6 +8,7 @@ from mnist_lab.publish.connect import (
     make_figures,
     start_writer,
 )
+from mnist_lab.publish.report import find_link, publish_report
 from mnist_lab.publish.sync import SyncRow, find_difference, sync
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "TrackerFactory",
     "connect_mlflow",
     "find_difference",
+    "find_link",
     "make_figures",
+    "publish_report",
     "start_writer",
     "sync",
 ]

@@ -1,8 +1,13 @@
-"""Reports on studies: rows for tables, made from the ledger alone."""
+"""Reports on studies: rows for tables, text and pages, made from the ledger and kept predictions."""
 
+from mnist_lab.report.again import Reproduction, describe_reproduction
 from mnist_lab.report.compare import TrialComparison, compare
-from mnist_lab.report.leaderboard import LeaderboardRow, leaderboard
+from mnist_lab.report.explain import explain
+from mnist_lab.report.images import ImageRow, Mistakes, PairRow, read_kept
+from mnist_lab.report.leaderboard import FIGURES, LeaderboardRow, ParetoFigure, leaderboard
+from mnist_lab.report.noise import MoreTrials, Noise, advise, measure_noise
 from mnist_lab.report.studies import latest_study, list_studies
+from mnist_lab.report.study_report import StudyReport, mistakes, report_study
 from mnist_lab.report.summary import (
     best_models,
     best_of_each,
@@ -10,17 +15,36 @@ from mnist_lab.report.summary import (
     report_pruning,
     summarise,
 )
+from mnist_lab.report.wording import describe_difference, describe_duration
 
 __all__ = [
+    "FIGURES",
+    "ImageRow",
     "LeaderboardRow",
+    "Mistakes",
+    "MoreTrials",
+    "Noise",
+    "PairRow",
+    "ParetoFigure",
+    "Reproduction",
+    "StudyReport",
     "TrialComparison",
+    "advise",
     "best_models",
     "best_of_each",
     "compare",
+    "describe_difference",
+    "describe_duration",
+    "describe_reproduction",
+    "explain",
     "interrupted_summary",
     "latest_study",
     "leaderboard",
     "list_studies",
+    "measure_noise",
+    "mistakes",
+    "read_kept",
     "report_pruning",
+    "report_study",
     "summarise",
 ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mnist_lab.data import Dataset
 from mnist_lab.errors import UsageError
+from mnist_lab.evaluation import Predictions
+from mnist_lab.report.images import PairRow, compare_pair
 from mnist_lab.report.summary import SINGLE_RUN_NOISE
 from mnist_lab.spaces import ParamValue
 from mnist_lab.study import STATES, Ledger, TrialFacts
@@ -21,7 +24,9 @@ class TrialComparison:
     ``same`` are the parameters that all of them share. ``after`` is the last epoch that all have been
     trained to, and ``then`` their validation accuracies after it; 0 and none if one has no epoch.
     ``told_apart`` says whether the best two accuracies differ by more than the noise of single runs;
-    None if the trials have not been trained for as many epochs: longer is better by itself.
+    None if the trials have not been trained for as many epochs: longer is better by itself. ``pairs``
+    compares the first trial with each other one image by image; empty where no predictions were kept,
+    or the data are gone.
     """
 
     study: str
@@ -32,10 +37,24 @@ class TrialComparison:
     after: int
     then: tuple[float, ...]
     told_apart: bool | None
+    pairs: tuple[PairRow, ...] = ()
+
+    def cells(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return what differs as text: a name, and one cell a trial."""
+        rows = [*self.facts.items(), *self.differ.items()]
+        if self.after:
+            rows.insert(2, (f"val_accuracy, epoch {self.after}", self.then))
+        return [(name, tuple(_cell(name, value) for value in values)) for name, values in rows]
 
 
-def compare(study: Ledger, numbers: Sequence[str]) -> TrialComparison:
-    """Compare trials of ``study`` in any state.
+def compare(
+    study: Ledger,
+    numbers: Sequence[str],
+    *,
+    kept: Mapping[int, Predictions] | None = None,
+    dataset: Dataset | None = None,
+) -> TrialComparison:
+    """Compare trials of ``study`` in any state; image by image if ``kept`` has what they predict.
 
     Raises:
         UsageError: there are less than two.
@@ -66,7 +85,33 @@ def compare(study: Ledger, numbers: Sequence[str]) -> TrialComparison:
         after=after,
         then=tuple(each[after - 1].val_accuracy for each in histories) if after else (),
         told_apart=best[0] - best[1] > SINGLE_RUN_NOISE if alike else None,
+        pairs=_pairs([trial.number for trial in trials], kept or {}, dataset),
     )
+
+
+def _pairs(
+    numbers: Sequence[int], kept: Mapping[int, Predictions], dataset: Dataset | None
+) -> tuple[PairRow, ...]:
+    """Compare the first trial with each other one of which there are predictions."""
+    first = numbers[0]
+    if dataset is None or first not in kept:
+        return ()
+    validation, names = dataset.validation, dataset.form.class_names
+    return tuple(
+        compare_pair((first, kept[first]), (other, kept[other]), validation, names)
+        for other in numbers[1:]
+        if other in kept
+    )
+
+
+def _cell(name: str, value: ParamValue | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and "accuracy" in name:
+        return f"{value:.2%}"
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _state(trial: TrialFacts) -> str:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mnist_lab.spaces import ParamValue
-from mnist_lab.study import Ledger
+from mnist_lab.study import Ledger, TrialFacts
+
+# Figures of which less is better, and how a trial names them.
+FIGURES = {"parameters": "parameters", "seconds": "fit_seconds"}
+ParetoFigure = Literal["parameters", "seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """One complete trial; ``seconds`` is the wall time inside its training,
-    ``cross_entropy`` that of the validation images without label smoothing."""
+    """One complete trial.
+
+    ``seconds`` is the wall time inside its training, ``cross_entropy`` that of the validation images
+    without label smoothing. ``pareto``: no trial with as few parameters has as good a value.
+    ``curve`` holds the objective after each epoch.
+    """
 
     rank: int
     trial: int
@@ -26,11 +36,25 @@ class LeaderboardRow:
     baseline: bool
     run: str
     params: Mapping[str, ParamValue]
+    curve: tuple[float, ...] = ()
+    pareto: bool = False
 
 
-def leaderboard(study: Ledger, top: int | None = None) -> list[LeaderboardRow]:
-    """Return the complete trials of ``study``, best first, at most ``top`` of them."""
-    tracked = study.tracked()
+def leaderboard(
+    study: Ledger, top: int | None = None, *, pareto: ParetoFigure | None = None
+) -> list[LeaderboardRow]:
+    """Return the complete trials of ``study``, best first, at most ``top`` of them.
+
+    ``pareto``: only those that no trial with as small a figure equals.
+    """
+    tracked, ranked = study.tracked(), study.ranked()
+    smallest = pareto_front(ranked, "parameters")
+    kept = pareto_front(ranked, pareto) if pareto else set()
+    places = [
+        (rank, trial)
+        for rank, trial in enumerate(ranked, start=1)
+        if pareto is None or trial.number in kept
+    ]
     return [
         LeaderboardRow(
             rank=rank,
@@ -45,7 +69,20 @@ def leaderboard(study: Ledger, top: int | None = None) -> list[LeaderboardRow]:
             baseline=trial.baseline,
             run=tracked[trial.number].run if trial.number in tracked else "",
             params=trial.params,
+            curve=tuple(epoch.value for epoch in trial.history),
+            pareto=trial.number in smallest,
         )
-        for rank, trial in enumerate(study.ranked()[:top], start=1)
+        for rank, trial in places[:top]
         for scalars in [trial.scalars]
     ]
+
+
+def pareto_front(ranked: Sequence[TrialFacts], figure: ParetoFigure) -> set[int]:
+    """Return the ``ranked`` trials (best first) whose ``figure`` no better one undercuts."""
+    front, least = set(), math.inf
+    for trial in ranked:
+        value = trial.scalars.get(FIGURES[figure], math.inf)
+        if value < least:
+            front.add(trial.number)
+            least = value
+    return front

@@ -48,6 +48,7 @@ from mnist_lab.tracking.records import (
 from mnist_lab.tracking.runs import experiment_name, find_runs
 from mnist_lab.tracking.tags import TAG, common_tags, source_tags, stage_tags, study_tags
 from mnist_lab.tracking.tracker import ExperimentDeletedError
+from mnist_lab.tracking.views import describe_links, save_view
 from mnist_lab.training import EpochMetrics
 
 STATUS: Mapping[State, str] = {
@@ -78,6 +79,7 @@ class MlflowTracker:
         self._client = client
         self._artifact_location = artifact_location
         self._experiment = ""
+        self._study: StudyRecord | None = None
         # Trials that may have a run already; None for any. Those of a new study cannot, and a search
         # takes longer the more runs there are.
         self._begun: set[int] | None = None
@@ -87,7 +89,7 @@ class MlflowTracker:
     def open_study(
         self, study: StudyRecord, figures: Path | None = None, *, running: bool = True
     ) -> str:
-        self._experiment, self._begun = self._find_experiment(study), None
+        self._experiment, self._begun, self._study = self._find_experiment(study), None, study
         found = self._find_runs(study_tags(study))
         if study.confirms:
             if not found:
@@ -96,6 +98,7 @@ class MlflowTracker:
         tags = {**common_tags(study), **study_tags(study), **source_tags()}
         run = self._only(found) or self._create(study.name, tags)
         self._begun = None if found else set()
+        save_view(self._client, self._experiment, study, run)
         self._log_params(run, study.settings)
         self._client.log_inputs(run, dataset_inputs(study))
         if figures is not None and figures.is_dir():
@@ -211,11 +214,7 @@ class MlflowTracker:
         tags = {
             **{f"{TAG}{key}": value for key, value in summary.tags.items()},
             f"{TAG}state": summary.state,
-            **_note_tags(
-                summary.note,
-                self._given.get(run, {}),
-                [*summary.importances, *self._renamed.values(), *summary.metrics],
-            ),
+            **self._describe(run, summary),
         }
         self._client.log_batch(
             run,
@@ -230,6 +229,24 @@ class MlflowTracker:
                 file.write_text(json.dumps(dict(summary.importances), indent=1))
                 self._client.log_artifact(run, str(file))
         self._client.set_terminated(run, status=STATUS[summary.state], end_time=stamp)
+
+    def log_report(self, study: StudyRecord, file: Path, summary: StudySummary) -> None:
+        found = self.find_study(study)
+        if found is None:
+            return
+        self._study = study
+        self._client.log_artifact(found.run, str(file))
+        self._client.log_batch(found.run, tags=_tags(self._describe(found.run, summary)))
+
+    def _describe(self, run: str, summary: StudySummary) -> dict[str, str]:
+        """Save the study's view; return the tags of its run's description, links included."""
+        links = ""
+        if self._study is not None:
+            save_view(self._client, self._experiment, self._study, run, summary.shown)
+            links = describe_links(self._experiment, self._study, run, summary)
+        names = [*summary.importances, *summary.shown, *self._renamed.values(), *summary.metrics]
+        note = "\n\n".join(filter(None, [summary.note, links]))
+        return _note_tags(note, self._given.get(run, {}), names)
 
     def _find_experiment(self, study: StudyRecord) -> str:
         name = experiment_name(study.dataset, study.family)

@@ -135,7 +135,11 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """The results on a study's page; ``note`` is markdown, ``ended`` Unix time."""
+    """The results on a study's page; ``note`` is markdown, ``ended`` Unix time.
+
+    ``shown`` are the parameters that its table and charts show, the most important first. ``links``
+    are run ids by the words that link to them. ``champion`` is the version that comes of the study.
+    """
 
     state: State
     ended: float
@@ -143,6 +147,9 @@ class StudySummary:
     tags: Mapping[str, str]
     note: str
     importances: Mapping[str, float]
+    shown: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    champion: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

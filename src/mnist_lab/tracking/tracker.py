@@ -74,6 +74,9 @@ class Tracker(Protocol):
 
     def close_study(self, run: str, summary: StudySummary) -> None: ...
 
+    def log_report(self, study: StudyRecord, file: Path, summary: StudySummary) -> None:
+        """Log the HTML report of a study with its run, if it has one, and describe that anew."""
+
 
 class NullTracker:
     """A tracker that records nothing: for tests, and to measure the cost of tracking."""
@@ -102,4 +105,7 @@ class NullTracker:
         return f"model-{model.trial}"
 
     def close_study(self, run: str, summary: StudySummary) -> None:
+        return None
+
+    def log_report(self, study: StudyRecord, file: Path, summary: StudySummary) -> None:
         return None

@@ -1,0 +1,318 @@
+"""``report``, ``explain``, ``compare`` and ``mistakes``: studies as pages, text and pictures."""
+
+from __future__ import annotations
+
+import csv
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_lab.cli.browser import open_file
+from mnist_lab.cli.options import DatasetPlace, StudyName, add
+from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
+from mnist_lab.cli.studies import describe_params
+
+if TYPE_CHECKING:
+    from mnist_lab.data import Dataset
+    from mnist_lab.report import ImageRow, Mistakes, StudyReport, TrialComparison
+    from mnist_lab.settings import Settings
+    from mnist_lab.study import Ledger
+
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+MOST_ROWS = 20
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    add(app, "report", report_command)
+    add(app, "explain", explain_command)
+    add(app, "compare", compare_command)
+    add(app, "mistakes", mistakes_command)
+
+
+def report_command(
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STUDY|MODEL@ALIAS|MODEL/VERSION", help="[default: the latest study]"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file.  [default: reports/STUDY.html in the home]")
+    ] = None,
+    open_page: OpenPage = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Write a study, or a registered model's card, as one HTML file.
+
+    It needs nothing installed, and fetches nothing. A study's is logged to its run in MLflow, too; a
+    running study may be reported.
+
+    Example: mnist-lab report mnist-cnn-v2-10ep --open
+    """
+    from mnist_lab.models import is_version
+    from mnist_lab.settings import Settings
+
+    settings = Settings()
+    if study is not None and is_version(study):
+        file = _write_card(study, settings, out)
+    else:
+        file = _write_report(_open(study, settings), settings, out)
+    if as_json:
+        print_json({"file": str(file), "bytes": file.stat().st_size})
+    else:
+        typer.echo(f"Written: {file} ({file.stat().st_size / 1000:,.0f} kB)")
+    if open_page:
+        open_file(file)
+
+
+def _write_report(study: Ledger, settings: Settings, out: Path | None) -> Path:
+    file = write_report(study, settings)
+    return file if out is None else _write(out, file.read_text("utf-8"))
+
+
+def write_report(study: Ledger, settings: Settings) -> Path:
+    """Write the report of a study into the home and MLflow; return the file."""
+    from mnist_lab.promotion import GatePolicy
+    from mnist_lab.publish import publish_report
+
+    return publish_report(study, settings, gate=GatePolicy().describe_limits())
+
+
+def _write_card(reference: str, settings: Settings, out: Path | None) -> Path:
+    from mnist_lab.models import find_version
+    from mnist_lab.promotion import read_card
+    from mnist_lab.report.page import render_card
+    from mnist_lab.tracking.store import open_client
+
+    client = open_client(settings)
+    version = find_version(client, reference)
+    name = f"{version.name}-{version.version}"
+    file = out or settings.reports / f"{name}.html"
+    return _write(
+        file, render_card(f"{version.name}/{version.version}", read_card(client, version))
+    )
+
+
+def explain_command(study: StudyName = None, as_json: bool = JSON_OPTION) -> None:
+    """Say in Markdown what was searched, found, is uncertain, and what to do next.
+
+    Example: mnist-lab explain mnist-cnn-v2-10ep
+    """
+    from mnist_lab import report
+    from mnist_lab.settings import Settings
+
+    settings = Settings()
+    found = report.report_study(_open(study, settings), settings)
+    if as_json:
+        print_json(_facts(found))
+    else:
+        typer.echo(report.explain(found), nl=False)
+
+
+def _facts(found: StudyReport) -> dict[str, object]:
+    """The facts of ``explain`` for programs: without pictures, and of trials the leaderboard's."""
+    from dataclasses import asdict
+
+    return {
+        "study": found.record.name,
+        "verdict": found.verdict,
+        "state": found.state,
+        "stopped": found.stopped,
+        "counts": found.counts,
+        "leaderboard": [asdict(row) for row in found.rows],
+        "confirmation": asdict(found.confirmation) if found.confirmation else None,
+        "noise": asdict(found.noise) if found.noise else None,
+        "more_trials": [asdict(row) for row in found.more],
+        "importances": [asdict(row) for row in found.importances],
+        "pruning": asdict(found.pruning) if found.pruning else None,
+        "failures": found.failures,
+        "cost": asdict(found.cost),
+        "mistakes": asdict(found.images) if found.images else None,
+    }
+
+
+def compare_command(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")],
+    trials: Annotated[list[str], typer.Argument(metavar="TRIAL...", help="Two or more numbers.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures.")] = None,
+    dataset: DatasetPlace = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Show trials of a study side by side, and image by image.
+
+    Of their parameters those that differ; how they stood after the last epoch that all have had; and
+    which validation images only the first, or only another one, gets right.
+
+    Example: mnist-lab compare mnist-cnn-v2-10ep 0 1 --html compare.html
+    """
+    from mnist_lab import report
+    from mnist_lab.report.page import render_comparison
+    from mnist_lab.settings import Settings
+    from mnist_lab.study import open_study
+
+    settings = Settings()
+    opened = open_study(settings, study)
+    report.compare(opened, trials)  # a wrong number is said before anything is read
+    kept = report.read_kept(opened, [opened.find_trial(each) for each in trials], settings)
+    data = _load(opened, settings, dataset) if kept else None
+    found = report.compare(opened, trials, kept=kept, dataset=data)
+    if html is not None:
+        _write(html, render_comparison(found, data.validation if data else None))
+    if as_json:
+        print_json(found)
+        return
+    _print_comparison(found)
+    if html is not None:
+        typer.echo(f"Written: {html}")
+
+
+def _print_comparison(found: TrialComparison) -> None:
+    cells = [(name, *values) for name, values in found.cells()]
+    names = ["", *(f"trial {number}" for number in found.trials)]
+    columns = [(name, itemgetter(place)) for place, name in enumerate(names)]
+    print_table(cells, columns, title=found.study)
+    typer.echo(f"\nThe same in all: {describe_params(dict(found.same), most=len(found.same))}")
+    for pair in found.pairs:
+        typer.echo(
+            f"Only trial {pair.first} is right on {pair.only_first} images, only trial {pair.second} "
+            f"on {pair.only_second}; both are wrong on {pair.both_wrong}."
+        )
+        by_class = ", ".join(f"{name} {a}:{b}" for name, (a, b) in pair.by_class.items())
+        if by_class:
+            typer.echo(f"  By class: {by_class}")
+    if not found.pairs:
+        typer.echo(
+            "Not image by image: these trials have left no predictions, or the data are gone."
+        )
+    if found.told_apart is None:
+        typer.echo("They have not been trained for as many epochs, so their best is no comparison.")
+    elif found.told_apart:
+        typer.echo("The best two differ by more than single runs do by chance.")
+    else:
+        again = f"To train the study's best again: mnist-lab confirm {found.study}"
+        typer.echo(f"The best two cannot be told apart from single runs. {again}")
+
+
+def mistakes_command(
+    study: StudyName = None,
+    to_csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the suspected labels as a table.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures.")] = None,
+    open_page: OpenPage = False,
+    dataset: DatasetPlace = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List the validation images that a study's best models miss, and suspected labels.
+
+    The models are all replicas of a confirmed study, else the best five of the search. A label is
+    suspected where all of them agree on another one, and are sure of it.
+
+    Example: mnist-lab mistakes mnist-cnn-v2-10ep --open
+    """
+    from mnist_lab import report
+    from mnist_lab.errors import UnknownNameError
+    from mnist_lab.report.page import render_mistakes
+    from mnist_lab.settings import Settings
+    from mnist_lab.study import load_original_dataset
+
+    settings = Settings()
+    opened = _open(study, settings)
+    data = load_original_dataset(opened.record, settings, dataset)
+    found = report.mistakes(opened, settings, data)
+    if found is None:
+        raise UnknownNameError(
+            "predictions of study",
+            opened.name,
+            (),
+            next_step="At least two trials must have kept theirs (keep_predictions). To train the "
+            f"best again, type: mnist-lab confirm {opened.name}",
+        )
+    if to_csv is not None:
+        _write_csv(to_csv, found.suspects)
+    if open_page and html is None:
+        html = settings.reports / f"{opened.name}-mistakes.html"
+    if html is not None:
+        _write(html, render_mistakes(found, data.validation))
+    if as_json:
+        print_json(found)
+    else:
+        _print_mistakes(found)
+        for file in (to_csv, html):
+            if file is not None:
+                typer.echo(f"Written: {file}")
+    if open_page and html is not None:
+        open_file(html)
+
+
+def _print_mistakes(found: Mistakes) -> None:
+    columns = (
+        ("image", lambda row: row.place or str(row.index)),
+        ("label", lambda row: row.label),
+        ("models say", lambda row: row.said),
+        ("sure", lambda row: percent(row.confidence)),
+        ("of the label", lambda row: percent(row.of_label)),
+    )
+    title = f"{found.study}: {len(found.suspects)} suspected labels"
+    print_table(found.suspects[:MOST_ROWS], columns, title=title)
+    if len(found.suspects) > MOST_ROWS:
+        typer.echo(f"… and {len(found.suspects) - MOST_ROWS} more: --csv FILE has them all.")
+    typer.echo(
+        f"\nOf {found.images:,} validation images the {len(found.trials)} best models all miss "
+        f"{len(found.missed_by_all)}, and disagree about {len(found.split)}."
+    )
+
+
+def _write_csv(file: Path, rows: tuple[ImageRow, ...]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(
+            ["index", "place", "label", "models_say", "agreement", "confidence", "of_label"]
+        )
+        writer.writerows(
+            [
+                row.index,
+                row.place,
+                row.label,
+                row.said,
+                f"{row.agreement:.4f}",
+                f"{row.confidence:.4f}",
+                f"{row.of_label:.4f}",
+            ]
+            for row in rows
+        )
+
+
+def _open(study: str | None, settings: Settings) -> Ledger:
+    from mnist_lab.report import latest_study
+    from mnist_lab.study import open_study
+
+    return open_study(settings, study or latest_study(settings))
+
+
+def _load(study: Ledger, settings: Settings, place: str | None) -> Dataset | None:
+    """The study's data; None if they are gone, unless their place was given."""
+    from mnist_lab.errors import DataError
+    from mnist_lab.study import load_original_dataset
+
+    try:
+        return load_original_dataset(study.record, settings, place)
+    except DataError:
+        if place is not None:
+            raise
+        return None
+
+
+def _write(file: Path, text: str) -> Path:
+    from mnist_lab.errors import ConfigurationError
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}.") from None
+    return file

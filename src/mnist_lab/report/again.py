@@ -1,0 +1,64 @@
+"""The commands and the experiment file that make a study again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from mnist_lab.config import SweepConfig
+from mnist_lab.report.study_report import StudyReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """The commands, one a line, and the sweep as an experiment file."""
+
+    commands: str
+    toml: str
+
+
+def describe_reproduction(report: StudyReport, *, confirmed: bool) -> Reproduction:
+    """Return how the study is made again, by its record; defaults are left out."""
+    values = _values(report)
+    default = SweepConfig(space="")
+    changed = {
+        name: value
+        for name, value in values.items()
+        if name in ("trials", "study") or value != getattr(default, name)
+    }
+    words = ["mnist-lab", "sweep", report.record.reference]
+    for name, value in changed.items():
+        if name == "set":
+            for parameter, kept in json.loads(report.record.fixed).items():
+                words += ["--set", f"{parameter}={kept}"]
+        else:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    name = report.record.name
+    lines = [shlex.join(words), *([f"mnist-lab confirm {name}"] if confirmed else [])]
+    if report.best is not None:
+        lines.append(f"mnist-lab reproduce {name} {report.best.trial}")
+    toml = [f'space = "{report.record.reference}"']
+    toml += [f"{key} = {json.dumps(value)}" for key, value in changed.items() if key != "set"]
+    if "set" in changed:
+        toml += ["", "[set]"]
+        toml += [f"{key} = {json.dumps(value)}" for key, value in changed["set"].items()]  # type: ignore[attr-defined]
+    return Reproduction(commands="\n".join(lines), toml="\n".join(toml))
+
+
+def _values(report: StudyReport) -> dict[str, object]:
+    """The fields of ``SweepConfig`` that a study records."""
+    record, settings = report.record, report.record.settings
+    return {
+        "trials": len(report.trials),
+        "study": record.name,
+        "sampler": settings.get("sampler", "tpe"),
+        "pruner": settings.get("pruner", "halving"),
+        "epochs": record.epochs,
+        "objective": record.objective,
+        "class_weights": record.class_weights,
+        "seed": int(settings.get("seed", 0)),
+        "dataset": record.dataset_source,
+        "image_size": record.image_size,
+        "set": json.loads(record.fixed),
+    }

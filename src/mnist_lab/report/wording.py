@@ -1,0 +1,55 @@
+"""The words that text and pages share: the verdict, differences, durations."""
+
+from __future__ import annotations
+
+from mnist_lab.config import OBJECTIVES, describe_value
+from mnist_lab.report.noise import Noise
+from mnist_lab.study import Confirmation, Ledger
+
+
+def give_verdict(
+    study: Ledger, confirmation: Confirmation | None, noise: Noise | None, champion: str = ""
+) -> str:
+    """Say which trial to take, and how sure that is; ``champion`` is MODEL/VERSION or empty."""
+    objective, ranked = study.record.objective, study.ranked()
+    if not ranked:
+        return f"No trial of {study.name} has been trained to its end yet."
+    best = ranked[0]
+    said = f"Best single run: {describe_value(objective, best.value)} (trial {best.number})."
+    if confirmation is not None:
+        said = _confirmed(confirmation)
+    elif noise is not None and noise.tied > 1:
+        said += (
+            f" {noise.tied} of {noise.of} trials cannot be told apart from it: single runs differ "
+            f"by {describe_difference(objective, noise.difference)} by chance."
+        )
+    return f"{said} The champion, {champion}, comes of this study." if champion else said
+
+
+def describe_difference(objective: str, difference: float) -> str:
+    """Return a difference of two values of an objective: of shares in points."""
+    return f"{100 * difference:.2f} points" if OBJECTIVES[objective] else f"{difference:.4f}"
+
+
+def _confirmed(confirmation: Confirmation) -> str:
+    chosen, objective = confirmation.choice, confirmation.objective
+    mean, low, high = (
+        describe_value(objective, value) for value in (chosen.mean, chosen.low, chosen.high)
+    )
+    said = (
+        f"Take trial {chosen.trial}: {mean} in the mean of {confirmation.seeds} seeds (95 % interval "
+        f"{low} to {high})"
+    )
+    ties = sum(row.tied for row in confirmation.rows)
+    said += f", tied with {ties - 1} others of which it is the smallest." if ties > 1 else "."
+    if confirmation.optimism is not None:
+        luck = describe_difference(objective, confirmation.optimism)
+        said += f" The search's best owed {luck} to luck."
+    return said
+
+
+def describe_duration(seconds: float) -> str:
+    """Write seconds as people say them: ``48 s``, ``3 min``, ``2.1 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
