@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fakes import epoch_metrics
+from mnist_lab.api.watch import plain_listener, render
 from mnist_lab.cli import app as app_module
-from mnist_lab.cli.live import plain_listener, render
 from mnist_lab.cli.output import percent
 from mnist_lab.cli.studies import print_leaderboard
 from mnist_lab.cli.sweep import exit_as

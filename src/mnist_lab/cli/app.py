@@ -12,7 +12,17 @@ import traceback
 import typer
 
 from mnist_lab import __version__
-from mnist_lab.cli import data, maintenance, models, promotion, reports, spaces, studies, sweep
+from mnist_lab.cli import (
+    dashboard,
+    data,
+    maintenance,
+    models,
+    promotion,
+    reports,
+    spaces,
+    studies,
+    sweep,
+)
 from mnist_lab.cli.options import EXIT_USAGE
 from mnist_lab.errors import MnistLabError, masked
 
@@ -30,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # it takes "[default: 10]" for markup, and shows "<bool>" after a flag
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (sweep, spaces, studies, reports, promotion, models, data, maintenance):
+for module in (sweep, spaces, studies, reports, promotion, models, data, maintenance, dashboard):
     module.add_commands(app)
 
 

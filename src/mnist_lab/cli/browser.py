@@ -6,8 +6,11 @@ import subprocess
 import sys
 import webbrowser
 from pathlib import Path
+from typing import Annotated
 
 import typer
+
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 
 # In a process of its own: the one that prints the address becomes the server.
 _WAIT_AND_OPEN = """

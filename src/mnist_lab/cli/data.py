@@ -37,7 +37,7 @@ def data_command(
     """
     import numpy as np
 
-    from mnist_lab.cli.live import count_decoded
+    from mnist_lab.api.watch import count_decoded
     from mnist_lab.data import load_dataset
     from mnist_lab.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_lab.cli.browser import open_when_served
+from mnist_lab.cli.browser import OpenPage, open_when_served
 from mnist_lab.cli.options import StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, print_json, print_table
 
@@ -41,7 +41,7 @@ def sync_command(
 
     Example: mnist-lab sync
     """
-    from mnist_lab.cli.live import count_up
+    from mnist_lab.api.watch import count_up
     from mnist_lab.publish import sync
     from mnist_lab.settings import Settings
 
@@ -116,7 +116,7 @@ def _repair_all(findings: list[Finding], settings: Settings) -> list[Finding]:
 def ui_command(
     study: StudyName = None,
     port: Annotated[int, typer.Option(help="On this machine only.")] = DEFAULT_PORT,
-    open_page: Annotated[bool, typer.Option("--open", help="Open a study in a browser.")] = False,
+    open_page: OpenPage = False,
 ) -> None:
     """Serve MLflow's pages on the home folder's runs.
 

@@ -69,7 +69,7 @@ def confirm_command(
 def _confirm(
     settings: Settings, study: str, design: Design, typed: Mapping[str, Any]
 ) -> Confirmation:
-    from mnist_lab.cli.live import watch
+    from mnist_lab.api.watch import watch
     from mnist_lab.errors import InterruptedSweep, MnistLabError
     from mnist_lab.sweep import confirm
 

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_lab.cli.browser import open_file
+from mnist_lab.cli.browser import OpenPage, open_file
 from mnist_lab.cli.options import DatasetPlace, StudyName, add
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 from mnist_lab.cli.studies import describe_params
 
 if TYPE_CHECKING:
-    from mnist_lab.data import Dataset
     from mnist_lab.report import ImageRow, Mistakes, StudyReport, TrialComparison
     from mnist_lab.settings import Settings
     from mnist_lab.study import Ledger
 
-OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 MOST_ROWS = 20
 
 
@@ -69,16 +67,10 @@ def report_command(
 
 
 def _write_report(study: Ledger, settings: Settings, out: Path | None) -> Path:
+    from mnist_lab.api import write_report
+
     file = write_report(study, settings)
     return file if out is None else _write(out, file.read_text("utf-8"))
-
-
-def write_report(study: Ledger, settings: Settings) -> Path:
-    """Write the report of a study into the home and MLflow; return the file."""
-    from mnist_lab.promotion import GatePolicy
-    from mnist_lab.publish import publish_report
-
-    return publish_report(study, settings, gate=GatePolicy().describe_limits())
 
 
 def _write_card(reference: str, settings: Settings, out: Path | None) -> Path:
@@ -148,17 +140,13 @@ def compare_command(
 
     Example: mnist-lab compare mnist-cnn-v2-10ep 0 1 --html compare.html
     """
-    from mnist_lab import report
+    from mnist_lab.api import compare_trials
     from mnist_lab.report.page import render_comparison
     from mnist_lab.settings import Settings
     from mnist_lab.study import open_study
 
     settings = Settings()
-    opened = open_study(settings, study)
-    report.compare(opened, trials)  # a wrong number is said before anything is read
-    kept = report.read_kept(opened, [opened.find_trial(each) for each in trials], settings)
-    data = _load(opened, settings, dataset) if kept else None
-    found = report.compare(opened, trials, kept=kept, dataset=data)
+    found, data = compare_trials(open_study(settings, study), trials, settings, dataset)
     if html is not None:
         _write(html, render_comparison(found, data.validation if data else None))
     if as_json:
@@ -213,24 +201,13 @@ def mistakes_command(
 
     Example: mnist-lab mistakes mnist-cnn-v2-10ep --open
     """
-    from mnist_lab import report
-    from mnist_lab.errors import UnknownNameError
+    from mnist_lab.api import find_mistakes
     from mnist_lab.report.page import render_mistakes
     from mnist_lab.settings import Settings
-    from mnist_lab.study import load_original_dataset
 
     settings = Settings()
     opened = _open(study, settings)
-    data = load_original_dataset(opened.record, settings, dataset)
-    found = report.mistakes(opened, settings, data)
-    if found is None:
-        raise UnknownNameError(
-            "predictions of study",
-            opened.name,
-            (),
-            next_step="At least two trials must have kept theirs (keep_predictions). To train the "
-            f"best again, type: mnist-lab confirm {opened.name}",
-        )
+    found, data = find_mistakes(opened, settings, dataset)
     if to_csv is not None:
         _write_csv(to_csv, found.suspects)
     if open_page and html is None:
@@ -292,19 +269,6 @@ def _open(study: str | None, settings: Settings) -> Ledger:
     from mnist_lab.study import open_study
 
     return open_study(settings, study or latest_study(settings))
-
-
-def _load(study: Ledger, settings: Settings, place: str | None) -> Dataset | None:
-    """The study's data; None if they are gone, unless their place was given."""
-    from mnist_lab.errors import DataError
-    from mnist_lab.study import load_original_dataset
-
-    try:
-        return load_original_dataset(study.record, settings, place)
-    except DataError:
-        if place is not None:
-            raise
-        return None
 
 
 def _write(file: Path, text: str) -> Path:

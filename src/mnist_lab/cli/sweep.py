@@ -123,7 +123,7 @@ def _assign(versions: Sequence[SearchSpace], text: str) -> tuple[str, list[Param
 
 
 def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
-    from mnist_lab.cli.live import watch
+    from mnist_lab.api.watch import watch
     from mnist_lab.errors import InterruptedSweep
     from mnist_lab.settings import Settings
     from mnist_lab.sweep import launch
@@ -206,7 +206,7 @@ def print_noise(study: Ledger) -> None:
 
 def _next_lines(study: Ledger, settings: Settings) -> list[tuple[str, str]]:
     """What to look at and to type next; the report is written here."""
-    from mnist_lab.cli.reports import write_report
+    from mnist_lab.api import write_report
     from mnist_lab.publish import find_link
 
     lines = [("Look closer:", "mnist-lab ui")]

@@ -1,7 +1,7 @@
 """The versions of registered models: loaded safely, used, exported, served."""
 
 from mnist_lab.models.export import export
-from mnist_lab.models.pictures import read_pictures
+from mnist_lab.models.pictures import prepare_images, read_pictures
 from mnist_lab.models.predict import Prediction, encode_request, predict
 from mnist_lab.models.rebuild import SpaceAbsentError, load_trained
 from mnist_lab.models.serving import prepare, prepare_path, server_command
@@ -21,6 +21,7 @@ from mnist_lab.models.versions import (
     is_writable,
     list_versions,
     load,
+    load_version,
     read_tags,
     verify_version,
     versions_named,
@@ -48,8 +49,10 @@ __all__ = [
     "list_versions",
     "load",
     "load_trained",
+    "load_version",
     "predict",
     "prepare",
+    "prepare_images",
     "prepare_path",
     "read_pictures",
     "read_tags",

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lab.data import DIGIT, ImageForm, UnreadablePicture, decode, fit, read_images
+from mnist_lab.data import (
+    DIGIT,
+    ImageForm,
+    UnreadablePicture,
+    Unusable,
+    as_pixels,
+    decode,
+    fit,
+    read_images,
+)
 from mnist_lab.errors import DataError
 from mnist_lab.models.digits import NoDigit, centre_digit, find_ink
 
@@ -41,6 +51,31 @@ def read_pictures(
                 yield Picture(source=f"{path}[{index}]", pixels=pixels)
         else:
             yield Picture(source=str(path), pixels=prepare(path, images, as_is=as_is))
+
+
+def prepare_images(
+    given: NDArray[Any] | Sequence[str | Path], images: ImageForm
+) -> NDArray[np.uint8]:
+    """Return pixels ``(N, *shape) uint8`` of an array, or of N picture files.
+
+    Floats that are pixels divided by 255 are brought back exactly.
+
+    Raises:
+        DataError: an array is of another shape, or of no pixels; a file is no picture.
+    """
+    if not isinstance(given, np.ndarray) and all(isinstance(each, str | Path) for each in given):
+        return np.stack([each.pixels for each in read_pictures(list(map(Path, given)), images)])
+    array = np.asarray(given)
+    advice = "Give pixels in [0, 255], or PNG or JPEG files."
+    if array.shape[1:] != images.shape or array.dtype.kind not in "iufb":
+        found = f"an array of {array.dtype} {array.shape}"
+        raise DataError(f"Found {found}, expected {('N', *images.shape)}.", next_step=advice)
+    try:
+        return as_pixels(array, "inputs")
+    except Unusable as error:
+        raise DataError(
+            f"Found {error.found}, expected {error.expected}.", next_step=advice
+        ) from error
 
 
 def prepare(

@@ -15,9 +15,9 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from mnist_lab.data import ImageForm, Unusable, as_pixels
+from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError
-from mnist_lab.models.pictures import prepare
+from mnist_lab.models.pictures import prepare, prepare_images
 from mnist_lab.tracking.package import IMAGES_FILE, KERAS_FILE
 
 if TYPE_CHECKING:
@@ -48,7 +48,12 @@ class Scorer:
         """
         given = np.asarray(inputs)
         is_text = given.dtype.kind in "USO" and given.size and isinstance(given.flat[0], str)
-        pixels = self._decoded(given.ravel()) if is_text else self._checked(given)
+        try:
+            pixels = (
+                self._decoded(given.ravel()) if is_text else prepare_images(given, self._images)
+            )
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
         names = self._images.class_names
         return [
             {
@@ -73,18 +78,6 @@ class Scorer:
             )
         except binascii.Error:
             raise _refusal("text that is not base64 of a PNG or JPEG file") from None
-        except DataError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
-
-    def _checked(self, given: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return pixels; floats that are pixels divided by 255 are brought back exactly."""
-        shape = self._images.shape
-        if given.shape[1:] != shape or given.dtype.kind not in "iufb":
-            raise _refusal(f"an array of {given.dtype} {given.shape}, expected {('N', *shape)}")
-        try:
-            return as_pixels(given, "inputs")
-        except Unusable as error:
-            raise _refusal(f"{error.found}, expected {error.expected}") from error
 
 
 def _refusal(found: str) -> MlflowException:

@@ -11,6 +11,7 @@ from mnist_lab.report.study_report import StudyReport, mistakes, report_study
 from mnist_lab.report.summary import (
     best_models,
     best_of_each,
+    describe_study,
     interrupted_summary,
     report_pruning,
     summarise,
@@ -36,6 +37,7 @@ __all__ = [
     "describe_difference",
     "describe_duration",
     "describe_reproduction",
+    "describe_study",
     "explain",
     "interrupted_summary",
     "latest_study",

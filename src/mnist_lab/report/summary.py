@@ -19,18 +19,15 @@ from mnist_lab.study import (
     STATES,
     Confirmation,
     Ledger,
-    Stopped,
     TrialFacts,
     find_replicas,
     read_confirmation,
     searched_study,
     view,
 )
-from mnist_lab.tracking import ModelRecord, State, StudySummary, TrialRecord
+from mnist_lab.tracking import ModelRecord, StudySummary, TrialRecord
 
 TOP, LINKED = 5, 3
-# Of two accuracies near 99.4 % on 10,000 images, each with a standard error of 0.077 points.
-SINGLE_RUN_NOISE = 0.0015
 # PED-ANOVA compares the best tenth with the rest; from fewer trials it says nothing.
 MIN_TRIALS_FOR_IMPORTANCE = 10
 
@@ -83,7 +80,6 @@ def summarise(study: Ledger, champion: str = "") -> StudySummary:
     ``champion`` is the version that comes of the study, as MODEL/VERSION, if one does.
     """
     study = searched_study(study)
-    stopped = study.stopped
     trials = study.trials()
     counts = Counter(STATES.get(trial.state, "interrupted") for trial in trials)
     ranked = study.ranked()
@@ -106,23 +102,31 @@ def summarise(study: Ledger, champion: str = "") -> StudySummary:
         metrics["confirmed_val_accuracy"] = confirmation.choice.mean
         tags["confirmed_trial"] = str(confirmation.chosen)
     shares = importances(study)
-    note = [
-        f"**{give_verdict(study, confirmation, measure_noise(study), champion)}**",
-        _note(study, counts, stopped),
-        _note_importances(shares),
-        _note_confirmation(confirmation),
-    ]
     return StudySummary(
         state=study.state,
         ended=max((each.ended for each in trials), default=time.time()),
         metrics=metrics,
         tags=tags,
-        note="\n\n".join(filter(None, note)),
+        note=describe_study(study, shares, champion),
         importances=shares,
         shown=_shown(ranked, shares),
         links=_best_runs(study, ranked),
         champion=champion,
     )
+
+
+def describe_study(
+    study: Ledger, shares: Mapping[str, float] | None = None, champion: str = ""
+) -> str:
+    """Describe a study in Markdown, the verdict first; ``shares`` are its ``importances``."""
+    confirmation = read_confirmation(study)
+    parts = [
+        f"**{give_verdict(study, confirmation, measure_noise(study), champion)}**",
+        _note(study),
+        _note_importances(importances(study) if shares is None else shares),
+        _note_confirmation(confirmation),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def _shown(ranked: Sequence[TrialFacts], shares: Mapping[str, float]) -> tuple[str, ...]:
@@ -236,8 +240,9 @@ def _note_confirmation(confirmation: Confirmation | None) -> str:
     return "\n".join(lines)
 
 
-def _note(study: Ledger, counts: Counter[State], stopped: Stopped | None) -> str:
-    ranked = study.ranked()
+def _note(study: Ledger) -> str:
+    ranked, stopped = study.ranked(), study.stopped
+    counts = Counter(STATES.get(trial.state, "interrupted") for trial in study.trials())
     lines = [
         f"**{study.name}**: "
         + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
@@ -269,6 +274,4 @@ def _note(study: Ledger, counts: Counter[State], stopped: Stopped | None) -> str
     pruning = report_pruning(study)
     if pruning is not None:
         lines += ["", str(pruning)]
-    points = f"{100 * SINGLE_RUN_NOISE:.2f} points"
-    lines += ["", f"Validation figures are of single runs: differences under {points} are noise."]
     return "\n".join(lines)

@@ -40,9 +40,11 @@ def _confirmed(confirmation: Confirmation) -> str:
         f"Take trial {chosen.trial}: {mean} in the mean of {confirmation.seeds} seeds (95 % interval "
         f"{low} to {high})"
     )
-    ties = sum(row.tied for row in confirmation.rows)
-    said += f", tied with {ties - 1} others of which it is the smallest." if ties > 1 else "."
-    if confirmation.optimism is not None:
+    others = sum(row.tied for row in confirmation.rows) - 1
+    if others:
+        said += f", the smallest of the {others + 1} that are tied"
+    said += "."
+    if confirmation.optimism is not None and confirmation.optimism > 0:
         luck = describe_difference(objective, confirmation.optimism)
         said += f" The search's best owed {luck} to luck."
     return said

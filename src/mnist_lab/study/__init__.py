@@ -17,6 +17,7 @@ from mnist_lab.study.open import (
     searched_study,
     study_names,
 )
+from mnist_lab.study.readable import ReadableStorage
 from mnist_lab.study.record import make_record
 from mnist_lab.study.replicas import Design, is_confirmed, pair_of
 from mnist_lab.study.seeds import draw_seed, trial_seed
@@ -31,6 +32,7 @@ __all__ = [
     "Confirmation",
     "Design",
     "Ledger",
+    "ReadableStorage",
     "SingleWriterStorage",
     "StopReason",
     "Stopped",

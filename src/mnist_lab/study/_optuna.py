@@ -25,6 +25,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -34,6 +35,7 @@ from mnist_lab.errors import (
 )
 from mnist_lab.study.trials import is_managed
 
+METRIC_NAMES = _SYSTEM_ATTR_METRIC_NAMES  # of a study: what its values are called
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from pathlib import Path
 
 import optuna
@@ -38,6 +39,9 @@ def create_study(
             direction=direction,
             pruner=pruner,
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([record.objective])  # as optuna-dashboard shows them
         write_record(study, record)
         return Ledger(study)
     study = optuna.load_study(study_name=record.name, storage=storage, pruner=pruner)

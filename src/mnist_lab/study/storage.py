@@ -126,8 +126,8 @@ def _free_bytes(settings: Settings) -> str:
     return f"{shutil.disk_usage(settings.root).free:,} bytes free"
 
 
-def connect(settings: Settings) -> RDBStorage:
-    """Open the study storage, creating its schema if it is new.
+def connect(settings: Settings, kind: type[Storage] = Storage) -> RDBStorage:
+    """Open the study storage as a ``kind`` of it, creating its schema if it is new.
 
     Raises:
         ServiceError: it cannot be opened.
@@ -137,7 +137,7 @@ def connect(settings: Settings) -> RDBStorage:
     try:
         if not storage.startswith("sqlite"):
             # A server that was restarted closed its connections: each is tried before it is used.
-            server = Storage(storage, engine_kwargs={"pool_pre_ping": True})
+            server = kind(storage, engine_kwargs={"pool_pre_ping": True})
             sqlalchemy.event.listen(server.engine, "do_connect", _connect_patiently)
             return server
         # Two processes that create one schema at once would fail each other. No study has a name
@@ -145,7 +145,7 @@ def connect(settings: Settings) -> RDBStorage:
         settings.work.mkdir(parents=True, exist_ok=True)
         with FileLock(settings.work / ".optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
             options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
-            opened = Storage(storage, engine_kwargs=options)
+            opened = kind(storage, engine_kwargs=options)
             sqlalchemy.event.listen(opened.engine, "connect", _write_ahead)
             opened.engine.dispose()  # the connection that made the schema was opened without it
             return opened

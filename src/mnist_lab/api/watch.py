@@ -1,4 +1,7 @@
-"""Watching a sweep: a live table in a terminal, plain lines elsewhere. Both on standard error."""
+"""Watching a sweep: a live table in a terminal or a notebook, plain lines elsewhere.
+
+A terminal's and the plain lines go to standard error; a notebook's table is one display that changes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,10 +19,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mnist_lab.config import VAL_ACCURACY
 from mnist_lab.sweep import NewsKind, Progress
 
 BAR_WIDTH = 24
 DECODED_SHOWN = 100
+NOTEBOOK_SECONDS = 0.5  # a display is sent to the browser whole
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ class Watcher:
 @contextmanager
 def watch() -> Iterator[Watcher]:
     """Yield listeners for a sweep, fit for where standard error goes."""
+    if in_notebook():
+        with _watch_in_notebook() as watcher:
+            yield watcher
+        return
     console = Console(stderr=True)
 
     def announce(sentence: str) -> None:
@@ -55,6 +65,64 @@ def watch() -> Iterator[Watcher]:
                 live.update(Text(f"decoding pictures: {done:,} of {total:,}", style="dim"))
 
         yield Watcher(tell, announce, decoding)
+
+
+def in_notebook() -> bool:
+    """Return whether this process is a notebook's kernel; rich takes that for no terminal."""
+    try:
+        from IPython import get_ipython  # only there if somebody uses it
+    except ImportError:
+        return False
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+@contextmanager
+def _watch_in_notebook() -> Iterator[Watcher]:
+    from IPython.display import HTML, display
+
+    handle = display(HTML("<p>starting workers …</p>"), display_id=True)  # type: ignore[no-untyped-call]
+    said: list[str] = []
+    shown = [0.0]
+
+    def show(body: str) -> None:
+        lines = "".join(f"<p>{escape(line)}</p>" for line in said)
+        handle.update(HTML(f"{lines}{body}"))  # type: ignore[no-untyped-call]
+
+    def tell(progress: Progress) -> None:
+        news = progress.news
+        if news is not None and news.kind in (NewsKind.FAILED, NewsKind.TRACKING):
+            said.append(news.text)
+        now = time.monotonic()
+        if news is not None or now - shown[0] > NOTEBOOK_SECONDS:
+            shown[0] = now
+            show(_html(progress))
+
+    def announce(sentence: str) -> None:
+        said.append(sentence)
+        show("<p>starting workers …</p>")
+
+    def decoding(done: int, total: int) -> None:
+        if done % DECODED_SHOWN == 0:
+            show(f"<p>decoding pictures: {done:,} of {total:,}</p>")
+
+    yield Watcher(tell, announce, decoding)
+
+
+def _html(progress: Progress) -> str:
+    """The live view as HTML: the headline, and a row for each running trial."""
+    rows = "".join(
+        f"<tr><td>{trial}</td><td>{last.epoch if last else 0}/{progress.epochs}</td>"
+        f'<td><progress max="{progress.epochs}" value="{last.epoch if last else 0}"></progress></td>'
+        f"<td>{f'{last.value:.4f}' if last else '…'}</td>"
+        f"<td>{f'{last.seconds:.1f}' if last else '…'}</td></tr>"
+        for trial, last in progress.running.items()
+    )
+    head = "".join(
+        f"<th>{name}</th>" for name in ("trial", "epoch", "", _measured(progress), "s/epoch")
+    )
+    table = f"<table><tr>{head}</tr>{rows}</table>" if rows else ""
+    return f"<p>{escape(_headline(progress).plain)}</p>{table}"
 
 
 @contextmanager
@@ -97,7 +165,7 @@ def plain_listener(console: Console) -> Callable[[Progress], None]:
 def render(progress: Progress) -> Group:
     """Render the live view: a line for the study, a row for each running trial."""
     rows = Table(box=None, pad_edge=False)
-    for name in ("trial", "epoch", "", "val_accuracy", "s/epoch"):
+    for name in ("trial", "epoch", "", _measured(progress), "s/epoch"):
         rows.add_column(name, justify="left" if not name else "right")
     for trial, last in progress.running.items():
         done = last.epoch if last else 0
@@ -105,10 +173,15 @@ def render(progress: Progress) -> Group:
             str(trial),
             f"{done}/{progress.epochs}",
             ProgressBar(total=progress.epochs, completed=done, width=BAR_WIDTH),
-            f"{last.val_accuracy:.4f}" if last else "…",
+            f"{last.value:.4f}" if last else "…",
             f"{last.seconds:.1f}" if last else "…",
         )
     return Group(_headline(progress), rows)
+
+
+def _measured(progress: Progress) -> str:
+    """The objective's name, as the first epoch that was heard of says it."""
+    return next((last.objective for last in progress.running.values() if last), VAL_ACCURACY)
 
 
 def _headline(progress: Progress) -> Text:

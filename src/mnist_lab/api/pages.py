@@ -1,0 +1,66 @@
+"""Pages and comparisons of a study, as commands and notebooks ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_lab.data import Dataset
+from mnist_lab.errors import DataError, UnknownNameError
+from mnist_lab.report import Mistakes, TrialComparison, compare, mistakes, read_kept
+from mnist_lab.settings import Settings
+from mnist_lab.study import Ledger, load_original_dataset
+
+
+def write_report(study: Ledger, settings: Settings) -> Path:
+    """Write the report of a study into the home and MLflow; return the file."""
+    from mnist_lab.promotion import GatePolicy  # with MLflow: seconds
+    from mnist_lab.publish import publish_report
+
+    return publish_report(study, settings, gate=GatePolicy().describe_limits())
+
+
+def compare_trials(
+    study: Ledger, trials: Sequence[str], settings: Settings, place: str | None = None
+) -> tuple[TrialComparison, Dataset | None]:
+    """Compare trials of a study; return the comparison, and the data if they are there.
+
+    ``place`` says where the data lie now; they are looked for otherwise.
+
+    Raises:
+        UsageError, UnknownNameError: less than two trials, or one that is not there.
+        DataError: the data are not at ``place``.
+    """
+    found = compare(study, trials)  # a wrong number is said before anything is read
+    kept = read_kept(study, [study.find_trial(each) for each in trials], settings)
+    if not kept:
+        return found, None
+    try:
+        dataset = load_original_dataset(study.record, settings, place)
+    except DataError:
+        if place is not None:
+            raise
+        return found, None
+    return compare(study, trials, kept=kept, dataset=dataset), dataset
+
+
+def find_mistakes(
+    study: Ledger, settings: Settings, place: str | None = None
+) -> tuple[Mistakes, Dataset]:
+    """Find what the good models of a study miss; return it, and the data.
+
+    Raises:
+        UnknownNameError: less than two models have left their predictions.
+        DataError: the data are gone.
+    """
+    dataset = load_original_dataset(study.record, settings, place)
+    found = mistakes(study, settings, dataset)
+    if found is None:
+        raise UnknownNameError(
+            "predictions of study",
+            study.name,
+            (),
+            next_step="Two trials or more must have kept theirs (keep_predictions). To train the "
+            f"best again, type: mnist-lab confirm {study.name}",
+        )
+    return found, dataset

@@ -1,0 +1,111 @@
+"""Sweeping, confirming and promoting from Python."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mnist_lab.api.study import Study
+from mnist_lab.api.watch import watch
+from mnist_lab.config import parse_config
+from mnist_lab.errors import MnistLabError, UsageError
+from mnist_lab.settings import Settings
+from mnist_lab.study import Design
+
+if TYPE_CHECKING:
+    from mnist_lab.promotion import Promotion
+    from mnist_lab.sweep import SweepResult
+
+
+def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
+    """Run or resume a sweep; see ``mnist_lab.sweep``."""
+    from mnist_lab.sweep import launch
+
+    config = parse_config({"space": _reference(space), **options})
+    with watch() as watcher:
+        result = launch(
+            config,
+            settings,
+            listener=watcher.listener,
+            announce=watcher.announce,
+            progress=watcher.decoding,
+        )
+    _say_why(result)
+    return Study(result.study, settings)
+
+
+def confirm_study(study: Study, *, top: int, seeds: int, **options: Any) -> None:
+    """Train the best trials of a study again; see ``Study.confirm``."""
+    from mnist_lab.sweep import confirm
+
+    with watch() as watcher:
+        result, confirmation = confirm(
+            study.settings,
+            study.name,
+            Design(top=top, seeds=seeds),
+            listener=watcher.listener,
+            **options,
+        )
+    _say_why(result)
+    if confirmation is None and not result.signal:
+        raise MnistLabError(
+            f"No trial of {study.name} could be trained again {seeds} times.",
+            safe="Nothing was promoted.",
+            next_step=f"See why they failed: mnist_lab.open_study({result.study!r}).frame()",
+        )
+
+
+def promote_study(study: Study, *, force: bool) -> Promotion:
+    """Put the choice of a confirmed study before its gate; see ``Study.promote``."""
+    from mnist_lab.promotion import GatePolicy, promote
+    from mnist_lab.study import find_replicas
+    from mnist_lab.tracking.store import open_client
+
+    replicas = find_replicas(study.ledger)
+    if replicas is None:
+        raise UsageError(
+            f"{study.name} was not confirmed.",
+            safe="Nothing was registered.",
+            next_step="Call first: study.confirm()",
+        )
+    done = [trial for trial in replicas.trials() if trial.replica_of is not None]
+    configurations = {trial.replica_of for trial in done}
+    seeds = len({trial.seed for trial in done if trial.is_finished})
+    return promote(
+        open_client(study.settings),
+        study.name,
+        study.settings,
+        design=Design(top=len(configurations), seeds=max(2, seeds)),
+        policy=GatePolicy(),
+        force=force,
+    )
+
+
+def _reference(space: object) -> str:
+    """Return what ``get_space`` takes: a name, or the file and name of a function or class."""
+    if isinstance(space, str):
+        return space
+    name = getattr(space, "__name__", None) or getattr(space, "name", "?")
+    module = sys.modules.get(str(getattr(space, "__module__", "")))
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or module.__name__ == "__main__":
+        raise UsageError(
+            f"{name} is defined in this session, which worker processes cannot import.",
+            safe="Nothing was trained.",
+            next_step="Write the cell to a file (%%writefile my_space.py as its first line), and "
+            f"sweep 'my_space.py:{name}'.",
+        )
+    return f"{file}:{name}"
+
+
+def _say_why(result: SweepResult) -> None:
+    """Print why a sweep ended before its total: a cell ends as it does, and can be run again."""
+    said = []
+    if result.signal:
+        done = f"{result.finished} of {result.total}"
+        said.append(f"Interrupted after {done} trials. Run it again to go on.")
+    elif result.stopped:
+        said.append(f"Stopped: {result.stopped}.")
+    if result.lag.items:
+        said.append(f"MLflow lacks {result.lag.items} records ({result.lag.why}): mnist-lab sync")
+    sys.stdout.write("".join(f"{line}\n" for line in said))
