@@ -88,7 +88,8 @@ def test_parameters_that_differ_are_told_from_those_that_do_not(pair):
     assert found.same == {"dropout": 0.5}
 
 
-@pytest.mark.parametrize(("second", "told_apart"), [(0.9012, False), (0.9018, True)])
+# 120 validation images: two runs of 90 % differ by 5.4 points by chance.
+@pytest.mark.parametrize(("second", "told_apart"), [(0.86, False), (0.83, True)])
 def test_accuracies_closer_than_the_noise_are_not_told_apart(pair, second, told_apart):
     assert compare(pair([0.9], [second]), ["0", "1"]).told_apart is told_apart
 

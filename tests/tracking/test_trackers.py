@@ -420,7 +420,7 @@ def test_the_parent_ends_with_counts_best_note_and_importances(client, tracker, 
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"trials_complete": 3.0}
     assert run.data.tags["mnist_lab.best_trial"] == "2"
-    assert run.data.tags["mlflow.note.content"] == "**s**"
+    assert run.data.tags["mlflow.note.content"].startswith("**s**\n\nLinks: [all trials](#/")
     path = client.download_artifacts(parent, "importances.json", str(tmp_path))
     assert json.loads(Path(path).read_text()) == {"dropout": 0.75, "units_1": 0.25}
 

@@ -43,10 +43,10 @@ def report_command(
     open_page: OpenPage = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Write a study, or a registered model's card, as one HTML file.
+    """Write a study as one HTML file.
 
-    It needs nothing installed, and fetches nothing. A study's is logged to its run in MLflow, too; a
-    running study may be reported.
+    Or a registered model's card. It needs nothing installed, and fetches nothing. A study's is logged
+    to its run in MLflow, too; a running study may be reported.
 
     Example: mnist-lab report mnist-cnn-v2-10ep --open
     """
@@ -89,7 +89,9 @@ def _write_card(reference: str, settings: Settings, out: Path | None) -> Path:
 
 
 def explain_command(study: StudyName = None, as_json: bool = JSON_OPTION) -> None:
-    """Say in Markdown what was searched, found, is uncertain, and what to do next.
+    """Say in words what was searched and found.
+
+    And what is uncertain, and what to do next, in Markdown. The same study gives the same text.
 
     Example: mnist-lab explain mnist-cnn-v2-10ep
     """
@@ -194,7 +196,9 @@ def mistakes_command(
     dataset: DatasetPlace = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List the validation images that a study's best models miss, and suspected labels.
+    """List the images that good models miss.
+
+    Validation images that all of them miss, those on which they disagree, and suspected labels.
 
     The models are all replicas of a confirmed study, else the best five of the search. A label is
     suspected where all of them agree on another one, and are sure of it.

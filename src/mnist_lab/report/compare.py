@@ -9,7 +9,7 @@ from mnist_lab.data import Dataset
 from mnist_lab.errors import UsageError
 from mnist_lab.evaluation import Predictions
 from mnist_lab.report.images import PairRow, compare_pair
-from mnist_lab.report.noise import measure_noise
+from mnist_lab.report.noise import measure_noise, noise_by_count
 from mnist_lab.spaces import ParamValue
 from mnist_lab.study import STATES, Ledger, TrialFacts
 
@@ -72,7 +72,9 @@ def compare(
     }
     alike = after > 0 and all(len(each) == after for each in histories)
     noise = measure_noise(study, kept, dataset.validation if dataset else None)
+    images = study.record.splits["validation"].images
     best = sorted((each.get("best_val_accuracy", 0.0) for each in scalars), reverse=True)
+    chance = noise.difference if noise else noise_by_count(best[0], images)
     return TrialComparison(
         study=study.name,
         trials=tuple(trial.number for trial in trials),
@@ -85,7 +87,7 @@ def compare(
         same={name: row[0] for name, row in params.items() if len(set(row)) == 1},
         after=after,
         then=tuple(each[after - 1].val_accuracy for each in histories) if after else (),
-        told_apart=best[0] - best[1] > (noise.difference if noise else 0.0) if alike else None,
+        told_apart=best[0] - best[1] > chance if alike else None,
         pairs=_pairs([trial.number for trial in trials], kept or {}, dataset),
     )
 

@@ -149,17 +149,18 @@ def compare_pair(
     validation: Split,
     class_names: Sequence[str],
 ) -> PairRow:
-    """Compare two trials image by image; the most confident differences come first."""
-    classes = np.stack([first[1].classes, second[1].classes])
-    shares = np.mean([first[1].probabilities, second[1].probabilities], axis=0)
-    right = classes == validation.labels
+    """Compare two trials image by image; the most confident differences come first.
+
+    A row of an image that only one gets right says what the other one answers.
+    """
+    both = (first[1], second[1])
+    right = np.stack([each.classes for each in both]) == validation.labels
     only = [np.flatnonzero(right[side] & ~right[1 - side]) for side in (0, 1)]
-    rows = _Rows(classes, shares, validation, class_names)
-    sure = [each.confidence for each in (first[1], second[1])]
-    images = [
-        tuple(rows.row(i) for i in sorted(only[side], key=lambda i: (-sure[1 - side][i], i)))
-        for side in (0, 1)
-    ]
+    images = []
+    for side, wrong in ((0, both[1]), (1, both[0])):
+        rows = _Rows(wrong.classes[None], wrong.probabilities, validation, class_names)
+        sure = wrong.confidence
+        images.append(tuple(map(rows.row, sorted(only[side], key=lambda i: (-sure[i], i)))))
     counts = [
         np.bincount(validation.labels[each], minlength=len(class_names)).tolist() for each in only
     ]

@@ -73,12 +73,21 @@ def measure_noise(
             source = "images"
     if not found and accuracy:
         images = study.record.splits["validation"].images
-        best = min(max(ranked[0].val_accuracy, 1 / images), 1 - 1 / images)
-        found, source = Z95 * math.sqrt(best * (1 - best) / images), "count"
+        found, source = noise_by_count(ranked[0].val_accuracy, images), "count"
     if not found:
         return None
     within = [ranked[0].score - each.score <= found for each in ranked]
     return Noise(difference=found, source=source, tied=sum(within), of=len(ranked))
+
+
+def noise_by_count(accuracy: float, images: int) -> float:
+    """Return ``Noise.difference`` by the number of images alone: 1.96 standard errors of an accuracy.
+
+    Two runs see the same images, and their mistakes are mostly the same, so the difference of two
+    accuracies varies less than two independent ones would.
+    """
+    bounded = min(max(accuracy, 1 / images), 1 - 1 / images)
+    return Z95 * math.sqrt(bounded * (1 - bounded) / images)
 
 
 def _from_replicas(study: Ledger) -> float | None:

@@ -112,6 +112,7 @@ def summarise(study: Ledger, champion: str = "") -> StudySummary:
         shown=_shown(ranked, shares),
         links=_best_runs(study, ranked),
         champion=champion,
+        curves=_curves(ranked),
     )
 
 
@@ -134,6 +135,16 @@ def _shown(ranked: Sequence[TrialFacts], shares: Mapping[str, float]) -> tuple[s
     names = dict.fromkeys(name for trial in ranked for name in trial.params)
     differing = [n for n in names if len({str(trial.params.get(n)) for trial in ranked}) > 1]
     return tuple(sorted(differing, key=lambda name: -shares.get(name, 0.0)))
+
+
+def _curves(ranked: Sequence[TrialFacts]) -> tuple[float, float] | None:
+    """The range from the tenth lowest to the highest value of complete trials, with a margin."""
+    values = sorted(epoch.value for trial in ranked for epoch in trial.history)
+    if not values or values[0] == values[-1]:
+        return None
+    low, high = values[len(values) // 10], values[-1]
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def _best_runs(study: Ledger, ranked: Sequence[TrialFacts]) -> dict[str, str]:

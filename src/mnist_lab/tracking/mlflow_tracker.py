@@ -242,7 +242,7 @@ class MlflowTracker:
         """Save the study's view; return the tags of its run's description, links included."""
         links = ""
         if self._study is not None:
-            save_view(self._client, self._experiment, self._study, run, summary.shown)
+            save_view(self._client, self._experiment, self._study, run, summary)
             links = describe_links(self._experiment, self._study, run, summary)
         names = [*summary.importances, *summary.shown, *self._renamed.values(), *summary.metrics]
         note = "\n\n".join(filter(None, [summary.note, links]))

@@ -139,6 +139,7 @@ class StudySummary:
 
     ``shown`` are the parameters that its table and charts show, the most important first. ``links``
     are run ids by the words that link to them. ``champion`` is the version that comes of the study.
+    ``curves`` is the range of the objective of the complete trials' curves, but for the worst.
     """
 
     state: State
@@ -150,6 +151,7 @@ class StudySummary:
     shown: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     champion: str = ""
+    curves: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,19 +33,23 @@ _LAYOUT = "workflowType=machine_learning"
 
 
 def save_view(
-    client: MlflowClient, experiment: str, study: StudyRecord, run: str, params: Sequence[str] = ()
+    client: MlflowClient,
+    experiment: str,
+    study: StudyRecord,
+    run: str,
+    summary: StudySummary | None = None,
 ) -> None:
     """Save the view of a study as a tag of its experiment; a server that refuses it costs nothing.
 
-    A view that is there is only written again with ``params``, the study's parameters to show.
+    A view that is there is only written again with the study's ``summary``.
     """
     if study.confirms:
         return
     tag = view_tag(study.id)
     with suppress(MlflowException):
-        if params or tag not in client.get_experiment(experiment).tags:
+        if summary is not None or tag not in client.get_experiment(experiment).tags:
             began = client.get_run(run).info.start_time
-            client.set_experiment_tag(experiment, tag, make_view(study, run, params, began))
+            client.set_experiment_tag(experiment, tag, make_view(study, run, summary, began))
 
 
 def describe_links(experiment: str, study: StudyRecord, run: str, summary: StudySummary) -> str:
@@ -72,12 +76,14 @@ def study_of(tag: str) -> str | None:
     return tag.removeprefix(prefix) if tag.startswith(prefix) else None
 
 
-def make_view(study: StudyRecord, run: str, params: Sequence[str], stamp: int) -> str:
+def make_view(study: StudyRecord, run: str, summary: StudySummary | None, stamp: int) -> str:
     """Return the value of the tag: trials of the study's ``run``, best first, and charts of them.
 
-    ``params`` are shown as columns and axes, the most important first; ``stamp`` is in milliseconds.
+    The parameters that the summary shows are columns and axes; ``stamp`` is in milliseconds.
     """
-    state = json.dumps(_state(study, run, [safe_name(each) for each in params]))
+    params = [safe_name(each) for each in summary.shown] if summary is not None else []
+    curves = summary.curves if summary is not None else None
+    state = json.dumps(_state(study, run, params, curves))
     packed = base64.b64encode(zlib.compress(state.encode())).decode()
     view = {
         "name": study.name,
@@ -134,7 +140,9 @@ def find_champion(client: MlflowClient, study: StudyRecord) -> str:
     return ""
 
 
-def _state(study: StudyRecord, run: str, params: Sequence[str]) -> dict[str, Any]:
+def _state(
+    study: StudyRecord, run: str, params: Sequence[str], curves: tuple[float, float] | None
+) -> dict[str, Any]:
     best = safe_name(f"best_{study.objective}")
     metrics = dict.fromkeys((best, "best_val_accuracy", "val_cross_entropy", "parameters"))
     level = f"tags.`{TAG}level` = 'trial'"
@@ -166,11 +174,13 @@ def _state(study: StudyRecord, run: str, params: Sequence[str]) -> dict[str, Any
                 "cardHeight": 360,
             }
         ],
-        "compareRunCharts": _charts(study, best, params),
+        "compareRunCharts": _charts(study, best, params, curves),
     }
 
 
-def _charts(study: StudyRecord, best: str, params: Sequence[str]) -> list[dict[str, Any]]:
+def _charts(
+    study: StudyRecord, best: str, params: Sequence[str], curves: tuple[float, float] | None
+) -> list[dict[str, Any]]:
     curve = safe_name(study.objective)
     charts = [
         _chart(
@@ -183,7 +193,7 @@ def _charts(study: StudyRecord, best: str, params: Sequence[str]) -> list[dict[s
             xAxisScaleType="linear",
             scaleType="linear",
             lineSmoothness=0,
-            range={},
+            range={"yMin": curves[0], "yMax": curves[1]} if curves else {},
         ),
         _chart(
             "size",
