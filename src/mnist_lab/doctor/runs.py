@@ -1,12 +1,12 @@
-"""Checks for runs and models in MLflow that no process will finish."""
+"""Checks for runs, models and views in MLflow whose study is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus, Run
+from mlflow.entities import Experiment, LoggedModelStatus, Run
 
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.settings import Settings
@@ -15,22 +15,22 @@ from mnist_lab.tracking import TAG
 from mnist_lab.tracking.locations import sqlite_file
 from mnist_lab.tracking.pages import all_pages
 from mnist_lab.tracking.runs import EXPERIMENT_PREFIX, find_runs
+from mnist_lab.tracking.views import study_of
 
 
 def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
-    """Find runs that say RUNNING though their study is gone, and models that were never finished.
+    """Find runs, models and saved views that nothing will finish, or whose study is gone.
 
     Only in a database of this folder: other machines may write to a server.
     """
     if sqlite_file(settings) is None:
         return
-    experiments = [
-        each.experiment_id
-        for each in client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
-    ]
-    if not experiments:
+    found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
+    if not found:
         return
+    experiments = [each.experiment_id for each in found]
     known = _study_ids(settings)
+    yield from _check_views(client, found, known)
     for run in find_runs(client, experiments, "attributes.status = 'RUNNING'"):
         tags = run.data.tags
         if tags.get(f"{TAG}study_id") not in known and not _is_swept(tags, settings):
@@ -48,6 +48,22 @@ def check_runs(client: MlflowClient, settings: Settings) -> Iterator[Finding]:
                 advice="Deletes it; mnist-lab sync logs it again if its file is still there.",
                 repair=partial(client.delete_logged_model, model.model_id),
             )
+
+
+def _check_views(
+    client: MlflowClient, experiments: Sequence[Experiment], known: Container[str]
+) -> Iterator[Finding]:
+    """Find saved views of studies that were deleted: MLflow lists them for ever."""
+    for experiment in experiments:
+        for tag in experiment.tags:
+            study = study_of(tag)
+            if study is not None and study not in known:
+                yield Finding(
+                    subject=f"a saved view in {experiment.name}",
+                    problem="its study is not in this storage",
+                    advice="Deletes the view; runs stay.",
+                    repair=partial(client.delete_experiment_tag, experiment.experiment_id, tag),
+                )
 
 
 def _is_swept(tags: Mapping[str, str], settings: Settings) -> bool:
