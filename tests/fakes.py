@@ -478,6 +478,14 @@ class Memory:
 
         return self._call("log_model", work)
 
+    def log_report(self, study, file, summary):
+        def work():
+            if study.page in self.pages:
+                self.summaries.append(summary)
+                self.artifacts.append(file.name)
+
+        return self._call("log_report", work)
+
     def close_study(self, run, summary):
         def work():
             self.summaries.append(summary)

@@ -37,6 +37,7 @@ mnist-lab export mnist-cnn@champion --format onnx
 mnist-lab reproduce mnist-cnn-v2-3ep
 mnist-lab confirm
 """.strip().splitlines()
+SERVERS = {"ui": "health", "dashboard": "dashboard"}
 # The gate may say no, and then there is nothing to take back.
 MAY_DECLINE = ("promote", "rollback")
 
@@ -71,12 +72,19 @@ def test_the_documents_commands_work_from_another_folder(tmp_path):
                 (here / text.splitlines()[0].removeprefix("# ")).write_text(text)
     digit = open_test_split().images[0]
     Image.fromarray(np.uint8(255) - digit).resize((112, 112)).save(here / "digit.png")
+    for row, (name, shade) in enumerate((("day", 200), ("night", 60))):
+        (here / "photos" / name).mkdir(parents=True)
+        for picture in range(40):
+            pixels = np.random.default_rng([row, picture]).normal(shade, 20, (40, 30, 3))
+            file = here / "photos" / name / f"{picture}.png"
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
     before = sorted(here.rglob("*"))
     environment = {**os.environ, "MNIST_LAB_HOME": str(tmp_path / "home")}
     said = {}
     for command in [*SHOWN, *NAMED]:
         words = [str(SCRIPT), *shlex.split(shortened(command))[1:]]
-        if words[1] == "ui":
+        words = [word for word in words if word != "--open"]  # there is no browser here
+        if words[1] in SERVERS:
             assert answers(words, here, environment)
             continue
         done = subprocess.run(
@@ -85,6 +93,7 @@ def test_the_documents_commands_work_from_another_folder(tmp_path):
         said[command] = f"{done.stdout}\n{done.stderr}"
         allowed = (0, 1) if words[1] in MAY_DECLINE else (0,)
         assert done.returncode in allowed, said[command]
+    before += [here / "reports", *(here / "reports").iterdir()]  # what --csv and --html name
     assert [each for each in sorted(here.rglob("*")) if each not in before] == []
     assert "\nVerdict: " in said["mnist-lab promote fnn-baseline"]
     assert "7" in said["mnist-lab predict mnist-cnn@champion digit.png"]
@@ -101,7 +110,10 @@ def answers(words: list[str], here: Path, environment: dict[str, str]) -> bool:
     try:
         for _ in range(120):
             with suppress(OSError):
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200
+                return (
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/{SERVERS[words[1]]}").status
+                    == 200
+                )
             time.sleep(1)
         return False
     finally:

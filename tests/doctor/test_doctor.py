@@ -11,6 +11,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import mlflow.cli
+import optuna
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -26,6 +27,7 @@ from mnist_lab.study.open import open_study
 from mnist_lab.sweep import launch
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
+from mnist_lab.tracking.views import VIEW_TAG
 from mnist_lab.training import Checkpoint, Checkpoints
 
 
@@ -58,6 +60,17 @@ def repaired(settings):
 
 def test_where_all_is_well_nothing_is_found(swept):
     assert examine(swept) == []
+
+
+def test_a_saved_view_is_removed_with_its_study(swept):
+    client = open_client(swept)
+    experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")
+    assert any(tag.startswith(VIEW_TAG) for tag in experiment.tags)
+    optuna.delete_study(study_name="s", storage=swept.storage)
+    assert "its study is not in this storage" in problems(swept)
+    assert "its study is not in this storage" not in repaired(swept)
+    experiment = client.get_experiment_by_name("mnist-lab/tiny-fnn")
+    assert not any(tag.startswith(VIEW_TAG) for tag in experiment.tags)
 
 
 def test_an_empty_folder_is_well(settings):

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lab.data import Dataset
 from mnist_lab.errors import DataError, UnknownNameError
 from mnist_lab.report import Mistakes, TrialComparison, compare, mistakes, read_kept
 from mnist_lab.settings import Settings
-from mnist_lab.study import Ledger, load_original_dataset
+from mnist_lab.study import Ledger, load_original_dataset, open_study
 
 
-def write_report(study: Ledger, settings: Settings) -> Path:
-    """Write the report of a study into the home and MLflow; return the file."""
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Where a study is to be looked at: the file of its report, and its view in MLflow's pages."""
+
+    report: str = ""
+    link: str = ""
+
+
+def write_report(study: Ledger, settings: Settings, *, tracked: bool = True) -> Path:
+    """Write the report of a study into the home and, if that is ``tracked``, MLflow."""
     from mnist_lab.promotion import GatePolicy  # with MLflow: seconds
     from mnist_lab.publish import publish_report
 
-    return publish_report(study, settings, gate=GatePolicy().describe_limits())
+    limits = GatePolicy().describe_limits()
+    return publish_report(study, settings, gate=limits, tracked=tracked)
+
+
+def write_pages(name: str, settings: Settings, *, tracked: bool = True) -> Pages:
+    """Write what a study ends with; no page is a reason for a sweep to fail."""
+    from mnist_lab.publish import find_link
+
+    report = link = ""
+    with suppress(Exception):
+        study = open_study(settings, name)
+        report = str(write_report(study, settings, tracked=tracked))
+        link = find_link(study, settings) if tracked else ""
+    return Pages(report=report, link=link)
 
 
 def compare_trials(

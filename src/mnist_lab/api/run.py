@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mnist_lab.api.pages import write_pages
 from mnist_lab.api.study import Study
 from mnist_lab.api.watch import watch
 from mnist_lab.config import parse_config
@@ -31,6 +32,8 @@ def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
             progress=watcher.decoding,
         )
     _say_why(result)
+    if result.best is not None and not result.signal:
+        write_pages(result.study, settings, tracked=not result.lag.items)
     return Study(result.study, settings)
 
 

@@ -52,6 +52,7 @@ def confirm_command(
 
     Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
     """
+    from mnist_lab.api import write_pages
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design
@@ -59,6 +60,7 @@ def confirm_command(
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
     confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
+    write_pages(name, settings)
     if as_json:
         print_json(confirmation)
         return
@@ -171,6 +173,7 @@ def promote_command(
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
+    from mnist_lab.api import write_pages
     from mnist_lab.promotion import GatePolicy, promote, read_policy
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
@@ -198,6 +201,7 @@ def promote_command(
         force=force,
         dataset=dataset,
     )
+    write_pages(name, settings)
     if as_json:
         print_json(asdict(promotion))
     else:

@@ -6,7 +6,6 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,19 +153,23 @@ def _this_command(study: str | None) -> str:
 
 
 def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> None:
+    from mnist_lab.api import Pages, write_pages
     from mnist_lab.cli.studies import print_leaderboard
     from mnist_lab.report import leaderboard, report_pruning
     from mnist_lab.study import open_study
 
     study = open_study(settings, result.study)
     rows = leaderboard(study, top=TOP_ROWS)
+    pages = Pages()
+    if rows and not result.signal:
+        pages = write_pages(result.study, settings, tracked=not result.lag.items)
     if as_json:
         best = result.best.number if result.best else None
         stopped = {
             "stopped": str(result.stopped or ""),
             "stop_reason": result.stopped.reason.value if result.stopped else "",
         }
-        facts = {**vars(result), **stopped, "best": best}
+        facts = {**vars(result), **stopped, **vars(pages), "best": best}
         print_json({**facts, "leaderboard": [vars(row) for row in rows]})
         return
     title = f"{result.study}: {result.finished} of {result.total} trials finished"
@@ -180,8 +183,14 @@ def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> 
     print_lag(result)
     if not result.stopped and rows:
         typer.echo("")
-        for words, value in _next_lines(study, settings):
-            typer.echo(f"{words:14} {value}")
+        typer.echo("Look closer:   mnist-lab ui")
+        if pages.link:
+            typer.echo(f"There:         {pages.link}")
+        if pages.report:
+            typer.echo(f"Report:        {pages.report}")
+        typer.echo(f"Leaderboard:   mnist-lab leaderboard {result.study}")
+        typer.echo(f"Confirm it:    mnist-lab confirm {result.study}")
+        typer.echo(f"Promote it:    mnist-lab promote {result.study}")
 
 
 def print_noise(study: Ledger) -> None:
@@ -202,24 +211,6 @@ def print_noise(study: Ledger) -> None:
             f"{more.trials} more trials would take {report.describe_duration(more.seconds)}; the "
             f"chance that they gain {differ} or more is {more.chance:.0%}."
         )
-
-
-def _next_lines(study: Ledger, settings: Settings) -> list[tuple[str, str]]:
-    """What to look at and to type next; the report is written here."""
-    from mnist_lab.api import write_report
-    from mnist_lab.publish import find_link
-
-    lines = [("Look closer:", "mnist-lab ui")]
-    with suppress(Exception):  # a report that cannot be written is no reason for a sweep to fail
-        lines.append(("Report:", str(write_report(study, settings))))
-        link = find_link(study, settings)
-        lines += [("In MLflow:", link)] if link else []
-    lines += [
-        ("Leaderboard:", f"mnist-lab leaderboard {study.name}"),
-        ("Confirm it:", f"mnist-lab confirm {study.name}"),
-        ("Promote it:", f"mnist-lab promote {study.name}"),
-    ]
-    return lines
 
 
 def print_lag(result: SweepResult) -> None:

@@ -81,7 +81,7 @@ def _as_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"{name} of {low:g} to {high:g}", "pixels in [0, 255]",
             "Scale them: (255 * (x - x.min()) / (x.max() - x.min())).round().astype('uint8').",
         )  # fmt: skip
-    if high <= 1:
+    if 0 < high <= 1:
         return _shares(images, name)
     if images.dtype == np.uint8:
         return images

@@ -16,11 +16,12 @@ LOCAL_PAGES = "http://127.0.0.1:5000"
 
 
 def publish_report(
-    study: Ledger, settings: Settings, *, gate: str = "", images: bool = True
+    study: Ledger, settings: Settings, *, gate: str = "", tracked: bool = True
 ) -> Path:
     """Write the report of ``study`` below the home, and log it with its run; return the file.
 
-    A store that does not answer costs the copy in MLflow only.
+    A store that does not answer costs the copy in MLflow only; where it is known to be away, ``tracked``
+    is false.
 
     Raises:
         OSError: the file cannot be written.
@@ -29,8 +30,8 @@ def publish_report(
         render_study,  # templates and pictures: not for a sweep's start
     )
 
-    champion, commit = _look_up(study, settings)
-    report = report_study(study, settings, champion=champion, images=images)
+    champion, commit = _look_up(study, settings) if tracked else ("", "")
+    report = report_study(study, settings, champion=champion)
     again: Reproduction = describe_reproduction(report, confirmed=find_replicas(study) is not None)
     page = render_study(report, commands=again.commands, toml=again.toml, gate=gate, commit=commit)
     file = settings.reports / f"{study.name}.html"
@@ -38,6 +39,8 @@ def publish_report(
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(page, encoding="utf-8")
     unfinished.replace(file)
+    if not tracked:
+        return file
     with suppress(Exception):  # whatever a server, a database or a disk answers
         _log_report(study, file, settings, champion)
     return file

@@ -19,6 +19,7 @@ from mnist_lab.errors import InvalidParamsError, UnknownNameError
 
 if TYPE_CHECKING:
     import keras
+from mnist_lab.spaces.ranges import nearest
 from mnist_lab.spaces.values import (
     Params,
     ParamValue,
@@ -150,7 +151,7 @@ class SearchSpace:
             self,
             distributions=kept,
             conditions=conditions,
-            defaults={name: self.defaults[name] for name in kept},
+            defaults={name: nearest(each, self.defaults[name]) for name, each in kept.items()},
             starts=tuple(
                 start
                 for start in starts
