@@ -77,7 +77,7 @@ def test_the_version_is_printed(lab):
     "command",
     ["sweep", "train", "spaces", "studies", "leaderboard", "compare", "confirm", "promote", "rollback",
      "models", "evaluate", "predict", "export", "serve", "reproduce", "sync", "doctor", "data",
-     "ui"],
+     "ui", "report", "explain", "mistakes", "dashboard"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(lab, command):
     code, out, _ = lab(command, "--help")

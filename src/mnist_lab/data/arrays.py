@@ -74,7 +74,7 @@ def _as_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if images.size == 0:
         raise Unusable(f"no {name}", "at least one image")
     low, high = images.min(), images.max()
-    if not np.isfinite(low + high):
+    if not np.isfinite([low, high]).all():
         raise Unusable(f"{name} with NaN or infinity", "pixels in [0, 255]")
     if low < 0 or high > 255:
         raise Unusable(

@@ -20,8 +20,8 @@ def publish_report(
 ) -> Path:
     """Write the report of ``study`` below the home, and log it with its run; return the file.
 
-    A store that does not answer costs the copy in MLflow only; where it is known to be away, ``tracked``
-    is false.
+    A store that does not answer costs the copy in MLflow only. Where it is known to be away, nothing
+    is ``tracked``.
 
     Raises:
         OSError: the file cannot be written.
