@@ -11,8 +11,9 @@ INSTALLED := .venv/.installed
 SPACE ?= fnn
 TRIALS ?= 10
 EPOCHS ?= 5
+HOME_OF_PICTURES ?= .
 
-.PHONY: sweep test coverage test-slow lint format docs build ui bench clean
+.PHONY: sweep test coverage test-slow lint format docs pictures build ui bench clean
 
 sweep: $(INSTALLED) ## the main job: a study of real networks on the bundled MNIST; SPACE=cnn takes longer
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
@@ -38,6 +39,9 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED) ## write the command reference from --help
 	$(BIN)/cog -r --verbosity=1 docs/commands.md
+
+pictures: $(INSTALLED) ## screenshots for docs/, of the latest study in HOME_OF_PICTURES, by Debian's chromium
+	$(BIN)/python experiments/screenshots.py $(HOME_OF_PICTURES)
 
 build: $(INSTALLED) ## dist/: the wheel and the source distribution
 	$(BIN)/uv build --clear

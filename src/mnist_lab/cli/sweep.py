@@ -202,10 +202,9 @@ def print_noise(study: Ledger) -> None:
         return
     objective = study.record.objective
     differ = report.describe_difference(objective, noise.difference)
-    typer.echo(
-        f"Single runs differ by {differ} by chance: {noise.tied} of {noise.of} trials cannot be told "
-        "apart from the best."
-    )
+    tied = f"{noise.tied} of {noise.of} trials cannot be told apart from the best"
+    said = tied if noise.tied > 1 else "the best is ahead of all others by more"
+    typer.echo(f"Single runs differ by {differ} by chance: {said}.")
     for more in report.advise(study, noise)[:1]:
         typer.echo(
             f"{more.trials} more trials would take {report.describe_duration(more.seconds)}; the "
