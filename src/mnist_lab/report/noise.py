@@ -20,6 +20,7 @@ Z95 = 1.959964  # the 97.5 % quantile of the normal distribution
 # Fewer finished trials say nothing about the next ones; replayed sweeps were too sure below it.
 MIN_TRIALS_FOR_ADVICE = 20
 TAIL_SHARE, MIN_TAIL = 0.25, 5
+CAME = 0.5
 MORE_TRIALS = (10, 25, 50)
 
 
@@ -131,19 +132,20 @@ def advise(study: Ledger, noise: Noise | None) -> tuple[MoreTrials, ...]:
 def chance_of_gain(scores: list[float], gain: float, more: int) -> float:
     """Estimate the chance that the best of ``more`` trials exceeds the best so far by ``gain``.
 
-    The best quarter of the later half of ``scores`` (in the order of their end, more is better, minus
-    infinity for pruned trials) is taken for an exponential tail, as in peaks over threshold (Pickands
-    1975); the next trials for draws like those of the later half.
+    The best quarter of ``scores`` (more is better, minus infinity for pruned trials) is taken for a
+    tail that ends at twice its mean excess, a generalised Pareto tail of shape -1 (Pickands 1975),
+    because accuracies have a ceiling; the next trials for draws like all before. Of what this promised
+    on replayed sweeps half came, hence ``CAME``. Tails without an end, and those of the later trials
+    alone, promised much more (experiments/LOG.md).
     """
-    later = np.array(scores[len(scores) // 2 :])
-    ordered = np.sort(later[np.isfinite(later)])[::-1]
-    size = min(max(MIN_TAIL, round(TAIL_SHARE * len(later))), len(ordered) - 1)
+    ordered = sorted(filter(math.isfinite, scores), reverse=True)
+    size = min(max(MIN_TAIL, round(TAIL_SHARE * len(scores))), len(ordered) - 1)
     if size < MIN_TAIL:
         return 0.0
-    threshold = float(ordered[size])
-    scale = float(np.mean(ordered[:size])) - threshold
-    if scale <= 0:
+    threshold = ordered[size]
+    end = 2 * (sum(ordered[:size]) / size - threshold)
+    if end <= 0:
         return 0.0
-    excess = max(scores) + gain - threshold
-    one = size / len(later) * math.exp(-excess / scale)
-    return float(1 - (1 - min(1.0, one)) ** more)
+    excess = ordered[0] + gain - threshold
+    one = size / len(scores) * max(0.0, 1 - excess / end)
+    return CAME * (1 - (1 - min(1.0, one)) ** more)
