@@ -25,6 +25,9 @@ OBJECTIVES = {
     "val_balanced_accuracy": True,
 }
 
+# What the gate lets a model cost at most, unless a policy says otherwise: a count, bytes, milliseconds.
+MAXIMUM_PARAMETERS, MAXIMUM_FILE_SIZE, MAXIMUM_LATENCY = 10_000_000, 100_000_000, 100.0
+
 _LEAST = {
     **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
     **dict.fromkeys(("keep_models", "retries", "seed"), 0),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from mnist_lab.config import read_toml
+from mnist_lab.config import MAXIMUM_FILE_SIZE, MAXIMUM_LATENCY, MAXIMUM_PARAMETERS, read_toml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 GateVerdict = Literal["promote", "tie", "reject"]
@@ -34,16 +34,9 @@ class GatePolicy:
     minimum_accuracy: Share = 0.9
     maximum_recall_loss: Share = 0.01
     maximum_calibration_error: Share = 0.25
-    maximum_parameters: Annotated[int, Field(gt=0)] = 10_000_000
-    maximum_file_size: Annotated[int, Field(gt=0)] = 100_000_000
-    maximum_latency: Annotated[float, Field(gt=0)] = 100.0
-
-    def describe_limits(self) -> str:
-        """Say what a model may cost at most."""
-        return (
-            f"at most {self.maximum_parameters:,} parameters, {self.maximum_file_size:,} bytes, "
-            f"{self.maximum_latency:g} ms an image"
-        )
+    maximum_parameters: Annotated[int, Field(gt=0)] = MAXIMUM_PARAMETERS
+    maximum_file_size: Annotated[int, Field(gt=0)] = MAXIMUM_FILE_SIZE
+    maximum_latency: Annotated[float, Field(gt=0)] = MAXIMUM_LATENCY
 
 
 def read_policy(file: Path) -> GatePolicy:

@@ -15,9 +15,7 @@ from mnist_lab.study import Ledger, find_replicas
 LOCAL_PAGES = "http://127.0.0.1:5000"
 
 
-def publish_report(
-    study: Ledger, settings: Settings, *, gate: str = "", tracked: bool = True
-) -> Path:
+def publish_report(study: Ledger, settings: Settings, *, tracked: bool = True) -> Path:
     """Write the report of ``study`` below the home, and log it with its run; return the file.
 
     A store that does not answer costs the copy in MLflow only. Where it is known to be away, nothing
@@ -33,7 +31,7 @@ def publish_report(
     champion, commit = _look_up(study, settings) if tracked else ("", "")
     report = report_study(study, settings, champion=champion)
     again: Reproduction = describe_reproduction(report, confirmed=find_replicas(study) is not None)
-    page = render_study(report, commands=again.commands, toml=again.toml, gate=gate, commit=commit)
+    page = render_study(report, commands=again.commands, toml=again.toml, commit=commit)
     file = settings.reports / f"{study.name}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def measure_importances(study: Ledger) -> tuple[Importance, ...]:
     ranked = study.ranked()
     done = {trial.number for trial in ranked}
     frozen = [
-        trial
+        _bare(trial)
         for trial in study.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if trial.number in done
     ]
@@ -73,6 +74,13 @@ def measure_importances(study: Ledger) -> tuple[Importance, ...]:
             )
         )
     return tuple(found)
+
+
+def _bare(trial: FrozenTrial) -> FrozenTrial:
+    """Return the trial without its attributes and epochs, which Optuna would copy each time."""
+    bare = copy.copy(trial)
+    bare.user_attrs, bare.system_attrs, bare.intermediate_values = {}, {}, {}
+    return bare
 
 
 def _resample(trials: list[FrozenTrial], direction: StudyDirection) -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from mnist_lab.config import MAXIMUM_FILE_SIZE, MAXIMUM_LATENCY, MAXIMUM_PARAMETERS
 from mnist_lab.report.images import ImageRow, Mistakes
 from mnist_lab.report.page import charts
 from mnist_lab.report.page.environment import inline_json, render
@@ -36,12 +37,10 @@ NOISE_SOURCES = {
 }
 
 
-def render_study(
-    report: StudyReport, *, commands: str, gate: str = "", toml: str = "", commit: str = ""
-) -> str:
+def render_study(report: StudyReport, *, commands: str, toml: str = "", commit: str = "") -> str:
     """Return the page. The same report gives the same text.
 
-    ``commands`` make the study again; ``toml`` is its experiment; ``gate`` says its limits.
+    ``commands`` make the study again; ``toml`` is its experiment.
     """
     hard = _hard(report.images)
     sprite = _sprite(report, hard)
@@ -70,7 +69,9 @@ def render_study(
         most=MOST_PICTURES,
         confusion=_confusion(report),
         size=charts.size_against_value(report) if report.rows else None,
-        gate=gate,
+        most_parameters=MAXIMUM_PARAMETERS,
+        most_bytes=MAXIMUM_FILE_SIZE,
+        most_milliseconds=MAXIMUM_LATENCY,
         commit=commit,
         commands=commands,
         toml=toml,
