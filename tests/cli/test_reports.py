@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from functools import partial
 
 import pytest
+from rich.console import Console
 
 from mnist_lab.cli import app as app_module
-from mnist_lab.cli.studies import sparkline
+from mnist_lab.cli.studies import print_leaderboard, sparkline
+from mnist_lab.report import leaderboard
 from studies import make_study
 
 
@@ -125,6 +128,21 @@ def test_a_curve_is_a_line_of_bars():
     assert sparkline([0.0, 0.5, 1.0], 0.0, 1.0) == "▁▅█"
     assert len(sparkline([0.1] * 100, 0.0, 1.0)) == 12
     assert sparkline([0.5], 0.5, 0.5) == "▁"
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, ""), (105, "what"), (160, "curve what")])
+def test_a_narrow_terminal_is_shown_fewer_columns(
+    monkeypatch, capsys, study, settings, width, shown
+):
+    console = partial(Console, force_terminal=True, no_color=True)
+    monkeypatch.setattr(
+        "rich.console.Console", lambda **given: console(**{"width": width, **given})
+    )
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_leaderboard(leaderboard(study, top=3), title="s")
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(word for word in ("curve", "what") if word in lines[1]) == shown
+    assert "parameters" in lines[1]
 
 
 def test_without_its_extra_the_dashboard_says_what_to_install(lab, monkeypatch):

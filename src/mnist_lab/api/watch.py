@@ -46,7 +46,8 @@ def watch() -> Iterator[Watcher]:
     console = Console(stderr=True)
 
     def announce(sentence: str) -> None:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        wraps_by_itself = not console.is_terminal  # a line of a file is a line
+        console.print(sentence, markup=False, highlight=False, soft_wrap=wraps_by_itself)
 
     if not console.is_terminal:
         yield Watcher(plain_listener(console), announce, lambda done, total: None)

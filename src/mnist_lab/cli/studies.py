@@ -127,7 +127,7 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
         *_curve_column(rows),
         ("what", lambda row: describe_params(row.params)),
     )
-    print_table(rows, columns, title=title)
+    print_table(rows, columns, title=title, optional={"curve": 14, "what": 28})
 
 
 def _curve_column(rows: list[LeaderboardRow]) -> list[tuple[str, Callable[[LeaderboardRow], str]]]:
