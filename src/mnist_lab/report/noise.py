@@ -20,7 +20,7 @@ Z95 = 1.959964  # the 97.5 % quantile of the normal distribution
 # Fewer finished trials say nothing about the next ones; replayed sweeps were too sure below it.
 MIN_TRIALS_FOR_ADVICE = 20
 TAIL_SHARE, MIN_TAIL = 0.25, 5
-CAME = 0.5
+CAME = 0.2  # of what the tail promises, on nine replayed sweeps
 MORE_TRIALS = (10, 25, 50)
 
 
@@ -135,7 +135,7 @@ def chance_of_gain(scores: list[float], gain: float, more: int) -> float:
     The best quarter of ``scores`` (more is better, minus infinity for pruned trials) is taken for a
     tail that ends at twice its mean excess, a generalised Pareto tail of shape -1 (Pickands 1975),
     because accuracies have a ceiling; the next trials for draws like all before. Of what this promised
-    on replayed sweeps half came, hence ``CAME``. Tails without an end, and those of the later trials
+    on replayed sweeps a fifth came, hence ``CAME``. Tails without an end, and those of the later trials
     alone, promised much more (experiments/LOG.md).
     """
     ordered = sorted(filter(math.isfinite, scores), reverse=True)
