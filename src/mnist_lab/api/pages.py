@@ -22,21 +22,28 @@ class Pages:
     link: str = ""
 
 
-def write_report(study: Ledger, settings: Settings, *, tracked: bool = True) -> Path:
-    """Write the report of a study into the home and, if that is ``tracked``, MLflow."""
+def write_report(
+    study: Ledger, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
+) -> Path:
+    """Write the report of a study into the home and, if that is ``tracked``, MLflow.
+
+    ``dataset`` is the study's, if it is loaded already.
+    """
     from mnist_lab.publish import publish_report
 
-    return publish_report(study, settings, tracked=tracked)
+    return publish_report(study, settings, tracked=tracked, dataset=dataset)
 
 
-def write_pages(name: str, settings: Settings, *, tracked: bool = True) -> Pages:
+def write_pages(
+    name: str, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
+) -> Pages:
     """Write what a study ends with; no page is a reason for a sweep to fail."""
     from mnist_lab.publish import find_link
 
     report = link = ""
     with suppress(Exception):
         study = open_study(settings, name)
-        report = str(write_report(study, settings, tracked=tracked))
+        report = str(write_report(study, settings, tracked=tracked, dataset=dataset))
         link = find_link(study, settings) if tracked else ""
     return Pages(report=report, link=link)
 

@@ -28,12 +28,13 @@ def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
             config,
             settings,
             listener=watcher.listener,
-            announce=watcher.announce,
+            loaded=watcher.loaded,
             progress=watcher.decoding,
         )
     _say_why(result)
     if result.best is not None and not result.signal:
-        write_pages(result.study, settings, tracked=not result.lag.items)
+        tracked = not result.lag.items
+        write_pages(result.study, settings, tracked=tracked, dataset=watcher.dataset)
     return Study(result.study, settings)
 
 

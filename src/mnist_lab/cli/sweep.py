@@ -18,6 +18,7 @@ from mnist_lab.cli.output import JSON_OPTION, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mnist_lab.api import Pages
     from mnist_lab.config import SweepConfig
     from mnist_lab.settings import Settings
     from mnist_lab.spaces import ParamValue, SearchSpace
@@ -122,6 +123,7 @@ def _assign(versions: Sequence[SearchSpace], text: str) -> tuple[str, list[Param
 
 
 def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
+    from mnist_lab.api import Pages, write_pages
     from mnist_lab.api.watch import watch
     from mnist_lab.errors import InterruptedSweep
     from mnist_lab.settings import Settings
@@ -134,13 +136,17 @@ def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
                 config,
                 settings,
                 listener=watcher.listener,
-                announce=watcher.announce,
+                loaded=watcher.loaded,
                 progress=watcher.decoding,
             )
         except InterruptedSweep as error:
             error.next_step = f"Go on with: {_this_command(config.study)}"
             raise
-    _print_result(result, settings, as_json=as_json)
+    pages = Pages()
+    if result.best is not None and not result.signal:
+        tracked = not result.lag.items
+        pages = write_pages(result.study, settings, tracked=tracked, dataset=watcher.dataset)
+    _print_result(result, pages, settings, as_json=as_json)
     exit_as(result)
 
 
@@ -152,17 +158,13 @@ def _this_command(study: str | None) -> str:
     return shlex.join(words)
 
 
-def _print_result(result: SweepResult, settings: Settings, *, as_json: bool) -> None:
-    from mnist_lab.api import Pages, write_pages
+def _print_result(result: SweepResult, pages: Pages, settings: Settings, *, as_json: bool) -> None:
     from mnist_lab.cli.studies import print_leaderboard
     from mnist_lab.report import leaderboard, report_pruning
     from mnist_lab.study import open_study
 
     study = open_study(settings, result.study)
     rows = leaderboard(study, top=TOP_ROWS)
-    pages = Pages()
-    if rows and not result.signal:
-        pages = write_pages(result.study, settings, tracked=not result.lag.items)
     if as_json:
         best = result.best.number if result.best else None
         stopped = {

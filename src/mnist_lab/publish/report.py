@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mnist_lab.data import Dataset
 from mnist_lab.publish.connect import connect_mlflow
 from mnist_lab.report import Reproduction, describe_reproduction, report_study, summarise
 from mnist_lab.settings import Settings
@@ -15,11 +16,13 @@ from mnist_lab.study import Ledger, find_replicas
 LOCAL_PAGES = "http://127.0.0.1:5000"
 
 
-def publish_report(study: Ledger, settings: Settings, *, tracked: bool = True) -> Path:
+def publish_report(
+    study: Ledger, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
+) -> Path:
     """Write the report of ``study`` below the home, and log it with its run; return the file.
 
     A store that does not answer costs the copy in MLflow only. Where it is known to be away, nothing
-    is ``tracked``.
+    is ``tracked``. ``dataset`` is the study's, if it is loaded already.
 
     Raises:
         OSError: the file cannot be written.
@@ -29,7 +32,7 @@ def publish_report(study: Ledger, settings: Settings, *, tracked: bool = True) -
     )
 
     champion, commit = _look_up(study, settings) if tracked else ("", "")
-    report = report_study(study, settings, champion=champion)
+    report = report_study(study, settings, champion=champion, dataset=dataset)
     again: Reproduction = describe_reproduction(report, confirmed=find_replicas(study) is not None)
     page = render_study(report, commands=again.commands, toml=again.toml, commit=commit)
     file = settings.reports / f"{study.name}.html"

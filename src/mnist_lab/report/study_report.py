@@ -117,15 +117,16 @@ class StudyReport:
 
 
 def report_study(
-    study: Ledger, settings: Settings, *, champion: str = "", images: bool = True
+    study: Ledger, settings: Settings, *, champion: str = "", dataset: Dataset | None = None
 ) -> StudyReport:
     """Gather the facts of ``study``, in any state.
 
-    ``images``: read kept predictions and the data set, for what is shown image by image. Where either
-    is gone, the rest is told all the same.
+    ``dataset`` is the study's, if it is loaded already; else it is loaded for what is shown image by
+    image. Where it or all kept predictions are gone, the rest is reported all the same.
     """
     trials, ranked = study.trials(), study.ranked()
-    dataset = _find_dataset(study.record, settings) if images and ranked else None
+    if dataset is None or dataset.digest != study.record.dataset_digest:
+        dataset = _find_dataset(study.record, settings) if ranked else None
     kept: dict[int, Predictions] = {}
     if dataset is not None:
         wanted = {trial.number: trial for trial in ranked[:TOP_MODELS]}

@@ -71,13 +71,13 @@ def launch(
     make_tracker: TrackerFactory = connect_mlflow,
     make_figures: FiguresFactory = make_figures,
     trainer: str = WorkerSpec.trainer,
-    announce: Callable[[str], None] = lambda _: None,
+    loaded: Callable[[Dataset], None] = lambda _: None,
     progress: Progress = lambda done, total: None,
 ) -> SweepResult:
     """Run or resume a sweep.
 
     Args:
-        announce: called with the sentence about the data, before anything is trained.
+        loaded: called with the data, before anything is trained.
         progress: called with the counts of pictures decoded and of all.
         make_tracker: MLflow by default; given by tests and by measurements of what tracking costs.
         make_figures: a process that draws, by default.
@@ -98,7 +98,7 @@ def launch(
         data_folder=settings.data_folder,
         progress=progress,
     )
-    announce(dataset.facts.sentence)
+    loaded(dataset)
     found = get_space(config.space, colour=dataset.form.is_colour)
     space = found.shaped(dataset.form.shape)
     name = study_name(config, space, dataset)
