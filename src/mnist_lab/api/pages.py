@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lab.data import Dataset
-from mnist_lab.errors import DataError, UnknownNameError
-from mnist_lab.report import Mistakes, TrialComparison, compare, mistakes, read_kept
+from mnist_lab.errors import DataError, UsageError
+from mnist_lab.report import (
+    Mistakes,
+    StudyReport,
+    TrialComparison,
+    compare,
+    mistakes,
+    read_kept,
+    report_study,
+)
 from mnist_lab.settings import Settings
-from mnist_lab.study import Ledger, load_original_dataset, open_study
+from mnist_lab.study import Ledger, load_original_dataset, open_study, read_confirmation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,13 @@ def write_pages(
     return Pages(report=report, link=link)
 
 
+def explain_study(study: Ledger, settings: Settings) -> StudyReport:
+    """Gather what is said of a study, its champion included where MLflow answers."""
+    from mnist_lab.publish import look_up
+
+    return report_study(study, settings, champion=look_up(study, settings)[0])
+
+
 def compare_trials(
     study: Ledger, trials: Sequence[str], settings: Settings, place: str | None = None
 ) -> tuple[TrialComparison, Dataset | None]:
@@ -78,17 +93,17 @@ def find_mistakes(
     """Find what the good models of a study miss; return it, and the data.
 
     Raises:
-        UnknownNameError: less than two models have left their predictions.
+        UsageError: less than two models have left their predictions.
         DataError: the data are gone.
     """
     dataset = load_original_dataset(study.record, settings, place)
     found = mistakes(study, settings, dataset)
     if found is None:
-        raise UnknownNameError(
-            "predictions of study",
-            study.name,
-            (),
-            next_step="Two trials or more must have kept theirs (keep_predictions). To train the "
-            f"best again, type: mnist-lab confirm {study.name}",
+        confirmed = read_confirmation(study)
+        more = f" --seeds {confirmed.seeds + 1}" if confirmed is not None else ""
+        raise UsageError(
+            f"Less than two trials of study {study.name!r} have left predictions to compare.",
+            next_step="Those of earlier versions, and with keep_predictions = false, have none. To "
+            f"train the best again, type: mnist-lab confirm {study.name}{more}",
         )
     return found, dataset

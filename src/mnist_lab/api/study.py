@@ -73,9 +73,10 @@ class Study:
 
     def explain(self) -> Text:
         """Say in Markdown what was searched, found, is uncertain, and what to do next."""
-        from mnist_lab.report import explain, report_study
+        from mnist_lab.api.pages import explain_study
+        from mnist_lab.report import explain
 
-        return Text(explain(report_study(self.ledger, self.settings)))
+        return Text(explain(explain_study(self.ledger, self.settings)))
 
     def report(self) -> Page:
         """Write the HTML report into the home and MLflow; a notebook shows it."""
@@ -97,7 +98,7 @@ class Study:
         """Find the validation images that the best models miss, and suspected labels.
 
         Raises:
-            UnknownNameError: less than two models have left their predictions.
+            UsageError: less than two models have left their predictions.
             DataError: the data are gone.
         """
         from mnist_lab.api.pages import find_mistakes

@@ -96,10 +96,11 @@ def explain_command(study: StudyName = None, as_json: bool = JSON_OPTION) -> Non
     Example: mnist-lab explain mnist-cnn-v2-10ep
     """
     from mnist_lab import report
+    from mnist_lab.api import explain_study
     from mnist_lab.settings import Settings
 
     settings = Settings()
-    found = report.report_study(_open(study, settings), settings)
+    found = explain_study(_open(study, settings), settings)
     if as_json:
         print_json(_facts(found))
     else:

@@ -8,7 +8,7 @@ from mnist_lab.publish.connect import (
     make_figures,
     start_writer,
 )
-from mnist_lab.publish.report import find_link, publish_report
+from mnist_lab.publish.report import find_link, look_up, publish_report
 from mnist_lab.publish.sync import SyncRow, find_difference, sync
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "connect_mlflow",
     "find_difference",
     "find_link",
+    "look_up",
     "make_figures",
     "publish_report",
     "start_writer",

@@ -31,7 +31,7 @@ def publish_report(
         render_study,  # templates and pictures: not for a sweep's start
     )
 
-    champion, commit = _look_up(study, settings) if tracked else ("", "")
+    champion, commit = look_up(study, settings) if tracked else ("", "")
     report = report_study(study, settings, champion=champion, dataset=dataset)
     again: Reproduction = describe_reproduction(report, confirmed=find_replicas(study) is not None)
     page = render_study(report, commands=again.commands, toml=again.toml, commit=commit)
@@ -58,7 +58,7 @@ def _log_report(study: Ledger, file: Path, settings: Settings, champion: str) ->
         tracker.log_report(study.record, copy, summarise(study, champion))
 
 
-def _look_up(study: Ledger, settings: Settings) -> tuple[str, str]:
+def look_up(study: Ledger, settings: Settings) -> tuple[str, str]:
     """Ask MLflow for the study's champion, and the commit of its code; both empty if it is away."""
     from mnist_lab.tracking.store import open_client
     from mnist_lab.tracking.views import find_champion
