@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -117,3 +119,24 @@ def test_a_process_whose_template_died_is_ended_all_the_same(wait_until):
 def test_after_a_template_died_another_is_started(ask, kill_template):
     kill_template()
     assert ask(has_imported, "keras") == [True]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(tmp_path, fresh):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from mnist_lab.execution.forkserver import start_process\n"
+        "print('once', flush=True)\n"
+        f"process = start_process(time.sleep, 0, name='w', fresh={fresh})\n"
+        "process.join()\n"
+        "print(process.exitcode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "KERAS_BACKEND": "none"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "once\n0\n"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -83,8 +84,24 @@ def _start(
     process = context.Process(
         target=_enter, args=(dict(os.environ), target, arguments), name=name, daemon=True
     )
-    process.start()
+    with _main_hidden():
+        process.start()
     return process
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Hide the program's main module from the new process, which would run it again.
+
+    A script of three lines that calls ``mnist_lab.sweep`` without ``if __name__ == "__main__"`` would
+    sweep within its own workers. Nothing that is sent comes from there.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _enter(variables: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
