@@ -5,6 +5,7 @@ A terminal's and the plain lines go to standard error; a notebook's table is one
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,11 +97,10 @@ def watch() -> Iterator[Watcher]:
 
 def in_notebook() -> bool:
     """Return whether this process is a notebook's kernel; rich takes that for no terminal."""
-    try:
-        from IPython import get_ipython  # only there if somebody uses it
-    except ImportError:
-        return False
-    shell = get_ipython()
+    loaded = sys.modules.get(
+        "IPython"
+    )  # a kernel has imported it; importing it takes half a second
+    shell = loaded.get_ipython() if loaded is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
