@@ -94,6 +94,7 @@ def _trial(number, drawing):
         attributes["scalars"] = {
             **finished(number, length, value).scalars,
             "parameters": float(785 * params["units"]),
+            "latency_ms": 0.2 + params["units"] / 1000,
         }
         attributes["environment"] = {"keras": "3.15.1"}
     if state == TrialState.FAIL:

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.console import Console
 from mnist_lab.cli import app as app_module
 from mnist_lab.cli.studies import print_leaderboard, sparkline
 from mnist_lab.report import leaderboard
+from mnist_lab.study import lock_study
+from mnist_lab.study.ledger import Tracked
 from studies import make_study
 
 
@@ -117,11 +120,68 @@ def test_the_leaderboard_can_be_cut_to_its_front(lab, study):
     assert json.loads(out) == [row for row in rows if row["pareto"]]
 
 
-def test_a_figure_that_a_search_does_not_measure_is_refused(lab, study):
-    code, _, err = lab("leaderboard", "s", "--pareto", "latency")
+@pytest.mark.parametrize("figure", ["seconds", "latency"])
+def test_the_front_of_each_figure_falls_with_the_value(lab, study, figure):
+    _, out, _ = lab("leaderboard", "s", "--pareto", figure, "--json")
+    rows = json.loads(out)
+    assert rows[0]["rank"] == 1
+    assert all(first[figure] > then[figure] for first, then in pairwise(rows))
+
+
+def test_a_figure_that_there_is_not_is_refused(lab, study):
+    code, _, err = lab("leaderboard", "s", "--pareto", "beauty")
     assert code != 0
-    assert "measured by the gate" in err
+    assert "parameters, seconds, latency" in err
     assert "--pareto parameters" in err
+
+
+@pytest.fixture
+def mlflow_away(lab, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def tracked(study):
+    """The study as another machine sees it: of a trial's files MLflow has the only copy."""
+    for trial in study.ranked():
+        study.write_tracked(Tracked(trial=trial.number, run="0" * 32, closed=True))
+    return study
+
+
+@pytest.mark.parametrize("command", [("report", "s"), ("explain", "s"), ("compare", "s", 1, 2)])
+def test_a_study_is_looked_at_while_mlflow_is_away(lab, tracked, mlflow_away, command):
+    code, out, _ = lab(*command)
+    assert code == 0
+    assert out
+
+
+def test_a_report_says_that_mlflow_has_no_copy_of_it(lab, study, mlflow_away):
+    _, _, err = lab("report", "s")
+    assert "MLflow has no copy of the report" in err
+    assert "mnist-lab report s" in err
+
+
+def test_predictions_that_cannot_be_read_are_left_out(lab, study, settings):
+    for file in settings.work.rglob("predictions.npz"):
+        file.write_bytes(b"torn")
+    code, out, _ = lab("compare", "s", 1, 2)
+    assert code == 0
+    assert "left no predictions" in out
+
+
+def test_a_study_that_is_swept_is_said_to_be_running(lab, study, settings):
+    with lock_study(settings.work, "s"):
+        _, out, _ = lab("explain", "s")
+        assert "A sweep is training more trials now." in out
+    _, out, _ = lab("explain", "s")
+    assert "training more" not in out
+
+
+def test_a_table_of_suspects_that_cannot_be_written_is_named(lab, study, tmp_path):
+    (tmp_path / "elsewhere" / "file").write_text("")
+    code, _, err = lab("mistakes", "s", "--csv", "file/s.csv")
+    assert code != 0
+    assert "file/s.csv cannot be written" in err
 
 
 def test_a_curve_is_a_line_of_bars():

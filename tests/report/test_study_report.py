@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from mnist_lab.config import parse_config
-from mnist_lab.report import describe_reproduction, explain, report_study
+from mnist_lab.report import describe_reproduction, explain, report_study, summarise
 from mnist_lab.report.page import render_card, render_study
 from mnist_lab.report.study_report import busy_seconds
 from mnist_lab.study import create_study, read_confirmation
@@ -153,3 +153,23 @@ def test_a_card_shows_markup_of_its_facts_as_text():
     page = render_card("m/1", "# m\n\n| a | b |\n|--|--|\n| <script>alert(1)</script> | 2 |\n")
     assert "<script>alert" not in page
     assert "<table>" in page
+
+
+def test_charts_of_a_loss_keep_the_best_epochs_in_sight(settings, small_dataset):
+    study = make_study(settings, small_dataset, 30, objective="val_loss")
+    low, high = summarise(study).curves
+    losses = [epoch.value for trial in study.ranked() for epoch in trial.history]
+    assert low < min(losses)
+    assert high < max(losses)
+
+
+def test_a_command_that_makes_a_study_again_keeps_a_switch_switched(study, settings):
+    fixed = replace(study.record, fixed='{"flip": true, "activation": "relu", "kernel": [3, 3]}')
+    report = replace(report_study(study, settings), record=fixed)
+    again = describe_reproduction(report, confirmed=False)
+    assert "--set flip=true --set activation=relu --set 'kernel=(3, 3)'" in again.commands
+    assert tomllib.loads(again.toml)["set"] == {
+        "flip": True,
+        "activation": "relu",
+        "kernel": [3, 3],
+    }

@@ -87,12 +87,16 @@ def test_a_view_of_many_long_names_fits_into_a_tag():
 
 
 def test_a_store_that_refuses_it_costs_nothing(client, tracker, monkeypatch):
-    def refuse(*_):
+    asked = []
+
+    def refuse(*given):
+        asked.append(given)
         raise MlflowException("no tags here")
 
     run = tracker.open_study(STUDY)
     monkeypatch.setattr(client, "set_experiment_tag", refuse)
     save_view(client, client.get_run(run).info.experiment_id, STUDY, run, summary())
+    assert len(asked) == 1
 
 
 def test_the_study_of_a_view_is_known_by_its_tag():

@@ -7,9 +7,8 @@ from mnist_lab.api.pages import (
     explain_study,
     find_mistakes,
     write_pages,
-    write_report,
 )
-from mnist_lab.api.run import sweep_space
+from mnist_lab.api.run import confirm_study, run_sweep, sweep_space
 from mnist_lab.api.study import Page, Study, Text
 
 __all__ = [
@@ -19,9 +18,10 @@ __all__ = [
     "Study",
     "Text",
     "compare_trials",
+    "confirm_study",
     "explain_study",
     "find_mistakes",
+    "run_sweep",
     "sweep_space",
     "write_pages",
-    "write_report",
 ]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from mnist_lab.data import Dataset
-from mnist_lab.errors import DataError, UsageError
+from mnist_lab.errors import DataError, UsageError, first_line
 from mnist_lab.report import (
     Mistakes,
     StudyReport,
@@ -24,43 +22,51 @@ from mnist_lab.study import Ledger, load_original_dataset, open_study, read_conf
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """Where a study is to be looked at: the file of its report, and its view in MLflow's pages."""
+    """Where a study is to be looked at: the file of its report, and its view in MLflow's pages.
+
+    ``trouble`` says why one of them is lacking, and what to type; empty if nothing went wrong.
+    """
 
     report: str = ""
     link: str = ""
-
-
-def write_report(
-    study: Ledger, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
-) -> Path:
-    """Write the report of a study into the home and, if that is ``tracked``, MLflow.
-
-    ``dataset`` is the study's, if it is loaded already.
-    """
-    from mnist_lab.publish import publish_report
-
-    return publish_report(study, settings, tracked=tracked, dataset=dataset)
+    trouble: str = ""
 
 
 def write_pages(
     name: str, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
 ) -> Pages:
-    """Write what a study ends with; no page is a reason for a sweep to fail."""
-    from mnist_lab.publish import find_link
+    """Write the report of a study into the home and MLflow; never raises.
 
-    report = link = ""
-    with suppress(Exception):
+    Where MLflow is known to be away, nothing is ``tracked``. ``dataset`` is the study's, if it is
+    loaded already.
+    """
+    again = f"Nothing else is lost. To write it, type: mnist-lab report {name}"
+    from mnist_lab.publish import Origin, find_link, log_report, look_up, write_report
+
+    try:
         study = open_study(settings, name)
-        report = str(write_report(study, settings, tracked=tracked, dataset=dataset))
-        link = find_link(study, settings) if tracked else ""
-    return Pages(report=report, link=link)
+        origin = look_up(study, settings) if tracked else Origin()
+        file = write_report(study, settings, origin, dataset=dataset)
+    except Exception as error:  # no page is a reason for a sweep to fail
+        return Pages(trouble=f"The report was not written ({first_line(error)}). {again}")
+    if not tracked:
+        return Pages(report=str(file))
+    try:
+        log_report(study, file, settings, origin)
+        link = find_link(study, settings)
+    except Exception as error:
+        return Pages(
+            report=str(file),
+            trouble=f"MLflow has no copy of the report ({first_line(error)}). {again}",
+        )
+    return Pages(report=str(file), link=link)
 
 
 def explain_study(study: Ledger, settings: Settings) -> StudyReport:
     """Gather what is said of a study, its champion included where MLflow answers."""
     from mnist_lab.publish import look_up
 
-    return report_study(study, settings, champion=look_up(study, settings)[0])
+    return report_study(study, settings, champion=look_up(study, settings).champion)
 
 
 def compare_trials(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mnist_lab.api.pages import write_pages
+from mnist_lab.api.pages import Pages, write_pages
 from mnist_lab.api.study import Study
 from mnist_lab.api.watch import watch
 from mnist_lab.config import parse_config
@@ -14,43 +17,76 @@ from mnist_lab.settings import Settings
 from mnist_lab.study import Design
 
 if TYPE_CHECKING:
+    from mnist_lab.config import SweepConfig
+    from mnist_lab.data import Dataset
     from mnist_lab.promotion import Promotion
+    from mnist_lab.study import Confirmation
     from mnist_lab.sweep import SweepResult
 
+IMPORT_AFTER_SECONDS = 5.0  # workers import TensorFlow until then
 
-def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
-    """Run or resume a sweep; see ``mnist_lab.sweep``."""
+
+def run_sweep(config: SweepConfig, settings: Settings) -> tuple[SweepResult, Pages]:
+    """Run or resume a sweep, watched, and write its pages; also return where they are."""
     from mnist_lab.sweep import launch
 
-    config = parse_config({"space": _reference(space), **options})
+    loaded: list[Dataset] = []  # the report is written of them
     with watch() as watcher:
+
+        def announce(dataset: Dataset) -> None:
+            watcher.announce(dataset.facts.sentence)
+            loaded.append(dataset)
+            threading.Thread(target=_import_pages, daemon=True).start()
+
         result = launch(
             config,
             settings,
             listener=watcher.listener,
-            loaded=watcher.loaded,
+            loaded=announce,
             progress=watcher.decoding,
         )
-    _say_why(result)
-    if result.best is not None and not result.signal:
-        tracked = not result.lag.items
-        write_pages(result.study, settings, tracked=tracked, dataset=watcher.dataset)
+    if result.best is None or result.signal:
+        return result, Pages()
+    tracked = not result.lag.items
+    dataset = loaded[-1] if loaded else None
+    return result, write_pages(result.study, settings, tracked=tracked, dataset=dataset)
+
+
+def _import_pages() -> None:
+    """Import what pages are made with while trainings go on: half a second at the end of a sweep."""
+    time.sleep(IMPORT_AFTER_SECONDS)
+    with suppress(ImportError):
+        import scipy.stats  # noqa: F401
+
+        import mnist_lab.report.page  # noqa: F401
+
+
+def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
+    """Run or resume a sweep; see ``mnist_lab.sweep``."""
+    config = parse_config({"space": _reference(space), **options})
+    result, pages = run_sweep(config, settings)
+    _say_why(result, pages)
     return Study(result.study, settings)
 
 
-def confirm_study(study: Study, *, top: int, seeds: int, **options: Any) -> None:
-    """Train the best trials of a study again; see ``Study.confirm``."""
+def confirm_study(
+    name: str, settings: Settings, design: Design, **options: Any
+) -> tuple[SweepResult, Confirmation | None, Pages]:
+    """Train the best trials of a study again, watched, and write its pages."""
     from mnist_lab.sweep import confirm
 
     with watch() as watcher:
-        result, confirmation = confirm(
-            study.settings,
-            study.name,
-            Design(top=top, seeds=seeds),
-            listener=watcher.listener,
-            **options,
-        )
-    _say_why(result)
+        result, confirmation = confirm(settings, name, design, listener=watcher.listener, **options)
+    if confirmation is None or result.signal:
+        return result, confirmation, Pages()
+    return result, confirmation, write_pages(name, settings, tracked=not result.lag.items)
+
+
+def confirm_again(study: Study, *, top: int, seeds: int, **options: Any) -> None:
+    """Train the best trials of a study again; see ``Study.confirm``."""
+    design = Design(top=top, seeds=seeds)
+    result, confirmation, pages = confirm_study(study.name, study.settings, design, **options)
+    _say_why(result, pages)
     if confirmation is None and not result.signal:
         raise MnistLabError(
             f"No trial of {study.name} could be trained again {seeds} times.",
@@ -75,7 +111,7 @@ def promote_study(study: Study, *, force: bool) -> Promotion:
     done = [trial for trial in replicas.trials() if trial.replica_of is not None]
     configurations = {trial.replica_of for trial in done}
     seeds = len({trial.seed for trial in done if trial.is_finished})
-    return promote(
+    promotion = promote(
         open_client(study.settings),
         study.name,
         study.settings,
@@ -83,6 +119,8 @@ def promote_study(study: Study, *, force: bool) -> Promotion:
         policy=GatePolicy(),
         force=force,
     )
+    write_pages(study.name, study.settings)
+    return promotion
 
 
 def _reference(space: object) -> str:
@@ -102,7 +140,7 @@ def _reference(space: object) -> str:
     return f"{file}:{name}"
 
 
-def _say_why(result: SweepResult) -> None:
+def _say_why(result: SweepResult, pages: Pages) -> None:
     """Print why a sweep ended before its total: a cell ends as it does, and can be run again."""
     said = []
     if result.signal:
@@ -112,4 +150,6 @@ def _say_why(result: SweepResult) -> None:
         said.append(f"Stopped: {result.stopped}.")
     if result.lag.items:
         said.append(f"MLflow lacks {result.lag.items} records ({result.lag.why}): mnist-lab sync")
+    if pages.trouble:
+        said.append(pages.trouble)
     sys.stdout.write("".join(f"{line}\n" for line in said))

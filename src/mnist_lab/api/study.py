@@ -8,7 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_lab.report import LeaderboardRow, Mistakes, TrialComparison, leaderboard
+from mnist_lab.errors import MnistLabError
+from mnist_lab.report import (
+    LeaderboardRow,
+    Mistakes,
+    TrialComparison,
+    differing_parameters,
+    leaderboard,
+)
 from mnist_lab.settings import Settings
 from mnist_lab.study import Confirmation, Ledger, open_study
 
@@ -79,10 +86,17 @@ class Study:
         return Text(explain(explain_study(self.ledger, self.settings)))
 
     def report(self) -> Page:
-        """Write the HTML report into the home and MLflow; a notebook shows it."""
-        from mnist_lab.api.pages import write_report
+        """Write the HTML report into the home and MLflow; a notebook shows it.
 
-        return Page(write_report(self.ledger, self.settings))
+        Raises:
+            MnistLabError: the file cannot be written.
+        """
+        from mnist_lab.api.pages import write_pages
+
+        pages = write_pages(self.ledger.name, self.settings)
+        if not pages.report:
+            raise MnistLabError(pages.trouble)
+        return Page(Path(pages.report))
 
     def compare(self, *trials: int) -> TrialComparison:
         """Compare two trials or more, image by image where their predictions are there.
@@ -116,9 +130,9 @@ class Study:
         Raises:
             MnistLabError: none of them could be trained so often.
         """
-        from mnist_lab.api.run import confirm_study
+        from mnist_lab.api.run import confirm_again
 
-        confirm_study(self, top=top, seeds=seeds, **options)
+        confirm_again(self, top=top, seeds=seeds, **options)
         return self
 
     @property
@@ -149,18 +163,13 @@ class Study:
         head = f"<p><b>{escape(self.name)}</b>, {len(self.ledger.trials())} trials</p>"
         if not rows:
             return f"{head}<p>No trial has been trained to its end yet.</p>"
-        names = _differing(rows)[:SHOWN_PARAMS]
+        names = differing_parameters(row.params for row in rows)[:SHOWN_PARAMS]
         titles = ["rank", "trial", rows[0].objective, "parameters", "seconds", *names]
         heads = "".join(f"<th>{escape(title)}</th>" for title in titles)
         body = "".join(_html_row(row, names) for row in rows[:SHOWN_ROWS])
         more = len(rows) - SHOWN_ROWS
         tail = f"<p>and {more} more: <code>study.frame()</code></p>" if more > 0 else ""
         return f"{head}<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{tail}"
-
-
-def _differing(rows: Sequence[LeaderboardRow]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in row.params)
-    return [name for name in names if len({str(row.params.get(name)) for row in rows}) > 1]
 
 
 def _html_row(row: LeaderboardRow, names: Sequence[str]) -> str:

@@ -6,11 +6,10 @@ A terminal's and the plain lines go to standard error; a notebook's table is one
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 
 from rich.console import Console, Group
@@ -22,45 +21,20 @@ from rich.table import Table
 from rich.text import Text
 
 from mnist_lab.config import VAL_ACCURACY
-from mnist_lab.data import Dataset
 from mnist_lab.sweep import NewsKind, Progress
 
 BAR_WIDTH = 24
 DECODED_SHOWN = 100
-IMPORT_AFTER_SECONDS = 5.0  # workers import TensorFlow until then
 NOTEBOOK_SECONDS = 0.5  # a display is sent to the browser whole
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """The listeners of a sweep: its progress, the sentence about its data, and their decoding.
-
-    ``datasets`` holds the data once they are loaded: the report is written of them.
-    """
+    """The listeners of a sweep: its progress, the sentence about its data, and their decoding."""
 
     listener: Callable[[Progress], None]
     announce: Callable[[str], None]
     decoding: Callable[[int, int], None]
-    datasets: list[Dataset] = field(default_factory=list)
-
-    def loaded(self, dataset: Dataset) -> None:
-        """Say what the data were taken for, and have ready what the report needs."""
-        self.datasets.append(dataset)
-        self.announce(dataset.facts.sentence)
-        threading.Thread(target=_import_pages, daemon=True).start()
-
-    @property
-    def dataset(self) -> Dataset | None:
-        return self.datasets[-1] if self.datasets else None
-
-
-def _import_pages() -> None:
-    """Import what pages are made with while trainings go on: half a second at the end of a sweep."""
-    time.sleep(IMPORT_AFTER_SECONDS)
-    with suppress(ImportError):
-        import scipy.stats  # noqa: F401
-
-        import mnist_lab.report.page  # noqa: F401
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import typer
 
 from mnist_lab.cli.options import DatasetPlace, StudyName, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
-from mnist_lab.cli.sweep import exit_as, print_lag
+from mnist_lab.cli.sweep import exit_as, print_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,6 @@ def confirm_command(
 
     Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
     """
-    from mnist_lab.api import write_pages
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design
@@ -60,7 +59,6 @@ def confirm_command(
     settings, design = Settings(), Design(top=top, seeds=seeds)
     name = study or latest_study(settings)
     confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
-    write_pages(name, settings)
     if as_json:
         print_json(confirmation)
         return
@@ -71,19 +69,15 @@ def confirm_command(
 def _confirm(
     settings: Settings, study: str, design: Design, typed: Mapping[str, Any]
 ) -> Confirmation:
-    from mnist_lab.api.watch import watch
+    from mnist_lab.api import confirm_study
     from mnist_lab.errors import InterruptedSweep, MnistLabError
-    from mnist_lab.sweep import confirm
 
-    with watch() as watcher:
-        try:
-            result, confirmation = confirm(
-                settings, study, design, listener=watcher.listener, **typed
-            )
-        except InterruptedSweep as error:
-            error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
-            raise
-    print_lag(result)
+    try:
+        result, confirmation, pages = confirm_study(study, settings, design, **typed)
+    except InterruptedSweep as error:
+        error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
+        raise
+    print_trouble(result, pages)
     exit_as(result, when_failed="Correct the cause, and type the same command again.")
     if confirmation is None:
         raise MnistLabError(
@@ -201,7 +195,9 @@ def promote_command(
         force=force,
         dataset=dataset,
     )
-    write_pages(name, settings)
+    pages = write_pages(name, settings)
+    if pages.trouble:
+        typer.echo(pages.trouble, err=True)
     if as_json:
         print_json(asdict(promotion))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,9 +68,15 @@ def report_command(
 
 
 def _write_report(study: Ledger, settings: Settings, out: Path | None) -> Path:
-    from mnist_lab.api import write_report
+    from mnist_lab.api import write_pages
+    from mnist_lab.errors import ConfigurationError
 
-    file = write_report(study, settings)
+    pages = write_pages(study.name, settings)
+    if not pages.report:
+        raise ConfigurationError(pages.trouble)
+    if pages.trouble:
+        typer.echo(pages.trouble, err=True)
+    file = Path(pages.report)
     return file if out is None else _write(out, file.read_text("utf-8"))
 
 
@@ -176,7 +183,8 @@ def _print_comparison(found: TrialComparison) -> None:
             typer.echo(f"  By class: {by_class}")
     if not found.pairs:
         typer.echo(
-            "Not image by image: these trials have left no predictions, or the data are gone."
+            "Not image by image: these trials have left no predictions, MLflow is away, or the data "
+            "are gone."
         )
     if found.told_apart is None:
         typer.echo("They have not been trained for as many epochs, so their best is no comparison.")
@@ -214,7 +222,7 @@ def mistakes_command(
     opened = _open(study, settings)
     found, data = find_mistakes(opened, settings, dataset)
     if to_csv is not None:
-        _write_csv(to_csv, found.suspects)
+        _write(to_csv, _as_csv(found.suspects))
     if open_page and html is None:
         html = settings.reports / f"{opened.name}-mistakes.html"
     if html is not None:
@@ -248,25 +256,25 @@ def _print_mistakes(found: Mistakes) -> None:
     )
 
 
-def _write_csv(file: Path, rows: tuple[ImageRow, ...]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(
-            ["index", "place", "label", "models_say", "agreement", "confidence", "of_label"]
-        )
-        writer.writerows(
-            [
-                row.index,
-                row.place,
-                row.label,
-                row.said,
-                f"{row.agreement:.4f}",
-                f"{row.confidence:.4f}",
-                f"{row.of_label:.4f}",
-            ]
-            for row in rows
-        )
+def _as_csv(rows: tuple[ImageRow, ...]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["index", "place", "label", "models_say", "agreement", "confidence", "of_label"]
+    )
+    writer.writerows(
+        [
+            row.index,
+            row.place,
+            row.label,
+            row.said,
+            f"{row.agreement:.4f}",
+            f"{row.confidence:.4f}",
+            f"{row.of_label:.4f}",
+        ]
+        for row in rows
+    )
+    return buffer.getvalue()
 
 
 def _open(study: str | None, settings: Settings) -> Ledger:

@@ -63,7 +63,7 @@ def leaderboard_command(
         str | None,
         typer.Option(
             metavar="FIGURE",
-            help="Only trials that no better one undercuts in it: parameters or seconds.",
+            help="Only trials that no better one undercuts in it: parameters, seconds or latency.",
         ),
     ] = None,
     as_json: bool = JSON_OPTION,
@@ -98,10 +98,9 @@ def _figure(text: str | None) -> ParetoFigure | None:
 
     if text is None or text in FIGURES:
         return cast("ParetoFigure | None", text)
-    latency = " Latency is measured by the gate, not by a search." if text == "latency" else ""
     raise UsageError(
-        f"There is no figure {text!r} to compare trials by.{latency}",
-        next_step="Type: mnist-lab leaderboard --pareto parameters, or --pareto seconds",
+        f"There is no figure {text!r} to compare trials by: {', '.join(FIGURES)} are.",
+        next_step="Type for example: mnist-lab leaderboard --pareto parameters",
     )
 
 
@@ -124,10 +123,20 @@ def print_leaderboard(rows: list[LeaderboardRow], *, title: str) -> None:
         ("epoch", lambda row: str(row.best_epoch)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),
+        *_latency_column(rows),
         *_curve_column(rows),
         ("what", lambda row: describe_params(row.params)),
     )
-    print_table(rows, columns, title=title, optional={"curve": 14, "what": 28})
+    print_table(rows, columns, title=title, optional={"curve": 14, "ms": 6, "what": 28})
+
+
+def _latency_column(
+    rows: list[LeaderboardRow],
+) -> list[tuple[str, Callable[[LeaderboardRow], str]]]:
+    """A column of milliseconds an image, unless all rows are of a version that measured none."""
+    if all(row.latency is None for row in rows):
+        return []
+    return [("ms", lambda row: "" if row.latency is None else f"{row.latency:.2f}")]
 
 
 def _curve_column(rows: list[LeaderboardRow]) -> list[tuple[str, Callable[[LeaderboardRow], str]]]:

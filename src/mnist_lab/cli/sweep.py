@@ -123,29 +123,16 @@ def _assign(versions: Sequence[SearchSpace], text: str) -> tuple[str, list[Param
 
 
 def _launch_and_print(config: SweepConfig, *, as_json: bool) -> None:
-    from mnist_lab.api import Pages, write_pages
-    from mnist_lab.api.watch import watch
+    from mnist_lab.api import run_sweep
     from mnist_lab.errors import InterruptedSweep
     from mnist_lab.settings import Settings
-    from mnist_lab.sweep import launch
 
     settings = Settings()
-    with watch() as watcher:
-        try:
-            result = launch(
-                config,
-                settings,
-                listener=watcher.listener,
-                loaded=watcher.loaded,
-                progress=watcher.decoding,
-            )
-        except InterruptedSweep as error:
-            error.next_step = f"Go on with: {_this_command(config.study)}"
-            raise
-    pages = Pages()
-    if result.best is not None and not result.signal:
-        tracked = not result.lag.items
-        pages = write_pages(result.study, settings, tracked=tracked, dataset=watcher.dataset)
+    try:
+        result, pages = run_sweep(config, settings)
+    except InterruptedSweep as error:
+        error.next_step = f"Go on with: {_this_command(config.study)}"
+        raise
     _print_result(result, pages, settings, as_json=as_json)
     exit_as(result)
 
@@ -182,7 +169,7 @@ def _print_result(result: SweepResult, pages: Pages, settings: Settings, *, as_j
     if pruning is not None:
         typer.echo(f"\n{pruning}")
     print_noise(study)
-    print_lag(result)
+    print_trouble(result, pages)
     if not result.stopped and rows:
         typer.echo("")
         typer.echo("Look closer:   mnist-lab ui")
@@ -204,9 +191,7 @@ def print_noise(study: Ledger) -> None:
         return
     objective = study.record.objective
     differ = report.describe_difference(objective, noise.difference)
-    tied = f"{noise.tied} of {noise.of} trials cannot be told apart from the best"
-    said = tied if noise.tied > 1 else "the best is ahead of all others by more"
-    typer.echo(f"Single runs differ by {differ} by chance: {said}.")
+    typer.echo(f"Single runs differ by {differ} by chance. {report.describe_ties(noise)}.")
     for more in report.advise(study, noise)[:1]:
         typer.echo(
             f"{more.trials} more trials would take {report.describe_duration(more.seconds)}; the "
@@ -214,14 +199,16 @@ def print_noise(study: Ledger) -> None:
         )
 
 
-def print_lag(result: SweepResult) -> None:
-    """Print how many records MLflow lacks, and the command that writes them."""
+def print_trouble(result: SweepResult, pages: Pages) -> None:
+    """Print what MLflow and the report lack, and the command that writes it."""
     if result.lag.items:
         typer.echo(
             f"MLflow lacks {result.lag.items} of this sweep's records ({result.lag.why}). Nothing is "
             f"lost: the study has them. When it answers, type: mnist-lab sync {result.study}",
             err=True,
         )
+    if pages.trouble:
+        typer.echo(pages.trouble, err=True)
 
 
 def exit_as(result: SweepResult, *, when_failed: str = WHEN_FAILED) -> None:

@@ -46,6 +46,7 @@ from mnist_lab.training import (
     TrainingPlan,
     around,
     find_form,
+    measure_latency,
     require_model,
     save_model,
     train,
@@ -150,11 +151,15 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
     if job.keep_predictions:
         kept = folder / ARTIFACTS / KEPT_PREDICTIONS
         kept.write_bytes(pack_predictions(probabilities))
+    scalars = {
+        **_scalars(history, evaluation, model),
+        "latency_ms": measure_latency(whole, dataset.validation.images[:1]),
+    }
     save_model(whole, folder / MODEL_FILE)
     return TrialFinished(
         trial=job.trial,
         best_epoch=history.best.epoch,
-        scalars=_scalars(history, evaluation, model),
+        scalars=scalars,
         environment=environment,
     )
 

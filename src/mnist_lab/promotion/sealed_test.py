@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,14 +25,13 @@ from mnist_lab.promotion.gate import Measured
 from mnist_lab.settings import Settings
 from mnist_lab.study import load_original_dataset
 from mnist_lab.tracking import TAG, StudyRecord
-from mnist_lab.training import VALIDATION_BATCH, Runtime, configure
+from mnist_lab.training import VALIDATION_BATCH, Runtime, configure, measure_latency
 
 if TYPE_CHECKING:
     import keras
 
     from mnist_lab.data import Dataset, Split
 
-LATENCY_CALLS = 30
 OPENINGS = f"{TAG}test_openings"
 
 
@@ -192,20 +190,8 @@ def _measure(
         calibration_error=evaluation.calibration_error,
         parameters=int(network.count_params()),
         file_size=file.stat().st_size,
-        latency=_latency(network, test.images[:1]),
+        latency=measure_latency(network, test.images[:1]),
     )
-
-
-def _latency(network: keras.Model, image: NDArray[np.uint8]) -> float:
-    """Milliseconds for one image, the median of ``LATENCY_CALLS``; the first call, which compiles, is
-    not counted."""
-    network.predict_on_batch(image)
-    times = []
-    for _ in range(LATENCY_CALLS):
-        began = time.perf_counter()
-        network.predict_on_batch(image)
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
 
 
 def _count_opening(client: MlflowClient, run: str, key: str) -> int:

@@ -8,21 +8,23 @@ from mnist_lab.publish.connect import (
     make_figures,
     start_writer,
 )
-from mnist_lab.publish.report import find_link, look_up, publish_report
+from mnist_lab.publish.report import Origin, find_link, log_report, look_up, write_report
 from mnist_lab.publish.sync import SyncRow, find_difference, sync
 
 __all__ = [
     "BackgroundWriter",
     "Backlog",
     "FiguresFactory",
+    "Origin",
     "SyncRow",
     "TrackerFactory",
     "connect_mlflow",
     "find_difference",
     "find_link",
+    "log_report",
     "look_up",
     "make_figures",
-    "publish_report",
     "start_writer",
     "sync",
+    "write_report",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,13 +17,23 @@ from mnist_lab.study import Ledger, find_replicas
 LOCAL_PAGES = "http://127.0.0.1:5000"
 
 
-def publish_report(
-    study: Ledger, settings: Settings, *, tracked: bool = True, dataset: Dataset | None = None
-) -> Path:
-    """Write the report of ``study`` below the home, and log it with its run; return the file.
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What MLflow knows of a study: its ``champion`` as MODEL/VERSION, and the ``commit`` of its code.
 
-    A store that does not answer costs the copy in MLflow only. Where it is known to be away, nothing
-    is ``tracked``. ``dataset`` is the study's, if it is loaded already.
+    Empty where there is none, or MLflow is away.
+    """
+
+    champion: str = ""
+    commit: str = ""
+
+
+def write_report(
+    study: Ledger, settings: Settings, origin: Origin, *, dataset: Dataset | None = None
+) -> Path:
+    """Write the report of ``study`` below the home; return the file.
+
+    ``dataset`` is the study's, if it is loaded already.
 
     Raises:
         OSError: the file cannot be written.
@@ -31,46 +42,46 @@ def publish_report(
         render_study,  # templates and pictures: not for a sweep's start
     )
 
-    champion, commit = look_up(study, settings) if tracked else ("", "")
-    report = report_study(study, settings, champion=champion, dataset=dataset)
+    report = report_study(study, settings, champion=origin.champion, dataset=dataset)
     again: Reproduction = describe_reproduction(report, confirmed=find_replicas(study) is not None)
-    page = render_study(report, commands=again.commands, toml=again.toml, commit=commit)
+    page = render_study(report, commands=again.commands, toml=again.toml, commit=origin.commit)
     file = settings.reports / f"{study.name}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(page, encoding="utf-8")
     unfinished.replace(file)
-    if not tracked:
-        return file
-    with suppress(Exception):  # whatever a server, a database or a disk answers
-        _log_report(study, file, settings, champion)
     return file
 
 
-def _log_report(study: Ledger, file: Path, settings: Settings, champion: str) -> None:
-    """Log ``file`` as the report of the study's run, under one name in every study."""
+def log_report(study: Ledger, file: Path, settings: Settings, origin: Origin) -> None:
+    """Log ``file`` as the report of the study's run, under one name in every study.
+
+    Raises:
+        Exception: whatever a server, a database or a disk answers.
+    """
     from mnist_lab.tracking.views import REPORT_FILE  # MLflow takes seconds to import
 
     tracker = connect_mlflow(settings, study.record)
     with TemporaryDirectory() as scratch:
         copy = Path(scratch) / REPORT_FILE
         copy.write_bytes(file.read_bytes())
-        tracker.log_report(study.record, copy, summarise(study, champion))
+        tracker.log_report(study.record, copy, summarise(study, origin.champion))
 
 
-def look_up(study: Ledger, settings: Settings) -> tuple[str, str]:
-    """Ask MLflow for the study's champion, and the commit of its code; both empty if it is away."""
+def look_up(study: Ledger, settings: Settings) -> Origin:
+    """Ask MLflow for what it knows of the study."""
     from mnist_lab.tracking.store import open_client
     from mnist_lab.tracking.views import find_champion
 
     with suppress(Exception):  # whatever a server or a database answers
         client = open_client(settings)
-        commit = ""
-        for tracked in study.tracked().values():
-            commit = client.get_run(tracked.run).data.tags.get("mlflow.source.git.commit", "")
-            break
-        return find_champion(client, study.record), commit
-    return "", ""
+        run = next((tracked.run for tracked in study.tracked().values()), "")
+        tags = client.get_run(run).data.tags if run else {}
+        return Origin(
+            champion=find_champion(client, study.record),
+            commit=tags.get("mlflow.source.git.commit", ""),
+        )
+    return Origin()
 
 
 def find_link(study: Ledger, settings: Settings, *, base: str = "") -> str:

@@ -4,7 +4,13 @@ from mnist_lab.report.again import Reproduction, describe_reproduction
 from mnist_lab.report.compare import TrialComparison, compare
 from mnist_lab.report.explain import explain
 from mnist_lab.report.images import ImageRow, Mistakes, PairRow, read_kept
-from mnist_lab.report.leaderboard import FIGURES, LeaderboardRow, ParetoFigure, leaderboard
+from mnist_lab.report.leaderboard import (
+    FIGURES,
+    LeaderboardRow,
+    ParetoFigure,
+    differing_parameters,
+    leaderboard,
+)
 from mnist_lab.report.noise import MoreTrials, Noise, advise, measure_noise
 from mnist_lab.report.studies import latest_study, list_studies
 from mnist_lab.report.study_report import StudyReport, mistakes, report_study
@@ -16,7 +22,7 @@ from mnist_lab.report.summary import (
     report_pruning,
     summarise,
 )
-from mnist_lab.report.wording import describe_difference, describe_duration
+from mnist_lab.report.wording import describe_difference, describe_duration, describe_ties
 
 __all__ = [
     "FIGURES",
@@ -38,6 +44,8 @@ __all__ = [
     "describe_duration",
     "describe_reproduction",
     "describe_study",
+    "describe_ties",
+    "differing_parameters",
     "explain",
     "interrupted_summary",
     "latest_study",

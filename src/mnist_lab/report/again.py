@@ -31,19 +31,26 @@ def describe_reproduction(report: StudyReport, *, confirmed: bool) -> Reproducti
     for name, value in changed.items():
         if name == "set":
             for parameter, kept in json.loads(report.record.fixed).items():
-                words += ["--set", f"{parameter}={kept}"]
+                words += ["--set", f"{parameter}={_write(kept)}"]
         else:
             words += [f"--{name.replace('_', '-')}", str(value)]
     name = report.record.name
     lines = [shlex.join(words), *([f"mnist-lab confirm {name}"] if confirmed else [])]
     if report.best is not None:
         lines.append(f"mnist-lab reproduce {name} {report.best.trial}")
-    toml = [f'space = "{report.record.reference}"']
+    toml = [f"space = {json.dumps(report.record.reference)}"]
     toml += [f"{key} = {json.dumps(value)}" for key, value in changed.items() if key != "set"]
     if "set" in changed:
         toml += ["", "[set]"]
         toml += [f"{key} = {json.dumps(value)}" for key, value in changed["set"].items()]  # type: ignore[attr-defined]
     return Reproduction(commands="\n".join(lines), toml="\n".join(toml))
+
+
+def _write(value: object) -> str:
+    """Write a value as ``--set`` takes it."""
+    if isinstance(value, list):  # JSON's form of a tuple
+        return str(tuple(value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _values(report: StudyReport) -> dict[str, object]:

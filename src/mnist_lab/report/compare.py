@@ -14,7 +14,7 @@ from mnist_lab.spaces import ParamValue
 from mnist_lab.study import STATES, Ledger, TrialFacts
 
 Row = tuple[ParamValue | None, ...]  # one value a trial; None where it has none
-SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds")
+SCALARS = ("best_val_accuracy", "val_cross_entropy", "parameters", "fit_seconds", "latency_ms")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnist_lab.report.images import Mistakes
 from mnist_lab.report.study_report import StudyReport
-from mnist_lab.report.wording import describe_duration
+from mnist_lab.report.wording import describe_duration, describe_ties
 
 TOP, MOST_SUSPECTS = 5, 10
 
@@ -32,6 +32,8 @@ def _searched(report: StudyReport) -> list[str]:
         f"- Data: {record.data or record.dataset}",
         f"- Trials: {counts or 'none'}; {report.cost.epochs:,} epochs.",
     ]
+    if report.state == "running":
+        lines.append("- A sweep is training more trials now.")
     if report.stopped:
         lines.append(f"- The last sweep stopped early: {report.stopped}.")
     if report.pruning is not None:
@@ -84,8 +86,8 @@ def _uncertain(report: StudyReport) -> list[str]:
         )
     if report.noise is not None:
         lines.append(
-            f"- Single runs differ by {report.show_difference(report.noise.difference)} by chance; "
-            f"{report.noise.tied} of {report.noise.of} trials cannot be told apart from the best."
+            f"- Single runs differ by {report.show_difference(report.noise.difference)} by chance. "
+            f"{describe_ties(report.noise)}."
         )
     lines += [
         f"- {more.trials} more trials would take about {describe_duration(more.seconds)}; the chance "

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lab.data import Split
+from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import Predictions, read_predictions
 from mnist_lab.execution import KEPT_PREDICTIONS, TrialFiles
 from mnist_lab.settings import Settings
@@ -84,27 +87,43 @@ def read_kept(
 ) -> dict[int, Predictions]:
     """Read what ``trials`` have kept, from the study's folder or from MLflow; by number.
 
-    Trials of which nothing was kept, or nothing is left, are not among them.
+    Trials of which nothing was kept, nothing is left, or nothing can be read are not among them; nor
+    those that only MLflow has while it is away.
     """
     files, tracked = TrialFiles(settings.work / study.name), study.tracked()
-    found, absent = {}, []
+    found, absent = {}, {}
     for trial in trials:
-        local = files.artifacts(trial.number) / KEPT_PREDICTIONS
-        if local.exists():
-            found[trial.number] = read_predictions(local)
+        local = _read(files.artifacts(trial.number) / KEPT_PREDICTIONS)
+        if local is not None:
+            found[trial.number] = local
         elif trial.number in tracked:
-            absent.append(trial.number)
-    if not absent:
+            absent[trial.number] = tracked[trial.number].run
+    return found | _fetch(absent, settings)
+
+
+def _read(file: Path) -> Predictions | None:
+    try:
+        return read_predictions(file)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _fetch(runs: Mapping[int, str], settings: Settings) -> dict[int, Predictions]:
+    """Read the predictions of MLflow's ``runs``, by number; what MLflow does not give is left out."""
+    found: dict[int, Predictions] = {}
+    if not runs:
         return found
     from mnist_lab.tracking.artifacts import fetch_artifact  # MLflow takes seconds to import
     from mnist_lab.tracking.store import open_client
 
-    client = open_client(settings)
-    for number in absent:
-        with tempfile.TemporaryDirectory() as scratch:
-            file = fetch_artifact(client, tracked[number].run, KEPT_PREDICTIONS, Path(scratch))
-            if file is not None:
-                found[number] = read_predictions(file)
+    with suppress(MnistLabError):  # away, or of another version
+        client = open_client(settings)
+        for number, run in runs.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                file = fetch_artifact(client, run, KEPT_PREDICTIONS, Path(scratch))
+                read = _read(file) if file is not None else None
+            if read is not None:
+                found[number] = read
     return found
 
 

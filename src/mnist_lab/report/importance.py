@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import warnings
 from collections.abc import Sequence
@@ -119,4 +120,4 @@ def _correlation(pairs: Sequence[tuple[object, float]]) -> float | None:
     from scipy.stats import spearmanr  # takes half a second to import
 
     found = float(spearmanr(*zip(*numbers, strict=True)).statistic)
-    return found if found == found else None  # noqa: PLR0124 - NaN where all scores are equal
+    return None if math.isnan(found) else found  # where all scores are equal

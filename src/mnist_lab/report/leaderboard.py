@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,8 @@ from mnist_lab.spaces import ParamValue
 from mnist_lab.study import Ledger, TrialFacts
 
 # Figures of which less is better, and how a trial names them.
-FIGURES = {"parameters": "parameters", "seconds": "fit_seconds"}
-ParetoFigure = Literal["parameters", "seconds"]
+FIGURES = {"parameters": "parameters", "seconds": "fit_seconds", "latency": "latency_ms"}
+ParetoFigure = Literal["parameters", "seconds", "latency"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,9 @@ class LeaderboardRow:
     """One complete trial.
 
     ``seconds`` is the wall time inside its training, ``cross_entropy`` that of the validation images
-    without label smoothing. ``pareto``: no trial with as few parameters has as good a value.
+    without label smoothing. ``latency`` is in milliseconds an image, measured by the worker after its
+    training; None for trials of versions that did not measure it. ``pareto``: no trial with as few
+    parameters has as good a value.
     ``curve`` holds the objective after each epoch.
     """
 
@@ -33,11 +35,19 @@ class LeaderboardRow:
     best_epoch: int
     parameters: int
     seconds: float
+    latency: float | None
     baseline: bool
     run: str
     params: Mapping[str, ParamValue]
     curve: tuple[float, ...] = ()
     pareto: bool = False
+
+
+def differing_parameters(trials: Iterable[Mapping[str, ParamValue]]) -> tuple[str, ...]:
+    """Return the parameters that do not have one value in all ``trials``, in the space's order."""
+    given = list(trials)
+    names = dict.fromkeys(name for params in given for name in params)
+    return tuple(name for name in names if len({str(each.get(name)) for each in given}) > 1)
 
 
 def leaderboard(
@@ -66,6 +76,7 @@ def leaderboard(
             best_epoch=trial.best_epoch,
             parameters=int(scalars["parameters"]),
             seconds=scalars["fit_seconds"],
+            latency=scalars.get("latency_ms"),
             baseline=trial.baseline,
             run=tracked[trial.number].run if trial.number in tracked else "",
             params=trial.params,

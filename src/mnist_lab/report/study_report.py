@@ -16,7 +16,7 @@ from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import Predictions
 from mnist_lab.report.images import Mistakes, find_mistakes, read_kept
 from mnist_lab.report.importance import Importance, measure_importances
-from mnist_lab.report.leaderboard import LeaderboardRow, leaderboard
+from mnist_lab.report.leaderboard import LeaderboardRow, differing_parameters, leaderboard
 from mnist_lab.report.noise import MoreTrials, Noise, advise, measure_noise
 from mnist_lab.report.summary import PruningReport, report_pruning
 from mnist_lab.report.wording import describe_difference, give_verdict
@@ -27,6 +27,7 @@ from mnist_lab.study import (
     Ledger,
     TrialFacts,
     find_replicas,
+    is_locked,
     load_original_dataset,
     read_confirmation,
 )
@@ -134,14 +135,18 @@ def report_study(
         kept = _fitting(read_kept(study, list(wanted.values()), settings), dataset)
     confirmation = read_confirmation(study)
     noise = measure_noise(study, kept, dataset.validation if dataset else None)
+    running = is_locked(settings.work, study.name)
+    states: dict[TrialState, str] = dict(STATES)
+    if running:
+        states[TrialState.RUNNING] = "running"
     return StudyReport(
         record=study.record,
-        state=study.state,
-        stopped=str(study.stopped or ""),
-        counts=dict(sorted(Counter(STATES.get(t.state, "waiting") for t in trials).items())),
+        state="running" if running else study.state,
+        stopped="" if running else str(study.stopped or ""),
+        counts=dict(sorted(Counter(states.get(t.state, "waiting") for t in trials).items())),
         rows=tuple(leaderboard(study)),
         trials=tuple(trials),
-        differing=_differing(ranked),
+        differing=differing_parameters(trial.params for trial in ranked),
         confirmation=confirmation,
         noise=noise,
         more=advise(study, noise),
@@ -195,13 +200,6 @@ def _find_dataset(record: StudyRecord, settings: Settings) -> Dataset | None:
 def _fitting(kept: dict[int, Predictions], dataset: Dataset) -> dict[int, Predictions]:
     images = len(dataset.validation)
     return {number: each for number, each in kept.items() if len(each.classes) == images}
-
-
-def _differing(ranked: list[TrialFacts]) -> tuple[str, ...]:
-    names = dict.fromkeys(name for trial in ranked for name in trial.params)
-    return tuple(
-        name for name in names if len({str(trial.params.get(name)) for trial in ranked}) > 1
-    )
 
 
 def _confusions(

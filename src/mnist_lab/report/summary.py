@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
+from mnist_lab.config import OBJECTIVES
 from mnist_lab.execution import Blueprint, TrialFiles
+from mnist_lab.report.leaderboard import differing_parameters
 from mnist_lab.report.noise import measure_noise
 from mnist_lab.report.wording import give_verdict
 from mnist_lab.study import (
@@ -112,7 +114,7 @@ def summarise(study: Ledger, champion: str = "") -> StudySummary:
         shown=_shown(ranked, shares),
         links=_best_runs(study, ranked),
         champion=champion,
-        curves=_curves(ranked),
+        curves=_curves(ranked, more_is_better=OBJECTIVES[study.record.objective]),
     )
 
 
@@ -132,17 +134,18 @@ def describe_study(
 
 def _shown(ranked: Sequence[TrialFacts], shares: Mapping[str, float]) -> tuple[str, ...]:
     """The parameters that differ between trials, the most important first."""
-    names = dict.fromkeys(name for trial in ranked for name in trial.params)
-    differing = [n for n in names if len({str(trial.params.get(n)) for trial in ranked}) > 1]
+    differing = differing_parameters(trial.params for trial in ranked)
     return tuple(sorted(differing, key=lambda name: -shares.get(name, 0.0)))
 
 
-def _curves(ranked: Sequence[TrialFacts]) -> tuple[float, float] | None:
-    """The range from the tenth lowest to the highest value of complete trials, with a margin."""
+def _curves(ranked: Sequence[TrialFacts], *, more_is_better: bool) -> tuple[float, float] | None:
+    """The range of the values of complete trials but for the worst tenth, with a margin."""
     values = sorted(epoch.value for trial in ranked for epoch in trial.history)
-    if not values or values[0] == values[-1]:
+    worst = len(values) // 10
+    kept = values[worst:] if more_is_better else values[: len(values) - worst]
+    if not kept or kept[0] == kept[-1]:
         return None
-    low, high = values[len(values) // 10], values[-1]
+    low, high = kept[0], kept[-1]
     margin = 0.05 * (high - low)
     return low - margin, high + margin
 

@@ -19,11 +19,16 @@ def give_verdict(
     if confirmation is not None:
         said = _confirmed(confirmation)
     elif noise is not None and noise.tied > 1:
-        said += (
-            f" {noise.tied} of {noise.of} trials cannot be told apart from it: single runs differ "
-            f"by {describe_difference(objective, noise.difference)} by chance."
-        )
+        difference = describe_difference(objective, noise.difference)
+        said += f" {describe_ties(noise)}: single runs differ by {difference} by chance."
     return f"{said} The champion, {champion}, comes of this study." if champion else said
+
+
+def describe_ties(noise: Noise) -> str:
+    """Say how many trials are as good as the best, as far as single runs can show."""
+    if noise.tied > 1:
+        return f"The best {noise.tied} of {noise.of} trials cannot be told apart"
+    return "The best is ahead of all others by more"
 
 
 def describe_difference(objective: str, difference: float) -> str:

@@ -22,7 +22,7 @@ class ReadableStorage(Storage):
     """A storage whose studies have a named objective, a note, and few attributes.
 
     Nothing of that is written: it is made of the study's record where it is read, so that a sweep that
-    runs is not disturbed. ``notes`` are Markdown by the study's name; a note that somebody wrote in
+    runs is not disturbed. ``notes`` are Markdown by the study's name; a note that a user wrote in
     the dashboard is left as it is.
     """
 

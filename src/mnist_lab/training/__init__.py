@@ -6,6 +6,7 @@ from mnist_lab.training.epochs import Diverged, EpochMetrics, History, Report
 from mnist_lab.training.find_form import find_form, require_model
 from mnist_lab.training.find_labels import Build, Fit
 from mnist_lab.training.form import PLAIN, ModelForm, around
+from mnist_lab.training.latency import measure_latency
 from mnist_lab.training.precision import known_precision
 from mnist_lab.training.runtime import Runtime, configure, environment
 from mnist_lab.training.saving import save_model, without_optimizer
@@ -31,6 +32,7 @@ __all__ = [
     "environment",
     "find_form",
     "known_precision",
+    "measure_latency",
     "read_checkpoint",
     "require_model",
     "save_model",

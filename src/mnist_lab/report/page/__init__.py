@@ -1,4 +1,4 @@
-"""The HTML report: one file that shows a study to somebody who has nothing installed."""
+"""The HTML report: one file that shows a study to readers who have nothing installed."""
 
 from mnist_lab.report.page.card import render_card
 from mnist_lab.report.page.compare import render_comparison

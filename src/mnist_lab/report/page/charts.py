@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
+from mnist_lab.config import MAXIMUM_LATENCY, MAXIMUM_PARAMETERS
 from mnist_lab.report.page.scale import Bands, Scale, make_scale
 from mnist_lab.report.page.svg import Chart
 from mnist_lab.report.study_report import StudyReport, busy_seconds
@@ -29,10 +31,14 @@ class Figure:
 def progress(report: StudyReport, *, by_epochs: bool) -> Figure:
     """Best so far against wall time, or against the epochs trained by then."""
     done = sorted((t for t in report.trials if t.is_finished), key=lambda each: each.ended)
-    at = _epochs_by(done) if by_epochs else _minutes_by(report.trials)
+    at = _epochs_by(done) if by_epochs else _seconds_by(report.trials)
     ranked = {row.trial for row in report.rows}
     shown = [trial for trial in done if trial.number in ranked]
-    x_label = "epochs trained" if by_epochs else "minutes in which trials ran"
+    x_label = "epochs trained"
+    if not by_epochs:
+        unit, length = _time_unit(max(at.values()))
+        at = {number: seconds / length for number, seconds in at.items()}
+        x_label = f"{unit} in which trials ran"
     chart = Chart(
         title=f"Best {report.record.objective} so far against {x_label}",
         x_label=x_label,
@@ -74,10 +80,17 @@ def _epochs_by(done: Sequence[TrialFacts]) -> dict[int, float]:
     return at
 
 
-def _minutes_by(trials: Sequence[TrialFacts]) -> dict[int, float]:
-    """The minutes in which any trial ran, by the end of each: pauses between sweeps are left out."""
+def _seconds_by(trials: Sequence[TrialFacts]) -> dict[int, float]:
+    """The seconds in which any trial ran, by the end of each: pauses between sweeps are left out."""
     spent = busy_seconds(trials)
-    return {trial.number: spent(trial.ended) / 60 for trial in trials if trial.is_finished}
+    return {trial.number: spent(trial.ended) for trial in trials if trial.is_finished}
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit in which an axis of so many seconds is read, and its length in seconds."""
+    if seconds < 180:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
 
 
 def _best_so_far(
@@ -110,8 +123,8 @@ def _slice(report: StudyReport, name: str) -> Figure:
         title=f"{report.record.objective} against {name}",
         x_label=name,
         y_label=report.record.objective,
-        width=360,
-        height=210,
+        width=290,
+        height=190,
     )
     x = _parameter_scale(name, [*shown, *failed], chart.x_range)
     y = _value_scale(report, [trial.value or 0.0 for trial in shown], chart)
@@ -170,6 +183,7 @@ def parallel(report: StudyReport) -> Figure | None:
 
 
 LEFT_MARGIN = 46
+LONGEST_NAME = 24
 
 
 def _axis(
@@ -181,7 +195,8 @@ def _axis(
     ends: tuple[float, float],
 ) -> None:
     bottom, top = ends
-    chart.text(x, 12 if place % 2 == 0 else 24, name, "middle name")
+    shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    chart.text(x, 12 if place % 2 == 0 else 24, shown, "name" if place == 0 else "middle name")
     chart.parts.append(f'<path class="axis" d="M{x:.1f} {top}V{bottom}"/>')
     for at, text in scale.marks:
         chart.text(x + 4, at + 3, text, "small")
@@ -202,10 +217,7 @@ def curves(report: StudyReport) -> Figure:
     )
     values = [epoch.value for trial in shown for epoch in trial.history]
     x = make_scale([1, report.record.epochs], *chart.x_range)
-    whole = Scale(
-        low=x.low, high=x.high, start=x.start, end=x.end,
-        ticks=tuple((v, t) for v, t in x.ticks if v == round(v)),
-    )  # fmt: skip
+    whole = replace(x, ticks=tuple((v, f"{v:.0f}") for v, _ in x.ticks if v == round(v)))
     y = _value_scale(report, _without_outliers(values, more_is_better=report.is_share), chart)
     chart.axes(whole, y)
     best = report.best.trial if report.best else -1
@@ -221,24 +233,47 @@ def curves(report: StudyReport) -> Figure:
     return Figure("Learning curves", caption, chart.svg())
 
 
-def size_against_value(report: StudyReport) -> Figure:
-    """The objective against the number of parameters, with the Pareto front."""
-    chart = Chart(
-        title=f"{report.record.objective} against the number of parameters",
-        x_label="parameters of the model",
-        y_label=report.record.objective,
+def costs_of_models(report: StudyReport) -> list[Figure]:
+    """The objective against parameters, and against milliseconds an image where they were measured."""
+    sizes = {row.trial: float(row.parameters) for row in report.rows}
+    times = {row.trial: row.latency or 0.0 for row in report.rows}
+    limits = (float(MAXIMUM_PARAMETERS), MAXIMUM_LATENCY)
+    found = (
+        _cost_of_models(report, "Size", "parameters of the model", sizes, limits[0]),
+        _cost_of_models(report, "Latency", "milliseconds for one image", times, limits[1]),
     )
-    rows = [row for row in report.rows if row.parameters > 0 and row.value is not None]
-    x = make_scale([row.parameters for row in rows], *chart.x_range, log=True)
+    return [figure for figure in found if figure is not None]
+
+
+def _cost_of_models(
+    report: StudyReport, heading: str, x_label: str, costs: Mapping[int, float], limit: float
+) -> Figure | None:
+    """The objective against what models cost, by trial, with the Pareto front and the gate's limit."""
+    rows = [row for row in report.rows if costs[row.trial] > 0 and row.value is not None]
+    if not rows:
+        return None
+    objective = report.record.objective
+    chart = Chart(title=f"{objective} against {x_label}", x_label=x_label, y_label=objective)
+    x = make_scale([costs[row.trial] for row in rows], *chart.x_range, log=True)
     y = _value_scale(report, [row.value or 0.0 for row in rows], chart)
     chart.axes(x, y)
-    front = sorted((row for row in rows if row.pareto), key=lambda row: row.parameters)
-    chart.line([(x(row.parameters), y(row.value or 0.0)) for row in front], "best")
-    for row in sorted(rows, key=lambda row: row.pareto):
-        kind = "top" if row.pareto else "done"
-        chart.dot(x(row.parameters), y(row.value or 0.0), kind, row.trial)
-    caption = "The line joins the trials that no smaller one equals (the Pareto front)."
-    return Figure("Size", caption, chart.svg())
+    beyond = sum(costs[row.trial] > limit for row in rows)
+    if x.low < limit < x.high:
+        chart.rule(x(limit), "limit")
+    front, least = set(), math.inf
+    for row in rows:  # best first
+        if costs[row.trial] < least:
+            front.add(row.trial)
+            least = costs[row.trial]
+    corners = sorted((costs[row.trial], row.value or 0.0) for row in rows if row.trial in front)
+    chart.line([(x(cost), y(value)) for cost, value in corners], "best")
+    for row in sorted(rows, key=lambda row: row.trial in front):
+        kind = "top" if row.trial in front else "done"
+        chart.dot(x(costs[row.trial]), y(row.value or 0.0), kind, row.trial)
+    caption = "The line joins the trials that no cheaper one equals (the Pareto front)."
+    if beyond:
+        caption += f" {beyond} of {len(rows)} are beyond the gate's limit."
+    return Figure(heading, caption, chart.svg())
 
 
 def _fate(trial: TrialFacts) -> str:
@@ -285,4 +320,4 @@ def _at(scale: Scale | Bands, value: object) -> float:
     return scale(value) if isinstance(scale, Bands) else scale(float(value))  # type: ignore[arg-type]
 
 
-__all__ = ["Figure", "curves", "parallel", "progress", "size_against_value", "slices"]
+__all__ = ["Figure", "costs_of_models", "curves", "parallel", "progress", "slices"]

@@ -14,6 +14,7 @@ from mnist_lab.report.page.pictures import Sprite, make_sprite
 from mnist_lab.report.page.svg import sparkline
 from mnist_lab.report.study_report import StudyReport
 from mnist_lab.report.summary import MIN_TRIALS_FOR_IMPORTANCE
+from mnist_lab.report.wording import describe_ties
 from mnist_lab.study import STATES, TrialFacts
 
 MOST_PICTURES = 24
@@ -54,6 +55,7 @@ def render_study(report: StudyReport, *, commands: str, toml: str = "", commit: 
         intervals=_intervals(report),
         sparklines=_sparklines(report),
         progress=_progress(report),
+        ties=describe_ties(report.noise) if report.noise else "",
         noise_source=NOISE_SOURCES[report.noise.source] if report.noise else "",
         least_for_importance=MIN_TRIALS_FOR_IMPORTANCE,
         slices=charts.slices(report) if report.rows else [],
@@ -68,7 +70,7 @@ def render_study(report: StudyReport, *, commands: str, toml: str = "", commit: 
         sprite_css=sprite.css,
         most=MOST_PICTURES,
         confusion=_confusion(report),
-        size=charts.size_against_value(report) if report.rows else None,
+        costs=charts.costs_of_models(report),
         most_parameters=MAXIMUM_PARAMETERS,
         most_bytes=MAXIMUM_FILE_SIZE,
         most_milliseconds=MAXIMUM_LATENCY,
@@ -94,6 +96,7 @@ def _columns(report: StudyReport) -> list[tuple[str, str]]:
         ("cross-entropy", ""),
         ("parameters", ""),
         ("seconds", ""),
+        ("ms an image", ""),
     ]
 
 

@@ -36,6 +36,11 @@ class Chart:
         """Bottom first: more is higher."""
         return self.height - BOTTOM, TOP
 
+    def rule(self, x: float, kind: str) -> None:
+        """Draw a line from bottom to top at ``x``."""
+        bottom, top = self.y_range
+        self.parts.append(f'<path class="{kind}" d="M{pixel(x)} {top}V{pixel(bottom)}"/>')
+
     def axes(self, x: Scale | Bands, y: Scale | Bands) -> None:
         """Draw the grid, the ticks and the names of both axes."""
         bottom, top = self.y_range
