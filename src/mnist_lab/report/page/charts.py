@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from mnist_lab.config import MAXIMUM_LATENCY, MAXIMUM_PARAMETERS
@@ -44,7 +44,7 @@ def progress(report: StudyReport, *, by_epochs: bool) -> Figure:
         x_label=x_label,
         y_label=report.record.objective,
     )
-    x = make_scale([0.0, *at.values()], *chart.x_range)
+    x = make_scale([0.0, *at.values()], *chart.x_range, whole=by_epochs)
     y = _value_scale(report, [trial.value or 0.0 for trial in shown], chart)
     if report.noise is not None and report.best is not None:
         value = report.best.value or 0.0
@@ -216,15 +216,14 @@ def curves(report: StudyReport) -> Figure:
         y_label=report.record.objective,
     )
     values = [epoch.value for trial in shown for epoch in trial.history]
-    x = make_scale([1, report.record.epochs], *chart.x_range)
-    whole = replace(x, ticks=tuple((v, f"{v:.0f}") for v, _ in x.ticks if v == round(v)))
+    x = make_scale([1, report.record.epochs], *chart.x_range, whole=True)
     y = _value_scale(report, _without_outliers(values, more_is_better=report.is_share), chart)
-    chart.axes(whole, y)
+    chart.axes(x, y)
     best = report.best.trial if report.best else -1
     order = {"pruned": 0, "failed": 1, "running": 2, "done": 3}
     for trial in sorted(shown, key=lambda t: (t.number == best, order[_fate(t)])):
         kind = "curve top" if trial.number == best else f"curve {_fate(trial)}"
-        points = [(whole(epoch.epoch), y(epoch.value)) for epoch in trial.history]
+        points = [(x(epoch.epoch), y(epoch.value)) for epoch in trial.history]
         if len(points) == 1:
             chart.dot(*points[0], kind.removeprefix("curve "), trial.number, radius=2)
         else:
@@ -313,7 +312,7 @@ def _parameter_scale(
             names=tuple(dict.fromkeys([*names, *map(str, values)])), start=ends[0], end=ends[1]
         )
     log = bool(getattr(declared, "log", False)) and all(value > 0 for value in numbers)
-    return make_scale(numbers, *ends, log=log)
+    return make_scale(numbers, *ends, log=log, whole=isinstance(declared, IntDistribution))
 
 
 def _at(scale: Scale | Bands, value: object) -> float:

@@ -55,9 +55,15 @@ class Bands:
 
 
 def make_scale(
-    values: Iterable[float], start: float, end: float, *, log: bool = False, percent: bool = False
+    values: Iterable[float],
+    start: float,
+    end: float,
+    *,
+    log: bool = False,
+    percent: bool = False,
+    whole: bool = False,
 ) -> Scale:
-    """Make a scale that holds ``values``, with a margin and ticks at round numbers."""
+    """Make a scale that holds ``values``, with a margin and ticks at round, or ``whole``, numbers."""
     found = [value for value in values if math.isfinite(value)]
     if log:
         found = [value for value in found if value > 0]
@@ -72,7 +78,10 @@ def make_scale(
     low, high = low - margin, high + margin
     if percent:
         high = min(high, 1.0) if max(found, default=0.0) <= 1.0 else high
-    return Scale(low=low, high=high, start=start, end=end, ticks=_ticks(low, high, percent=percent))
+    ticks = _ticks(low, high, percent=percent)
+    if whole:
+        ticks = tuple((value, short(value)) for value, _ in ticks if _is_whole(value))
+    return Scale(low=low, high=high, start=start, end=end, ticks=ticks)
 
 
 def _ticks(low: float, high: float, *, percent: bool) -> tuple[tuple[float, str], ...]:
