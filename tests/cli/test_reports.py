@@ -170,7 +170,7 @@ def test_predictions_that_cannot_be_read_are_left_out(lab, study, settings):
 
 
 def test_a_study_that_is_swept_is_said_to_be_running(lab, study, settings):
-    with lock_study(settings.work, "s"):
+    with lock_study(settings, "s"):
         _, out, _ = lab("explain", "s")
         assert "A sweep is training more trials now." in out
     _, out, _ = lab("explain", "s")

@@ -309,11 +309,13 @@ def test_a_tracking_server_that_does_not_answer_is_a_finding(settings, free_port
 
 def test_a_study_that_is_being_swept_is_left_alone(swept, client):
     client.delete_run(open_study(swept, "s").find_run(1))
-    script = "import sys; from pathlib import Path; from mnist_lab.study.lock import lock_study\n"
+    script = "import sys; from mnist_lab.settings import Settings\n"
     script += (
-        "with lock_study(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+        "from mnist_lab.study.lock import lock_study\n"
+        "with lock_study(Settings(home=sys.argv[1]), 's'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
     )
-    words = [sys.executable, "-c", script, str(swept.work)]
+    words = [sys.executable, "-c", script, str(swept.root)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
         assert problems(swept) == []

@@ -5,19 +5,23 @@ from __future__ import annotations
 import gc
 import getpass
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from mnist_lab.config import SweepConfig
-from mnist_lab.errors import ServiceError
+from mnist_lab.errors import BusyError, ServiceError
 from mnist_lab.settings import Settings
-from mnist_lab.study import open_study, storage
+from mnist_lab.study import is_locked, lock, lock_study, open_study, storage
 from mnist_lab.sweep import launch
 
 from .conftest import states, values_by_epoch
@@ -72,6 +76,12 @@ def there(server, settings):
     return Settings(home=settings.root, storage_override=server.url)
 
 
+@pytest.fixture
+def elsewhere(there, tmp_path):
+    """Another home, as another machine has it, with the same study."""
+    return Settings(home=tmp_path / "elsewhere", storage_override=there.storage)
+
+
 def run(config, settings, listener=lambda _: None):
     return launch(SweepConfig(**config), settings, trainer="fakes:run_trial", listener=listener)
 
@@ -118,3 +128,71 @@ def test_a_database_server_that_stays_away_ends_the_sweep_and_loses_nothing(
     assert run(config, there).finished == 4
     study = open_study(there, "s")
     assert [list(values_by_epoch(study, trial)) for trial in range(4)] == [[1, 2, 3]] * 4
+
+
+def test_a_second_supervisor_from_another_home_is_refused_and_names_the_first(
+    there, elsewhere, config, faults
+):
+    refused = []
+
+    def begin_beside():
+        with pytest.raises(BusyError) as error:
+            run(config, elsewhere)
+        refused.append(str(error.value))
+
+    assert run(config, there, once("trial 1 epoch 1/", begin_beside)).finished == 4
+    assert f"mnist-lab {os.getpid()} on {platform.node()}"[:63] in refused[0]
+    assert run(config, elsewhere).finished == 4  # it is free now
+
+
+def test_a_study_that_another_machine_sweeps_is_known_to_be_locked(there, elsewhere):
+    with lock_study(there, "s"):
+        assert is_locked(elsewhere, "s")
+        assert not is_locked(elsewhere, "t")
+        with lock_study(elsewhere, "t"):  # another study is free
+            assert is_locked(there, "t")
+    assert not is_locked(elsewhere, "s")
+
+
+def test_the_lock_is_taken_again_after_the_server_was_restarted(server, there, elsewhere):
+    with lock_study(there, "s") as held:
+        server.stop()
+        server.start()
+        assert not is_locked(elsewhere, "s")  # the server has forgotten it
+        held.verify()
+        assert is_locked(elsewhere, "s")
+
+
+def test_a_supervisor_whose_study_was_taken_while_the_server_was_away_stops(
+    server, there, elsewhere, config, faults, monkeypatch
+):
+    monkeypatch.setattr(lock, "VERIFY_SECONDS", 0.0)
+    with ExitStack() as held:
+
+        def lose_it():
+            server.stop()
+            server.start()
+            held.enter_context(lock_study(elsewhere, "s"))
+
+        with pytest.raises(BusyError, match="is being swept by mnist-lab"):
+            run(config, there, once("trial 1 epoch 1/", lose_it))
+        assert states(open_study(there, "s"))[1] == "RUNNING"  # the other's to end
+    assert run(config, elsewhere).finished == 4
+
+
+def test_a_process_that_is_killed_holds_no_lock(there, elsewhere):
+    script = (
+        "import sys; from mnist_lab.settings import Settings\n"
+        "from mnist_lab.study import lock_study\n"
+        "settings = Settings(home=sys.argv[1], storage_override=sys.argv[2])\n"
+        "with lock_study(settings, 's'):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, str(there.root), there.storage]
+    with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert is_locked(elsewhere, "s")
+        other.kill()
+    deadline = time.monotonic() + 60  # the server notices the closed connection
+    while is_locked(elsewhere, "s"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

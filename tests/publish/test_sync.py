@@ -68,7 +68,7 @@ def test_a_run_in_another_state_is_written_again(swept):
 
 
 def test_a_study_that_is_being_swept_is_left_to_its_sweep(swept):
-    with lock_study(swept.work, "s"):
+    with lock_study(swept, "s"):
         (row,) = sync(swept, make_tracker=lambda *_: Memory())
     assert "is being swept" in row.note
 

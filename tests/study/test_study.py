@@ -247,16 +247,21 @@ def test_an_evil_name_is_refused(name, small_dataset):
         study_name(SweepConfig(space="cnn", study=name), get_space("cnn"), small_dataset)
 
 
-def test_a_study_has_one_supervisor_and_the_second_says_who_holds_it(tmp_path):
+def test_a_study_has_one_supervisor_and_the_second_says_who_holds_it(settings):
     program = (
-        "import sys; from pathlib import Path; from mnist_lab.study.lock import lock_study\n"
-        "with lock_study(Path(sys.argv[1]), 's'):\n    print('held', flush=True); sys.stdin.read()"
+        "import sys; from mnist_lab.settings import Settings\n"
+        "from mnist_lab.study.lock import lock_study\n"
+        "with lock_study(Settings(home=sys.argv[1]), 's'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
     )
-    words = [sys.executable, "-c", program, str(tmp_path)]
+    words = [sys.executable, "-c", program, str(settings.root)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(BusyError, match=f"process {other.pid}"), lock_study(tmp_path, "s"):
+        with (
+            pytest.raises(BusyError, match=f"process {other.pid}"),
+            lock_study(Settings(home=tmp_path), "s"),
+        ):
             pass
         other.kill()
-    with lock_study(tmp_path, "s"):  # a dead process holds nothing
+    with lock_study(settings, "s"):  # a dead process holds nothing
         pass

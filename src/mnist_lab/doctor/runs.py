@@ -68,7 +68,7 @@ def _check_views(
 
 def _is_swept(tags: Mapping[str, str], settings: Settings) -> bool:
     """Whether a sweep on this machine holds the study that the tags name."""
-    return is_locked(settings.work, tags.get(f"{TAG}study", ""))
+    return is_locked(settings, tags.get(f"{TAG}study", ""))
 
 
 def _study_ids(settings: Settings) -> set[str]:

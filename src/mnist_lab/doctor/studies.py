@@ -24,13 +24,13 @@ def check_studies(settings: Settings) -> Iterator[Finding]:
     """Find records that MLflow lacks of studies that no sweep holds, and the files they left."""
     studies = open_studies(settings)
     for study in studies:
-        if is_locked(settings.work, study.name) or is_orphan(study):
+        if is_locked(settings, study.name) or is_orphan(study):
             continue  # its sweep looks after it; or no page of MLflow is its own
         yield from _check_tracking(study, settings)
         yield from _check_data(study, settings)
         files = TrialFiles(settings.work / study.name)
         if files.owner == study.record.id:
-            yield from _check_files(study, files)
+            yield from _check_files(study, files, settings)
     yield from _check_unowned(settings, {study.record.id for study in studies})
 
 
@@ -80,28 +80,28 @@ def _check_data(study: Ledger, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _check_files(study: Ledger, files: TrialFiles) -> Iterator[Finding]:
+def _check_files(study: Ledger, files: TrialFiles, settings: Settings) -> Iterator[Finding]:
     if files.shared_data.exists():
-        yield _left_over(files.shared_data, files, "a sweep that was killed")
+        yield _left_over(files.shared_data, settings, "a sweep that was killed")
     states = {trial.number: trial.state for trial in study.trials()}
     for number in files.numbers():
         folder = files.folder(number)
         if states.get(number) == TrialState.RUNNING:
-            yield from _check_checkpoints(files, number)
+            yield from _check_checkpoints(files, number, settings)
         elif not files.artifacts(number).exists() and not files.model(number).exists():
-            yield _left_over(folder, files, "a trial that has ended")
+            yield _left_over(folder, settings, "a trial that has ended")
 
 
-def _left_over(folder: Path, files: TrialFiles, of: str) -> Finding:
+def _left_over(folder: Path, settings: Settings, of: str) -> Finding:
     return Finding(
         subject=str(folder),
         problem=f"left over from {of}",
         advice="Deletes it.",
-        repair=partial(_remove, folder, files),
+        repair=partial(_remove, folder, settings),
     )
 
 
-def _check_checkpoints(files: TrialFiles, number: int) -> Iterator[Finding]:
+def _check_checkpoints(files: TrialFiles, number: int, settings: Settings) -> Iterator[Finding]:
     folder = files.checkpoints(number)
     for checkpoint in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
@@ -111,10 +111,11 @@ def _check_checkpoints(files: TrialFiles, number: int) -> Iterator[Finding]:
                 subject=str(checkpoint),
                 problem=f"not a whole checkpoint ({error})",
                 advice="Deletes it; the trial goes on from the one before.",
-                repair=partial(_remove, checkpoint, files),
+                repair=partial(_remove, checkpoint, settings),
             )
 
 
-def _remove(folder: Path, files: TrialFiles) -> None:
-    with lock_study(files.work.parent, files.work.name):  # or a sweep may be writing it anew
+def _remove(folder: Path, settings: Settings) -> None:
+    study = folder.relative_to(settings.work).parts[0]
+    with lock_study(settings, study):  # or a sweep may be writing it anew
         shutil.rmtree(folder)

@@ -113,6 +113,11 @@ class BackgroundWriter:
         left = len(self._pending) + len(self._models) + (self._summary is not None)
         return Backlog(left, self.trouble or "no answer") if left else Backlog()
 
+    def abandon(self) -> None:
+        """Write nothing more."""
+        self._abandoned = self._closing = True
+        self._wake.set()
+
     def _work(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while not self._abandoned:

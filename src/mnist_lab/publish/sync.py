@@ -76,7 +76,7 @@ def _sync_study(
     if _is_elsewhere(study, settings):
         return SyncRow(study=name, note="unfinished, and its files are on another machine")
     try:
-        with lock_study(settings.work, name):
+        with lock_study(settings, name):
             record, files = study.record, TrialFiles(settings.work / name)
             tracker = make_tracker(settings, record)
             with closing(make_figures(settings, record, files)) as figures:

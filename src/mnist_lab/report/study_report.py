@@ -135,7 +135,7 @@ def report_study(
         kept = _fitting(read_kept(study, list(wanted.values()), settings), dataset)
     confirmation = read_confirmation(study)
     noise = measure_noise(study, kept, dataset.validation if dataset else None)
-    running = is_locked(settings.work, study.name)
+    running = is_locked(settings, study.name)
     states: dict[TrialState, str] = dict(STATES)
     if running:
         states[TrialState.RUNNING] = "running"

@@ -3,7 +3,7 @@
 from mnist_lab.study._optuna import SingleWriterStorage, reopen_trial, use_fast_tpe, view
 from mnist_lab.study.confirmation import Confirmation, read_confirmation
 from mnist_lab.study.ledger import Ledger, Tracked, is_untracked
-from mnist_lab.study.lock import is_locked, lock_study
+from mnist_lab.study.lock import StudyLock, is_locked, lock_study
 from mnist_lab.study.names import confirm_name, is_confirmation, searched_name, study_name
 from mnist_lab.study.open import (
     create_study,
@@ -36,6 +36,7 @@ __all__ = [
     "SingleWriterStorage",
     "StopReason",
     "Stopped",
+    "StudyLock",
     "Tracked",
     "TrialFacts",
     "confirm_name",

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 
 from mnist_lab.errors import (
@@ -99,6 +99,12 @@ def translate_storage_errors(settings: Settings) -> Iterator[None]:
             "The study, or some of its trials, was deleted while it was swept.",
             safe="Everything logged to MLflow before is kept.",
             next_step="The same command again begins it anew.",
+        ) from error
+    except UpdateFinishedTrialError as error:
+        raise BusyError(
+            "Another process has finished a trial of this study that this sweep was training.",
+            safe=kept,
+            next_step="When the other has ended, type the same command again.",
         ) from error
     except (StorageInternalError, OSError) as error:
         if is_disk_full(error):

@@ -71,7 +71,7 @@ def confirm(
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
-        held.enter_context(lock_study(settings.work, wanted.name))
+        lock = held.enter_context(lock_study(settings, wanted.name))
         study = create_study(SingleWriterStorage(connect(settings)), wanted)
         files = TrialFiles(settings.work / study.name)
         files.adopt(study.record.id)
@@ -82,6 +82,7 @@ def confirm(
             space=space,
             dataset=data,
             files=files,
+            lock=lock,
         )
         result = run_sweep(
             setup,

@@ -37,6 +37,7 @@ from mnist_lab.study import (
     FINISHED,
     Ledger,
     SingleWriterStorage,
+    StudyLock,
     connect,
     create_study,
     lock_study,
@@ -61,6 +62,7 @@ class SweepSetup:
     space: SearchSpace
     dataset: Dataset
     files: TrialFiles
+    lock: StudyLock
 
 
 def launch(
@@ -107,7 +109,7 @@ def launch(
     with ExitStack() as held:
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
-        held.enter_context(lock_study(settings.work, record.name))
+        lock = held.enter_context(lock_study(settings, record.name))
         storage = SingleWriterStorage(connect(settings))
         is_new = record.name not in optuna.get_all_study_names(storage)
         pruner = make_pruner(config.pruner, epochs=config.epochs)
@@ -121,6 +123,7 @@ def launch(
             space=space,
             dataset=dataset,
             files=files,
+            lock=lock,
         )
         try:
             return run_sweep(
@@ -205,6 +208,7 @@ def run_sweep(
             writer=writer,
             files=files,
             stop=stop,
+            lock=setup.lock,
             scheduler=make_scheduler(
                 config.pruner,
                 study,

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from mnist_lab.config import SweepConfig
-from mnist_lab.errors import InvalidParamsError
+from mnist_lab.errors import BusyError, InvalidParamsError
 from mnist_lab.execution import Answer, Event, Executor, TrialFiles, TrialStarted
 from mnist_lab.publish import BackgroundWriter, Backlog
 from mnist_lab.report import best_models, best_of_each, interrupted_summary, summarise
@@ -24,6 +24,7 @@ from mnist_lab.study import (
     Ledger,
     Stopped,
     StopReason,
+    StudyLock,
     Tracked,
     TrialFacts,
     is_untracked,
@@ -68,6 +69,7 @@ class Supervisor:
         study: opened by ``create_study``; its unfinished trials go on from their checkpoints.
         executor: started; closed here, and by the caller if an exception leaves ``run``.
         writer: started; closed here.
+        lock: of the study; another supervisor may have taken it while its database was away.
         stop: when requested, running trials are left after their epoch, to be resumed.
         listener: gets a ``Progress`` after each event and each idle tick.
     """
@@ -80,6 +82,7 @@ class Supervisor:
     files: TrialFiles
     stop: StopRequest
     scheduler: Scheduler
+    lock: StudyLock = field(default_factory=StudyLock)
     listener: Listener = lambda _: None
     _state: SweepState = field(init=False)
     _source: TrialSource = field(init=False)
@@ -94,6 +97,7 @@ class Supervisor:
 
         Raises:
             StorageInternalError: the study cannot be read or written any more.
+            BusyError: another supervisor has it now.
             KeyboardInterrupt: a second signal, or SIGTERM's grace is over.
         """
         self._set_up()
@@ -107,6 +111,9 @@ class Supervisor:
             self.executor.close()  # workers take a second to leave; figures are drawn meanwhile
         except StorageInternalError:  # nothing can be read any more
             self.writer.close((), interrupted_summary())
+            raise
+        except BusyError:  # another supervisor's study now: nothing of it is touched any more
+            self.writer.abandon()
             raise
         except BaseException:  # a second signal, or a defect of mnist-lab
             try:
@@ -147,6 +154,7 @@ class Supervisor:
     # One turn of the loop
 
     def _step(self, event: Event | None) -> None:
+        self.lock.verify()
         self._watch_for_stop()
         self._state.slots = self.executor.slots  # fewer when a worker cannot be started any more
         if isinstance(event, TrialStarted):
