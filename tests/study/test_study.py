@@ -257,10 +257,7 @@ def test_a_study_has_one_supervisor_and_the_second_says_who_holds_it(settings):
     words = [sys.executable, "-c", program, str(settings.root)]
     with subprocess.Popen(words, stdin=-1, stdout=-1) as other:
         assert other.stdout.readline() == b"held\n"
-        with (
-            pytest.raises(BusyError, match=f"process {other.pid}"),
-            lock_study(Settings(home=tmp_path), "s"),
-        ):
+        with pytest.raises(BusyError, match=f"process {other.pid}"), lock_study(settings, "s"):
             pass
         other.kill()
     with lock_study(settings, "s"):  # a dead process holds nothing

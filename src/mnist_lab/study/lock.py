@@ -23,14 +23,13 @@ from mnist_lab.study.names import is_safe_name
 VERIFY_SECONDS = 1.0
 LONGEST_NAME = 63  # of an application, to PostgreSQL
 
-_KEY = "hashtextextended(:study, 0)"
-_TAKE = sqlalchemy.text(f"SELECT pg_try_advisory_lock({_KEY})")
+_TAKE = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:study, 0))")
 # PostgreSQL shows a 64-bit key as two halves.
 _HOLDER = sqlalchemy.text(
     "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
     " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    f" AND ((l.classid::bigint << 32) | l.objid::bigint) = {_KEY}"
+    " AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended(:study, 0)"
 )
 
 
