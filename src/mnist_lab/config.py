@@ -91,8 +91,11 @@ class SweepConfig:
     class_weights: Literal["none", "balanced"] = _setting(
         "none", "balanced: each epoch draws all classes equally often."
     )
-    executor: Literal["local", "inline"] = _setting(
-        "local", "local: worker processes. inline: this process, one trial at a time."
+    executor: str = _setting(
+        "local",
+        "local: worker processes. inline: this process, one trial at a time. ray, HOST:PORT or "
+        "ray://HOST:PORT: the machines of a Ray cluster.",
+        metavar="NAME|ADDRESS",
     )
     workers: int | None = _setting(
         None, "Worker processes.", said="one a core, at most 8, or one a GPU"

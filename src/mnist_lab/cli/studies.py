@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from mnist_lab.cli.models import find_model
-from mnist_lab.cli.options import DatasetPlace, StudyName, add
+from mnist_lab.cli.options import DatasetPlace, StudyName, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def describe_params(params: object, most: int = 4) -> str:
     )
 
 
+@sweep_options("executor")
 def reproduce_command(
     target: Annotated[
         str,
@@ -182,6 +183,7 @@ def reproduce_command(
     ] = "",
     dataset: DatasetPlace = None,
     as_json: bool = JSON_OPTION,
+    **typed: Any,
 ) -> None:
     """Train a trial again from its record, and compare every epoch.
 
@@ -195,7 +197,7 @@ def reproduce_command(
 
     settings = Settings()
     study, found = _find_record(target, trial, settings)
-    done = reproduce(study, found, settings, dataset=dataset)
+    done = reproduce(study, found, settings, dataset=dataset, **typed)
     if as_json:
         print_json(asdict(done))
     else:

@@ -11,6 +11,12 @@ from mnist_lab.execution.files import KEPT_PREDICTIONS, TrialFiles
 from mnist_lab.execution.forkserver import may_fork, warm_up
 from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
+from mnist_lab.execution.make import (
+    ExecutorSpec,
+    imports_by_itself,
+    make_executor,
+    require_executor,
+)
 from mnist_lab.execution.messages import (
     Answer,
     Decision,
@@ -36,6 +42,7 @@ __all__ = [
     "EpochFinished",
     "Event",
     "Executor",
+    "ExecutorSpec",
     "FailureReason",
     "FigureProcess",
     "FigureSpec",
@@ -52,9 +59,12 @@ __all__ = [
     "TrialStarted",
     "WorkerSpec",
     "check_space",
+    "imports_by_itself",
+    "make_executor",
     "may_fork",
     "memory_cap",
     "plan_workers",
+    "require_executor",
     "usable_cores",
     "warm_up",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from mnist_lab.execution.messages import (
     TrialPaused,
     TrialStarted,
 )
-from mnist_lab.execution.worker import Paused, RunTrial, Supervised, WorkerSpec
+from mnist_lab.execution.worker import Paused, RunTrial, Supervised, WorkerSpec, load_trainer
 from mnist_lab.training import configure
 
 GRACE_SECONDS = 2.0
@@ -126,9 +125,7 @@ class InlineExecutor:
             # The caller may have used TensorFlow, which then keeps its threads.
             if "after initialization" not in str(error):
                 raise
-        module, _, function = self._spec.trainer.partition(":")
-        run_trial: RunTrial = getattr(importlib.import_module(module), function)
-        return run_trial
+        return load_trainer(self._spec.trainer)
 
     @cached_property
     def _dataset(self) -> Dataset:

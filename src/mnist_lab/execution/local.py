@@ -117,6 +117,10 @@ class LocalExecutor:
                 self._send(worker, reply)
 
     def kill(self, why: TrialFailed) -> None:
+        waiting = [job for job in self._unbegun if job.trial == why.trial]
+        if waiting:
+            self._unbegun.remove(waiting[0])
+            self._events.append(why)
         for worker in self._workers:
             if worker.job is not None and worker.job.trial == why.trial:
                 worker.end = why

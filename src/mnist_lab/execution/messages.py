@@ -26,6 +26,7 @@ class FailureReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"  # longer than --trial-timeout
     CRASHED = "crashed"  # the worker process died
+    NODE_LOST = "node_lost"  # the machine of the worker died, or cannot be reached
     DISK_FULL = "disk_full"
     DISK_ERROR = "disk_error"  # it cannot be written for another reason
 

@@ -8,11 +8,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Never, Protocol
 
 from mnist_lab.data import Dataset, map_dataset
 from mnist_lab.execution.messages import (
@@ -60,21 +61,30 @@ def work(spec: WorkerSpec, connection: Connection) -> None:
     end_with_parent()
     print_to(spec.log)
     configure(spec.runtime)
-    module, _, function = spec.trainer.partition(":")
-    run_trial: RunTrial = getattr(importlib.import_module(module), function)
+    run_trial = load_trainer(spec.trainer)
     dataset = map_dataset(spec.dataset)
     # What was imported stays: a collection that need not look at it takes 10 ms instead of 300.
     gc.freeze()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        serve(connection, run_trial, dataset, worker=spec.index)
+
+
+def load_trainer(name: str) -> RunTrial:
+    """Import ``module:function``."""
+    module, _, function = name.partition(":")
+    found: RunTrial = getattr(importlib.import_module(module), function)
+    return found
+
+
+def serve(channel: Channel, run_trial: RunTrial, dataset: Dataset, *, worker: int) -> Never:
+    """Run the jobs that come through ``channel``, one after another, until it raises an error."""
     while True:
+        job: TrialJob = channel.recv()
+        channel.send(TrialStarted(trial=job.trial, worker=worker))
         try:
-            job: TrialJob = connection.recv()
-            connection.send(TrialStarted(trial=job.trial, worker=spec.index))
-            try:
-                connection.send(run_trial(job, dataset, Supervised(job.trial, connection)))
-            except Paused:
-                connection.send(TrialPaused(trial=job.trial))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+            channel.send(run_trial(job, dataset, Supervised(job.trial, channel)))
+        except Paused:
+            channel.send(TrialPaused(trial=job.trial))
 
 
 class Channel(Protocol):

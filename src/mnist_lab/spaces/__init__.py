@@ -2,7 +2,7 @@
 
 from mnist_lab.spaces.asking import Answers, AskingSpace, Author, recorded
 from mnist_lab.spaces.corners import corners
-from mnist_lab.spaces.files import digest_sources
+from mnist_lab.spaces.files import digest_sources, source_files
 from mnist_lab.spaces.question import Names, Question, answer_default, choose
 from mnist_lab.spaces.registry import (
     get_space,
@@ -54,5 +54,6 @@ __all__ = [
     "recorded",
     "run_description",
     "search_space",
+    "source_files",
     "trust",
 ]

@@ -50,6 +50,13 @@ class SweepBegan:
 
 
 @dataclass(frozen=True)
+class SlotsChanged:
+    """The event of an executor that can run ``count`` trials at once."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class TrialOpened:
     """The event of an opened trial, whose parameters are known and whose start is written.
 
@@ -93,7 +100,14 @@ class StopRequested:
 
 
 SweepEvent = (
-    Event | SweepBegan | TrialOpened | EpochsRecorded | AnswerRefused | TrialOverdue | StopRequested
+    Event
+    | SweepBegan
+    | SlotsChanged
+    | TrialOpened
+    | EpochsRecorded
+    | AnswerRefused
+    | TrialOverdue
+    | StopRequested
 )
 
 

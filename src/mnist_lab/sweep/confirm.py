@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal
 
 from optuna.trial import TrialState
 
@@ -46,7 +45,7 @@ def confirm(
     *,
     workers: int | None = None,
     device: str | None = None,
-    executor: Literal["local", "inline"] = "local",
+    executor: str = "local",
     dataset: str | None = None,
     listener: Listener = lambda _: None,
     make_tracker: TrackerFactory = connect_mlflow,

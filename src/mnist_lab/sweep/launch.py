@@ -13,14 +13,12 @@ from mnist_lab.config import SweepConfig
 from mnist_lab.data import Dataset, Progress, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.execution import (
-    Executor,
-    InlineExecutor,
-    LocalExecutor,
+    ExecutorSpec,
     TrialFiles,
     WorkerSpec,
-    may_fork,
-    memory_cap,
-    plan_workers,
+    imports_by_itself,
+    make_executor,
+    require_executor,
     warm_up,
 )
 from mnist_lab.publish import (
@@ -50,7 +48,7 @@ from mnist_lab.sweep.check_space import check_space_first
 from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
-from mnist_lab.training import Runtime, known_precision
+from mnist_lab.training import known_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +87,9 @@ def launch(
         MnistLabError: whatever is wrong with the config, before anything is trained; or a study
             storage that was lost while it ran.
     """
-    if config.executor == "local":
+    if config.executor != "inline":
         warm_up()
-    _require_known_names(config)
+    _require_known_names(config, settings)
     get_space(config.space)  # a wrong name is said before thousands of pictures are decoded
     dataset = load_dataset(
         config.dataset,
@@ -143,8 +141,8 @@ def launch(
             raise
 
 
-def _require_known_names(config: SweepConfig) -> None:
-    """Refuse a grid without its sampler, and samplers, pruners and devices that are not there."""
+def _require_known_names(config: SweepConfig, settings: Settings) -> None:
+    """Refuse a grid without its sampler, and names and devices that are not there."""
     if config.grid and config.sampler != "grid":
         raise UsageError(
             "Values of a grid are for the sampler 'grid'.",
@@ -153,7 +151,11 @@ def _require_known_names(config: SweepConfig) -> None:
         )
     make_pruner(config.pruner, epochs=config.epochs)
     make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)
-    _plan(config, at_most=config.trials)
+    files = TrialFiles(settings.work)
+    spec = _executor_spec(
+        config, at_most=config.trials, files=files, trainer=WorkerSpec.trainer, precision=None
+    )
+    require_executor(config.executor, spec)
 
 
 def _delete(setup: SweepSetup, *, keeps_files: bool) -> None:
@@ -181,7 +183,14 @@ def run_sweep(
     trust(settings, setup.space)  # its user has named it here, and it is run now
     missing = max(0, config.trials - len(study.trials(FINISHED)))
     checks_space = checks_space and missing > 0
-    executor = _make_executor(setup, settings, trainer, missing=missing)
+    spec = _executor_spec(
+        config,
+        at_most=missing,
+        files=files,
+        trainer=trainer,
+        precision=known_precision(settings.precision),
+    )
+    executor = make_executor(config.executor, spec)
     record = replace(study.record, dataset_source=setup.dataset.source)  # it may lie elsewhere now
     with ExitStack() as held:
         stop = held.enter_context(answer_signals())
@@ -191,7 +200,7 @@ def run_sweep(
         figures = held.enter_context(closing(make_figures(settings, record, files)))
         # Workers that import by themselves do it while MLflow is imported here; so does the template,
         # which the others wait for.
-        by_themselves = any(each.gpu for each in _plan(config, at_most=missing)) or not may_fork()
+        by_themselves = imports_by_itself(config.executor, spec)
         starts_first = bool(missing) and (by_themselves or checks_space)
         if starts_first:
             executor.start()
@@ -231,15 +240,6 @@ def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:
             safe="Every epoch before it is kept.",
             exit_code=stop.exit_code or 130,
         ) from None
-
-
-def _plan(config: SweepConfig, *, at_most: int) -> tuple[Runtime, ...]:
-    return plan_workers(
-        workers=1 if config.executor == "inline" else config.workers,
-        device=config.device,
-        workers_per_gpu=config.workers_per_gpu,
-        at_most=at_most,
-    )
 
 
 def _points_to_queue(config: SweepConfig, space: SearchSpace) -> list[Params]:
@@ -290,20 +290,17 @@ def _within_grid(config: SweepConfig, study: Ledger) -> SweepConfig:
     return replace(config, trials=min(config.trials, len(study.trials())))
 
 
-def _make_executor(
-    setup: SweepSetup, settings: Settings, trainer: str, *, missing: int
-) -> Executor:
-    config, precision = setup.config, known_precision(settings.precision)
-    specs = [
-        WorkerSpec(
-            index=index,
-            runtime=replace(runtime, precision=precision),
-            dataset=setup.files.shared_data,
-            log=setup.files.work / f"worker-{index}.log",
-            trainer=trainer,
-        )
-        for index, runtime in enumerate(_plan(config, at_most=missing))
-    ]
-    if config.executor == "inline":
-        return InlineExecutor(specs[0])
-    return LocalExecutor(specs, memory_cap=memory_cap(len(specs), limit_mb=config.worker_memory))
+def _executor_spec(
+    config: SweepConfig, *, at_most: int, files: TrialFiles, trainer: str, precision: str | None
+) -> ExecutorSpec:
+    return ExecutorSpec(
+        at_most=max(1, at_most),
+        dataset=files.shared_data,
+        work=files.work,
+        trainer=trainer,
+        workers=config.workers,
+        device=config.device,
+        workers_per_gpu=config.workers_per_gpu,
+        worker_memory=config.worker_memory,
+        precision=precision,
+    )

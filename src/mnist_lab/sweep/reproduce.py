@@ -17,19 +17,20 @@ from mnist_lab.execution import (
     Answer,
     Decision,
     EpochFinished,
-    LocalExecutor,
+    Executor,
+    ExecutorSpec,
     ParameterAsked,
     TrialFailed,
     TrialFinished,
     TrialJob,
     WorkerSpec,
-    memory_cap,
+    make_executor,
 )
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import Params, recorded
 from mnist_lab.study import Ledger, TrialFacts, load_original_dataset, load_original_space
 from mnist_lab.tracking import StudyRecord
-from mnist_lab.training import EpochMetrics, Runtime
+from mnist_lab.training import EpochMetrics
 
 Outcome = Literal["bit-exact", "within tolerance", "diverged"]
 # Of the best validation accuracy: trainings that differ by their seeds alone are seldom further apart
@@ -62,6 +63,7 @@ def reproduce(
     settings: Settings,
     *,
     dataset: str | None = None,
+    executor: str = "local",
     trainer: str = WorkerSpec.trainer,
 ) -> Reproduction:
     """Train ``trial`` again in a process of its own, and compare every epoch.
@@ -84,21 +86,19 @@ def reproduce(
     space = load_original_space(record)
     data = load_original_dataset(record, settings, dataset)
     then = trial.environment
-    runtime = Runtime(
-        threads=int(then.get("threads") or "1"),
-        precision=then.get("precision", "float32"),  # all that there was before it was recorded
-    )
     with tempfile.TemporaryDirectory() as folder, shared(data, Path(folder) / "data") as laid_down:
-        spec = WorkerSpec(
-            index=0,
-            runtime=runtime,
+        spec = ExecutorSpec(
+            at_most=1,
             dataset=laid_down,
-            log=Path(folder) / "worker.log",
+            work=Path(folder),
             trainer=trainer,
+            workers=1,
+            device="cpu",
+            threads=int(then.get("threads") or "1"),
+            precision=then.get("precision", "float32"),  # all that there was before it was recorded
         )
-        epochs, finished = _train(
-            spec, _job(study, trial, record, folder, asks=space.asks), trial.params
-        )
+        job = _job(study, trial, record, folder, asks=space.asks)
+        epochs, finished = _train(make_executor(executor, spec), job, trial.params)
     return _compare(study, trial, epochs, finished.environment)
 
 
@@ -122,11 +122,11 @@ def _job(
 
 
 def _train(
-    spec: WorkerSpec, job: TrialJob, params: Params
+    made: Executor, job: TrialJob, params: Params
 ) -> tuple[Sequence[EpochMetrics], TrialFinished]:
     epochs: Sequence[EpochMetrics] = ()
     answer = recorded(params)
-    with closing(LocalExecutor([spec], memory_cap=memory_cap(1))) as executor:
+    with closing(made) as executor:
         executor.start()
         executor.submit(job)
         while True:

@@ -56,6 +56,7 @@ from mnist_lab.sweep.actions import (
     RecordForm,
     Reply,
     Retry,
+    SlotsChanged,
     StopRequested,
     Submit,
     SweepBegan,
@@ -70,12 +71,15 @@ from mnist_lab.training import EpochMetrics, ModelForm
 class RunningTrial:
     """A trial that a worker has. ``failure`` was found here, and waits for the worker to leave.
 
-    ``decision`` says what becomes of the trial when its worker has left it.
+    ``moved`` counts the nodes that were lost under it since its last epoch. ``decision`` says what
+    becomes of the trial when its worker has left it.
     """
 
     history: tuple[EpochMetrics, ...]
     attempt: int
     retried: list[str]
+    moved: int = 0
+    started: bool = False
     failure: TrialFailed | None = None
     decision: SchedulerDecision = SchedulerDecision.CONTINUE
 
@@ -167,9 +171,12 @@ class SweepState:
         match event:
             case SweepBegan():
                 pass
+            case SlotsChanged(count=count):
+                self.slots = count
             case TrialOpened():
                 yield from self._opened(event)
             case TrialStarted(trial=trial, worker=worker):
+                self.running[trial].started = True
                 yield _say(NewsKind.STARTED, f"trial {trial} started on worker {worker}")
             case ParameterAsked(trial=trial, question=question):
                 yield AnswerQuestion(trial, question)
@@ -193,6 +200,7 @@ class SweepState:
                 yield Kill(TrialFailed(trial=trial, reason=FailureReason.TIMEOUT, detail=detail))
             case StopRequested(stopped=stopped):
                 self._stop(stopped)
+                yield from self._withdraw()
 
     # Opening trials
 
@@ -266,6 +274,8 @@ class SweepState:
     def _decide(self, event: EpochsRecorded) -> Iterator[Action]:
         number, last = event.trial.number, event.epoch
         running = self.running[number]
+        if len(event.trial.history) > len(running.history):
+            running.moved = 0
         running.history = event.trial.history
         is_last = last.epoch >= self.config.epochs
         running.decision = self.scheduler.on_epoch(number, running.history, last.epoch)
@@ -327,9 +337,11 @@ class SweepState:
             yield from self._leave(number, said, separator=": ")
         elif self._is_interrupted and is_retryable(reason):
             yield from self._leave(number, said, separator=": ")
-        elif may_retry(reason, running.retried, retries=self.config.retries):
+        elif self._may_retry(reason, running):
             running.retried.append(reason)
             running.attempt += 1
+            running.started = False
+            running.moved += reason == FailureReason.NODE_LOST
             yield Retry(number, tuple(running.retried), running.attempt)
             yield from self._submit(number)
             yield _say(NewsKind.RETRIED, f"trial {number} goes on in another worker: {said}")
@@ -338,6 +350,19 @@ class SweepState:
             yield Fail(event)
             yield from self._end(number, TrialState.FAIL)
             yield _say(NewsKind.FAILED, f"trial {number} failed: {said}")
+
+    def _may_retry(self, reason: FailureReason, running: RunningTrial) -> bool:
+        return may_retry(reason, running.retried, retries=self.config.retries, moved=running.moved)
+
+    def _withdraw(self) -> Iterator[Action]:
+        """Take back what no worker has begun: on a full cluster it might never begin."""
+        if not self._is_interrupted:
+            return
+        for number, running in self.running.items():
+            if not running.started:
+                running.started = True
+                detail = "no worker had begun it"
+                yield Kill(TrialFailed(trial=number, reason=FailureReason.NODE_LOST, detail=detail))
 
     @property
     def _is_interrupted(self) -> bool:

@@ -47,6 +47,7 @@ from mnist_lab.sweep.actions import (
     RecordForm,
     Reply,
     Retry,
+    SlotsChanged,
     StopRequested,
     Submit,
     SweepBegan,
@@ -156,7 +157,8 @@ class Supervisor:
     def _step(self, event: Event | None) -> None:
         self.lock.verify()
         self._watch_for_stop()
-        self._state.slots = self.executor.slots  # fewer when a worker cannot be started any more
+        if self.executor.slots != self._state.slots:
+            self._handle(SlotsChanged(self.executor.slots))
         if isinstance(event, TrialStarted):
             self._set_deadline(event.trial, 0.0)
         if event is not None:

@@ -1,6 +1,12 @@
 """One training: a compiled Keras model and two splits in, a history and the best weights out."""
 
-from mnist_lab.training.checkpoints import Checkpoint, Checkpoints, Damaged, read_checkpoint
+from mnist_lab.training.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Damaged,
+    read_checkpoint,
+    write_copy,
+)
 from mnist_lab.training.engine import VALIDATION_BATCH
 from mnist_lab.training.epochs import Diverged, EpochMetrics, History, Report
 from mnist_lab.training.find_form import find_form, require_model
@@ -38,4 +44,5 @@ __all__ = [
     "save_model",
     "train",
     "without_optimizer",
+    "write_copy",
 ]

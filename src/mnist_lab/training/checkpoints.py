@@ -103,6 +103,31 @@ class Checkpoints:
         _sync(folder)
 
 
+def write_copy(folder: Path, name: str, files: Mapping[str, bytes]) -> None:
+    """Write the ``files`` of a checkpoint made elsewhere as ``folder/name``, whole or not at all.
+
+    The last two are kept, as ``Checkpoints.save`` keeps them.
+
+    Raises:
+        OSError: they cannot be written; what was there before is untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+    try:
+        for file, content in files.items():
+            (unfinished / file).write_bytes(content)
+            _sync(unfinished / file)
+        _sync(unfinished)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        unfinished.rename(folder / name)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _sync(folder)
+    for old in sorted(folder.glob("epoch-*"), reverse=True)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def read_checkpoint(folder: Path, identity: str | None = None) -> Checkpoint:
     """Read and check one checkpoint; of any training when ``identity`` is None.
 

@@ -1,0 +1,109 @@
+"""``RayExecutor``: slots on the machines of a Ray cluster that exists. Ray is not imported here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import suppress
+from importlib.util import find_spec
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from mnist_lab.errors import MissingExtraError, ServiceError
+from mnist_lab.execution.forkserver import end_process, start_process
+from mnist_lab.execution.messages import Event, Reply, TrialFailed, TrialJob
+from mnist_lab.execution.ray_driver import (
+    Command,
+    Decide,
+    DriverSpec,
+    Kill,
+    Message,
+    Refused,
+    Slots,
+    Submit,
+    drive,
+)
+
+GRACE_SECONDS = 10.0  # ``ray.shutdown`` takes a second
+
+
+class RayExecutor:
+    """An executor whose workers are actors of a Ray cluster, behind a process that drives it.
+
+    Files travel with the messages: the checkpoint of an epoch, and the artifacts and the model of a
+    trial, are in the job's folder on this machine before the event is returned. The slots are the
+    actors that have answered, and those that were given back because they were idle.
+    """
+
+    def __init__(self, spec: DriverSpec) -> None:
+        if find_spec("ray") is None:
+            raise MissingExtraError("The executor ray", "ray", "ray")
+        self._spec = spec
+        self._slots = 1
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._events: deque[Event] = deque()
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    def start(self) -> None:
+        ours, theirs = Pipe()
+        self._process = start_process(
+            drive, self._spec, theirs, name="mnist-lab ray driver", fresh=True
+        )
+        theirs.close()
+        self._connection = ours
+
+    def submit(self, job: TrialJob) -> None:
+        self._send(Submit(job))
+
+    def next_event(self, timeout: float) -> Event | None:
+        deadline = time.monotonic() + timeout
+        while not self._events:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return None
+            self._receive(remaining)
+        return self._events.popleft()
+
+    def decide(self, trial: int, reply: Reply) -> None:
+        self._send(Decide(trial, reply))
+
+    def kill(self, why: TrialFailed) -> None:
+        self._send(Kill(why))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            end_process(self._process, grace=GRACE_SECONDS)
+            self._process = None
+
+    def _send(self, command: Command) -> None:
+        assert self._connection is not None, "start it first"
+        # ``next_event`` sees and reports a driver that has just died.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(command)
+
+    def _receive(self, timeout: float) -> None:
+        assert self._connection is not None
+        if not self._connection.poll(timeout):
+            return
+        try:
+            message: Message = self._connection.recv()
+        except (EOFError, OSError):
+            raise ServiceError(
+                "The Ray cluster is lost: its head does not answer.",
+                safe="Finished trials and every epoch that was reported are kept.",
+                next_step="When a cluster is there again, type the same command again.",
+            ) from None
+        if isinstance(message, Slots):
+            self._slots = message.count
+        elif isinstance(message, Refused):
+            raise message.kind(message.problem, safe=message.safe, next_step=message.next_step)
+        else:
+            self._events.append(message)
