@@ -29,6 +29,10 @@ from mnist_lab.settings import Settings
 warm_up()  # with Keras, whatever backend the first test that starts a process asks for
 
 
+def pytest_addoption(parser):
+    parser.addoption("--executor", help="Ask of another package's executor what all promise.")
+
+
 def pytest_itemcollected(item):
     """Mark a test's other parameters slow: ``only_by_default`` names those of the default suite."""
     marker = item.get_closest_marker("only_by_default")
@@ -124,6 +128,19 @@ def plain_mlflow(settings):
     yield mlflow
     mlflow.set_tracking_uri(None)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster: a head on which nothing runs, and node a with one CPU."""
+    from cluster import Cluster
+
+    made = Cluster()
+    try:
+        made.add("a")
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""What every executor promises: the same tests for local workers, the inline one and the fake."""
+"""What every executor promises: the same tests for local workers, the inline one, Ray's and the fake.
+
+One of another package is tested by its entry point, if its workers find the module ``fakes`` beside
+these tests: ``pytest tests/execution/test_executors.py --executor NAME``.
+"""
 
 from __future__ import annotations
 
@@ -13,44 +17,44 @@ from fakes import FakeExecutor
 from mnist_lab.execution import (
     Decision,
     EpochFinished,
-    InlineExecutor,
-    LocalExecutor,
+    ExecutorSpec,
     TrialFailed,
     TrialFinished,
     TrialJob,
     TrialPaused,
     TrialStarted,
-    WorkerSpec,
+    make_executor,
 )
-from mnist_lab.training import Runtime
 
 ENDS = TrialFinished | TrialPaused | TrialFailed
 
 
-@pytest.fixture(params=["local", "inline", "fake"])
+OTHER = pytest.param(
+    "other", marks=pytest.mark.skipif("not config.getoption('--executor')", reason="not asked for")
+)
+RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")])
+
+
+@pytest.fixture(params=["local", "inline", "fake", RAY, OTHER])
 def kind(request):
     return request.param
 
 
 @pytest.fixture
-def make(kind, shared_data, tmp_path, monkeypatch):
+def make(kind, shared_data, tmp_path, monkeypatch, request):
+    name = {
+        "ray": lambda: request.getfixturevalue("cluster").address,
+        "other": lambda: request.config.getoption("--executor"),
+    }.get(kind, lambda: kind)()
     monkeypatch.setenv("KERAS_BACKEND", "none")  # the fake trainer needs no TensorFlow
     monkeypatch.setattr("mnist_lab.execution.inline.configure", lambda _: None)
     made = []
 
     def make(trainer="fakes:run_trial"):
-        spec = WorkerSpec(
-            index=0,
-            runtime=Runtime(threads=1),
-            dataset=shared_data,
-            log=tmp_path / "worker-0.log",
-            trainer=trainer,
+        spec = ExecutorSpec(
+            at_most=1, workers=1, device="cpu", dataset=shared_data, work=tmp_path, trainer=trainer
         )
-        executor = {
-            "local": lambda: LocalExecutor([spec]),
-            "inline": lambda: InlineExecutor(spec),
-            "fake": FakeExecutor,
-        }[kind]()
+        executor = FakeExecutor() if kind == "fake" else make_executor(name, spec)
         made.append(executor)
         executor.start()
         return executor
@@ -172,14 +176,14 @@ def test_closing_twice_is_safe_and_leaves_no_worker(make, job):
     assert not {"mnist-lab worker 0", "trial 0"} & (children | threads)
 
 
-@pytest.mark.parametrize("kind", ["local", "inline"], indirect=True)
+@pytest.mark.parametrize("kind", ["local", "inline", RAY], indirect=True)
 def test_a_failure_that_the_trainer_reports_is_passed_on(make, job):
     executor = make()
     executor.submit(job(behaviour="fail"))
     assert run(executor)[-1].reason == "diverged"
 
 
-@pytest.mark.parametrize("kind", ["local", "inline"], indirect=True)
+@pytest.mark.parametrize("kind", ["local", "inline", RAY], indirect=True)
 def test_an_exception_in_a_trainer_is_a_crash(make, job, monkeypatch):
     monkeypatch.setattr(traceback, "print_exc", lambda: None)
     executor = make()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import gc
-import getpass
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import warnings
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -23,48 +19,19 @@ from mnist_lab.errors import BusyError, ServiceError
 from mnist_lab.settings import Settings
 from mnist_lab.study import is_locked, lock, lock_study, open_study, storage
 from mnist_lab.sweep import launch
+from services import PG_CTL, Postgres
 
 from .conftest import states, values_by_epoch
 
-# Debian keeps the server's programs off the PATH.
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-FOUND = shutil.which("pg_ctl", path=os.pathsep.join([os.environ["PATH"], *map(str, PROGRAMS)]))
-pytestmark = pytest.mark.skipif(FOUND is None, reason="there is no PostgreSQL here")
-
-
-class Server:
-    """A cluster of its own in a folder of its own; PostgreSQL refuses to run as root."""
-
-    def __init__(self, port):
-        self._root = os.geteuid() == 0
-        self._user = "postgres" if self._root else getpass.getuser()
-        self.folder = Path(tempfile.mkdtemp(prefix="mnist-lab-pg-"))
-        if self._root:
-            shutil.chown(self.folder, self._user)
-        self._options = f"-h 127.0.0.1 -p {port} -k {self.folder} -c fsync=off"
-        self.url = f"postgresql+psycopg://{self._user}@127.0.0.1:{port}/postgres"
-        self._control("init", "-o", "--auth=trust --no-sync")
-
-    def start(self):
-        log = str(self.folder / "log")
-        self._control("start", "-w", "-l", log, "-o", self._options)
-
-    def stop(self):
-        self._control("stop", "-w", "-m", "fast")
-
-    def _control(self, *words):
-        command = [FOUND, "-D", str(self.folder / "data"), *words]
-        become = ["runuser", "-u", self._user, "--"] if self._root else []
-        subprocess.run([*become, *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+pytestmark = pytest.mark.skipif(PG_CTL is None, reason="there is no PostgreSQL here")
 
 
 @pytest.fixture
 def server(free_port):
-    server = Server(free_port)
+    server = Postgres(free_port)
     server.start()
     yield server
-    server.stop()
-    shutil.rmtree(server.folder)
+    server.close()
     with warnings.catch_warnings():  # Optuna leaves its connections to the process's end
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -28,17 +28,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A head on which nothing runs, and node a with one CPU."""
-    made = Cluster()
-    try:
-        made.add("a")
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
 def node_b(cluster):
     node = cluster.add("b")

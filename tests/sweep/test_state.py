@@ -39,6 +39,7 @@ from mnist_lab.sweep.actions import (
     RecordForm,
     Reply,
     Retry,
+    SlotsChanged,
     StopRequested,
     Submit,
     SweepBegan,
@@ -364,3 +365,43 @@ def test_a_started_trial_is_news_only(make):
     actions = state.handle(TrialStarted(trial=0, worker=3))
     assert news(actions) == [NewsKind.STARTED]
     assert without_news(actions) == []
+
+
+def lost(number=0):
+    return TrialFailed(trial=number, reason=FailureReason.NODE_LOST, detail="its node has died")
+
+
+def test_a_lost_node_uses_up_no_retry_and_three_without_an_epoch_fail_the_trial(make):
+    state = make(trials=1, retries=0)
+    begin(state)
+    assert isinstance(state.handle(lost())[0], Retry)
+    assert isinstance(state.handle(lost())[0], Retry)
+    epoch(state, 0, 1)  # it came further
+    assert isinstance(state.handle(lost())[0], Retry)
+    assert isinstance(state.handle(lost())[0], Retry)
+    assert without_news(state.handle(lost())) == [Fail(lost()), Publish(0, running=False)]
+
+
+def test_a_crash_after_a_lost_node_has_its_retries_still(make):
+    state = make(trials=1, retries=1)
+    begin(state)
+    state.handle(lost())
+    crashed = TrialFailed(trial=0, reason=FailureReason.CRASHED, detail="signal 9")
+    assert state.handle(crashed)[0] == Retry(0, ("node_lost", "crashed"), 3)
+
+
+def test_a_stop_takes_back_what_no_worker_has_begun(make):
+    state = make(slots=2)
+    begin(state)
+    state.handle(TrialStarted(trial=0, worker=0))
+    state.handle(TrialOpened(fresh(1)))
+    (kill,) = without_news(state.handle(StopRequested(INTERRUPTED)))
+    assert kill.why.trial == 1
+    assert without_news(state.handle(StopRequested(INTERRUPTED))) == []
+    assert without_news(state.handle(kill.why)) == [Leave(1), Publish(1, running=False)]
+
+
+def test_slots_that_are_added_are_filled_at_once(make):
+    state = make(slots=1)
+    begin(state)
+    assert state.handle(SlotsChanged(3)) == [NEW, NEW]

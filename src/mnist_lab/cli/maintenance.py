@@ -70,6 +70,10 @@ def doctor_command(
     repairs: Annotated[
         bool, typer.Option("--repair", help="Do what each finding asks for.")
     ] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Look at a Ray cluster instead: its nodes."),
+    ] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Find problems, and repair them with --repair.
@@ -83,6 +87,9 @@ def doctor_command(
     from mnist_lab.settings import Settings
 
     settings = Settings()
+    if executor is not None:
+        _survey(executor, settings, as_json=as_json)
+        return
     findings = examine(settings)
     if repairs:
         findings = _repair_all(findings, settings)
@@ -98,6 +105,31 @@ def doctor_command(
     else:
         typer.echo("Nothing is wrong.")
     if findings:
+        raise typer.Exit(1)
+
+
+def _survey(address: str, settings: Settings, *, as_json: bool) -> None:
+    """Print the nodes of a cluster; exit code 1 if one of them cannot train."""
+    from mnist_lab.execution import survey_cluster
+
+    nodes = survey_cluster(address, settings.work / "ray-survey.log")
+    if as_json:
+        print_json(nodes)
+    else:
+        columns = (
+            ("node", lambda row: row.host),
+            ("address", lambda row: row.address),
+            ("CPUs", lambda row: f"{row.cpus:g}"),
+            ("GPUs", lambda row: f"{row.gpus:g}"),
+            ("its GPUs", lambda row: ", ".join(row.devices) or "none"),
+            ("free memory", lambda row: f"{row.memory / 2**30:.1f} GiB"),
+            ("trials at once", lambda row: str(row.slots)),
+        )
+        print_table(nodes, columns, title=f"{len(nodes)} nodes at {address}")
+        for node in nodes:
+            if node.problem:
+                typer.echo(f"{node.host} ({node.address}): {node.problem}", err=True)
+    if any(node.problem for node in nodes):
         raise typer.Exit(1)
 
 

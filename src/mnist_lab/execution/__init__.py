@@ -32,6 +32,7 @@ from mnist_lab.execution.messages import (
     TrialStarted,
 )
 from mnist_lab.execution.resources import memory_cap, plan_workers, usable_cores
+from mnist_lab.execution.survey import NodeFacts, survey_cluster
 from mnist_lab.execution.worker import WorkerSpec
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "FigureSpec",
     "InlineExecutor",
     "LocalExecutor",
+    "NodeFacts",
     "ParameterAsked",
     "SpaceCheck",
     "TrialBuilt",
@@ -65,6 +67,7 @@ __all__ = [
     "memory_cap",
     "plan_workers",
     "require_executor",
+    "survey_cluster",
     "usable_cores",
     "warm_up",
 ]

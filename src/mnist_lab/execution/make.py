@@ -6,7 +6,6 @@ an ``ExecutorSpec`` and returns an ``Executor``.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from mnist_lab.execution.forkserver import may_fork
 from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.ray import RayExecutor
-from mnist_lab.execution.ray_driver import DriverSpec
+from mnist_lab.execution.ray_driver import DriverSpec, read_address
 from mnist_lab.execution.resources import memory_cap, plan_workers
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.training import Runtime
@@ -62,11 +61,12 @@ def make_executor(name: str, spec: ExecutorSpec) -> Executor:
         ConfigurationError, UsageError: it cannot have these settings.
         MissingExtraError: its package is not installed.
     """
-    make = {"local": _make_local, "inline": _make_inline, "ray": _make_ray}.get(name)
-    if make is not None:
-        return make(spec)
-    if _ADDRESS.fullmatch(name):
-        return _make_ray(spec, address=name)
+    if name == "local":
+        return _make_local(spec)
+    if name == "inline":
+        return _make_inline(spec)
+    if name == "ray" or _ADDRESS.fullmatch(name):
+        return _make_ray(spec, read_address(name))
     found = _find_entry(name)
     if found is None:
         known = ["local", "inline", "ray", *(each.name for each in _entries())]
@@ -107,14 +107,12 @@ def _make_inline(spec: ExecutorSpec) -> Executor:
     return InlineExecutor(_worker_specs(replace(spec, workers=1))[0])
 
 
-def _make_ray(spec: ExecutorSpec, address: str = "auto") -> Executor:
+def _make_ray(spec: ExecutorSpec, address: str) -> Executor:
     if spec.worker_memory is not None:
         raise ConfigurationError(
             "On a cluster Ray's own memory monitor limits the workers.",
             next_step="Leave worker_memory out.",
         )
-    # What Ray itself would take; said here, so that messages name it.
-    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     return RayExecutor(
         DriverSpec(
             address=address,

@@ -161,7 +161,7 @@ def drive(spec: DriverSpec, connection: Connection) -> None:
     print_to(spec.log)
     os.environ.update(VARIABLES)
     try:
-        _connect(spec)
+        connect_to_cluster(spec.address)
         driver = _Driver(spec, connection.send)
         threading.Thread(target=driver.read_from, args=(connection,), daemon=True).start()
         driver.run()
@@ -169,21 +169,26 @@ def drive(spec: DriverSpec, connection: Connection) -> None:
         with suppress(OSError):
             connection.send(Refused.of(error))
     finally:
-        _disconnect()
+        disconnect()
 
 
-def _connect(spec: DriverSpec) -> None:
-    """Connect to the cluster.
+def read_address(name: str) -> str:
+    """Return the address that an executor's ``name`` means: ``ray`` is what Ray itself would take."""
+    return os.environ.get("RAY_ADDRESS", "auto") if name == "ray" else name
+
+
+def connect_to_cluster(address: str) -> None:
+    """Connect this process to the cluster at ``address``.
 
     Raises:
         ServiceError: there is none at the address.
     """
     import ray
 
-    _require_answer(spec.address)
+    _require_answer(address)
     for left in reversed(range(CONNECT_TRIES)):
         try:
-            ray.init(spec.address, log_to_driver=False, logging_level="error")
+            ray.init(address, log_to_driver=False, logging_level="error")
             break
         except (
             Exception
@@ -191,7 +196,7 @@ def _connect(spec: DriverSpec) -> None:
             if left:
                 time.sleep(2.0)
                 continue
-            raise _no_cluster(spec.address, error) from error
+            raise _no_cluster(address, error) from error
     # Ray has put its own handler in the place of what a worker process has.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -221,7 +226,8 @@ def _no_cluster(address: str, error: Exception) -> ServiceError:
     )
 
 
-def _disconnect() -> None:
+def disconnect() -> None:
+    """Leave the cluster; what this process runs on it ends."""
     import ray
 
     with suppress(Exception):
