@@ -23,7 +23,8 @@ from mnist_lab.tracking.server import server_environment
 # Debian keeps PostgreSQL's programs off the PATH.
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 PG_CTL = shutil.which("pg_ctl", path=os.pathsep.join([os.environ["PATH"], *map(str, PROGRAMS)]))
-WEED = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))  # fmt: skip
+_BIN = Path(sys.executable).parent
+WEED = shutil.which("weed", path=os.pathsep.join([str(_BIN), os.environ["PATH"]]))
 TEAM = yaml.safe_load((Path(__file__).parents[1] / "docker" / "compose.team.yaml").read_text())
 START_SECONDS = 240.0
 PASSWORD = "team-secret"
@@ -170,7 +171,9 @@ class Mlflow(Process):
             words.append(f"{name}={value}" if value else name)
         environment = {
             **server_environment(),
-            **{k: v.replace("${LAB_PASSWORD}", PASSWORD) for k, v in service["environment"].items()},
+            **{
+                k: v.replace("${LAB_PASSWORD}", PASSWORD) for k, v in service["environment"].items()
+            },
             "MLFLOW_S3_ENDPOINT_URL": s3,
         }
         super().__init__([sys.executable, *rest, *words], environment)

@@ -18,6 +18,7 @@ from mnist_lab.report import (
 )
 from mnist_lab.settings import Settings
 from mnist_lab.study import Ledger, load_original_dataset, open_study, read_confirmation
+from mnist_lab.tracking import describe_trouble
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def write_pages(
     except Exception as error:
         return Pages(
             report=str(file),
-            trouble=f"MLflow has no copy of the report ({first_line(error)}). {again}",
+            trouble=f"MLflow has no copy of the report ({describe_trouble(error)}). {again}",
         )
     return Pages(report=str(file), link=link)
 

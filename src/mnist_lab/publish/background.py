@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mnist_lab.errors import first_line, is_disk_full
+from mnist_lab.errors import is_disk_full
 from mnist_lab.publish.writer import TrackerWriter
 from mnist_lab.study import Tracked
 from mnist_lab.tracking import (
@@ -16,6 +16,7 @@ from mnist_lab.tracking import (
     StudySummary,
     TrialOutcome,
     TrialRecord,
+    describe_trouble,
 )
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -142,7 +143,7 @@ class BackgroundWriter:
         time.sleep(0.1)
 
     def _note(self, error: Exception) -> None:
-        self.trouble = first_line(error)
+        self.trouble = describe_trouble(error)
         self.disk_full = self._local and is_disk_full(error)
 
     def _write_all(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from mnist_lab.errors import BusyError, MnistLabError, first_line
+from mnist_lab.errors import BusyError, MnistLabError
 from mnist_lab.execution import TrialFiles
 from mnist_lab.publish.connect import TrackerFactory, connect_mlflow, make_figures
 from mnist_lab.publish.writer import TrackerWriter
@@ -25,7 +25,7 @@ from mnist_lab.study import (
     searched_study,
     study_names,
 )
-from mnist_lab.tracking import State, Tracker
+from mnist_lab.tracking import State, Tracker, describe_trouble
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _sync_study(
     except MnistLabError:
         raise  # the store itself: the next study would meet the same
     except Exception as error:  # whatever MLflow refuses: the next study may be accepted
-        return SyncRow(study=name, note=f"stopped: {first_line(error)}", failed=True)
+        return SyncRow(study=name, note=f"stopped: {describe_trouble(error)}", failed=True)
 
 
 def _is_elsewhere(study: Ledger, settings: Settings) -> bool:

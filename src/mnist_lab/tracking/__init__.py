@@ -12,6 +12,7 @@ from mnist_lab.tracking.records import (
 )
 from mnist_lab.tracking.tags import TAG
 from mnist_lab.tracking.tracker import ExperimentDeletedError, NullTracker, Tracker
+from mnist_lab.tracking.trouble import describe_trouble
 
 __all__ = [
     "TAG",
@@ -26,4 +27,5 @@ __all__ = [
     "Tracker",
     "TrialOutcome",
     "TrialRecord",
+    "describe_trouble",
 ]
