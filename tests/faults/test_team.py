@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,9 +172,12 @@ def test_an_s3_that_is_away_costs_no_training_and_sync_closes_the_gap(
     team.s3.stop()
     result = run(config, home, study="away")
     assert (result.finished, result.stopped) == (4, None)
-    assert result.lag.why == "MLflow's artifact store answers 500"
+    # The server waits for S3 with every thread: it may be the one that does not answer.
+    assert re.match(
+        "MLflow's (artifact store|server) (answers 500|does not answer)", result.lag.why
+    )
     (row,) = sync(home, "away")
-    assert "artifact store answers 500" in row.note
+    assert "MLflow's artifact store answers 500" in row.note
     team.s3.start()
     assert sync(home, "away")[0].failed is False
     assert states(open_study(home, "away")) == ["COMPLETE"] * 4

@@ -182,5 +182,5 @@ def test_a_password_in_an_error_is_masked(make, wait_until):
     writer.publish(ended(0))
     wait_until(lambda: writer.trouble)
     assert writer.close([], summary()).why == (
-        "ConnectionError: API request to http://***@host/api failed"
+        "MLflow's server fails: ConnectionError: API request to http://***@host/api failed"
     )

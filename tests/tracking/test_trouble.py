@@ -31,6 +31,10 @@ class EndpointConnectionError(Exception):
             EndpointConnectionError('Could not connect to the endpoint URL: "http://lab:8333/"'),
             "the artifact store S3 does not take files",
         ),
+        (
+            MlflowException(f"{POOL.replace('mlflow-artifacts', 'mlflow')}: Connection refused"),
+            "MLflow's server does not answer",
+        ),
         (MlflowException("RESOURCE_DOES_NOT_EXIST: Run"), "MlflowException: RESOURCE_DOES_NOT"),
     ],
 )

@@ -7,7 +7,14 @@ import re
 from mnist_lab.errors import first_line
 
 # Texts of urllib3 and requests, by their versions of 2026, and of botocore where clients write to S3.
-_SILENT = ("timed out", "Read timeout", "ReadTimeoutError", "ConnectTimeout")
+_SILENT = (
+    "timed out",
+    "ReadTimeoutError",
+    "ConnectTimeout",
+    "Connection refused",
+    "RemoteDisconnected",
+    "Connection reset",
+)
 _STATUS = re.compile(r"too many (\d{3}) error|error code (\d{3})|\b(\d{3}) (?:Server|Client) Error")
 _S3 = ("EndpointConnectionError", "S3UploadFailedError", "Could not connect to the endpoint")
 
@@ -17,11 +24,12 @@ def describe_trouble(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"
     if any(word in text for word in _S3):
         return f"the artifact store S3 does not take files: {first_line(error)}"
-    if "mlflow-artifacts" not in text:
+    if "API request to" not in text:
         return first_line(error)
+    service = "artifact store" if "mlflow-artifacts" in text else "server"
     found = _STATUS.search(text)
     if found is not None:
-        return f"MLflow's artifact store answers {next(filter(None, found.groups()))}"
+        return f"MLflow's {service} answers {next(filter(None, found.groups()))}"
     if any(word in text for word in _SILENT):
-        return "MLflow's artifact store does not answer"
-    return f"MLflow's artifact store fails: {first_line(error)}"
+        return f"MLflow's {service} does not answer"
+    return f"MLflow's {service} fails: {first_line(error)}"
