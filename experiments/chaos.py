@@ -1,6 +1,10 @@
 """A real sweep whose supervisor or workers are killed again and again; then all is counted.
 
     python experiments/chaos.py --trials 30 --epochs 2 --kills 20
+    python experiments/chaos.py --trials 30 --epochs 2 --kills 10 --cluster
+
+With ``--cluster`` it sweeps on a Ray cluster of two nodes on this machine, and kills actors, nodes
+(which come back) and supervisors.
 
 Works in a new temporary folder, prints one line a kill and a summary as JSON; exits with 1 if anything
 is not as it should be.
@@ -18,12 +22,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
 import optuna
 import psutil
 from mlflow import MlflowClient
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from cluster import Cluster
 
 STUDY = "chaos"
 
@@ -69,22 +77,29 @@ class Sweep:
         return self.last_epoch - since
 
 
-def kill_at_random(home: Path, words: list[str], kills: int, dice: random.Random) -> list[dict]:
+def kill_at_random(
+    home: Path, words: list[str], kills: int, dice: random.Random, cluster: Cluster | None
+) -> list[dict]:
     """Sweep until the command ends by itself; return what each kill cost."""
     told = []
     sweep = Sweep(home, words)
     sweep.wait_for_epoch(0.0)
     while len(told) < kills and sweep.process.poll() is None:
         time.sleep(dice.uniform(1, 30))
-        victims = sweep.workers
+        victims = sweep.workers if cluster is None else actors(cluster)
         if sweep.process.poll() is not None or not victims:
             break
-        who = dice.choice(["supervisor", "worker"])
+        who = dice.choice(["supervisor", "worker", *(["node"] if cluster else [])])
         now = time.monotonic()
         orphans = 0
         if who == "worker":
             dice.choice(victims).kill()
             lost = now - max(sweep.last_word.values(), default=now)
+        elif who == "node":
+            name = dice.choice(sorted(cluster.nodes))
+            cluster.nodes.pop(name).kill()
+            lost = now - max(sweep.last_word.values(), default=now)
+            threading.Thread(target=cluster.add, args=(name,)).start()
         else:
             lost = now - max(sweep.last_word.values(), default=now)
             sweep.process.kill()
@@ -103,11 +118,23 @@ def kill_at_random(home: Path, words: list[str], kills: int, dice: random.Random
     return told
 
 
+def actors(cluster: Cluster) -> list[psutil.Process]:
+    """The processes of a cluster in which trials run."""
+    found = []
+    for node in list(cluster.nodes.values()):
+        for pid in node.pids():
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if "ray::Slot" in " ".join(process.cmdline()):
+                    found.append(process)
+    return found
+
+
 def compare(home: Path) -> dict:
     """The study, and every way in which MLflow differs from it."""
     study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{home}/optuna.db")
     client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
-    experiment = client.get_experiment_by_name("mnist-lab/mnist-cnn")
+    (experiment,) = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")
     runs = client.search_runs([experiment.experiment_id], max_results=5000)
     trials = {
         int(run.data.tags["mnist_lab.trial"]): run
@@ -145,12 +172,24 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--space", default="cnn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--cluster", action="store_true")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="chaos-"))
     words = ["sweep", options.space, "--trials", str(options.trials), "--study", STUDY]
-    words += ["--epochs", str(options.epochs)]
+    words += ["--epochs", str(options.epochs), "--dataset", options.dataset]
+    cluster = None
+    if options.cluster:
+        cluster = Cluster(KERAS_BACKEND="tensorflow")
+        cluster.add("a")
+        cluster.add("b")
+        words += ["--executor", cluster.address, "--workers", "2"]
     began = time.monotonic()
-    told = kill_at_random(home, words, options.kills, random.Random(options.seed))
+    try:
+        told = kill_at_random(home, words, options.kills, random.Random(options.seed), cluster)
+    finally:
+        if cluster is not None:
+            cluster.close()
     seconds = time.monotonic() - began
     here = [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(home)]
     left = [each.pid for each in psutil.wait_procs(here, timeout=5)[1]]

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from cluster import Cluster
+from mnist_lab import __version__
 from mnist_lab.errors import ServiceError
-from mnist_lab.execution import FailureReason
+from mnist_lab.execution import FailureReason, survey_cluster
 
 from .conftest import children, read_until, states, values_by_epoch
 
@@ -316,3 +317,16 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(free_port, sweep, study
 def test_ray_is_imported_in_no_process_that_does_not_use_it():
     code = "import mnist_lab.sweep, mnist_lab.execution, sys; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_nodes_of_a_cluster_are_shown_with_what_they_have(cluster, settings):
+    nodes = survey_cluster(cluster.address, settings.work / "survey.log")
+    assert sorted(node.cpus for node in nodes) == [0, 1]  # the head, and a
+    assert sum(node.slots for node in nodes) == 1
+    assert all(node.memory > 0 and node.problem == "" for node in nodes)
+    assert {node.versions["mnist-lab"] for node in nodes} == {__version__}
+
+
+def test_the_nodes_of_a_cluster_that_is_not_there_are_said_in_one_line(free_port, settings):
+    with pytest.raises(ServiceError, match=f"no Ray cluster at 127.0.0.1:{free_port}"):
+        survey_cluster(f"127.0.0.1:{free_port}", settings.work / "survey.log")

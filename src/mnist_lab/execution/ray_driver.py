@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -443,7 +444,7 @@ class _Driver:
     def _lose(self, seat: _Seat, error: BaseException) -> None:
         """Give an actor up that has failed, whatever the error: it may only be out of reach."""
         reason, detail = explain_loss(error, seat.place)
-        print(f"{seat.place}: {error}", flush=True)  # noqa: T201 - into the log, whole
+        traceback.print_exception(error)  # into the log, whole
         if seat.began:
             self._end(seat, reason, detail)
             return
