@@ -79,7 +79,7 @@ def run(executor: str, options: argparse.Namespace, *, trainer: str) -> dict[str
 
 def in_turns(options: argparse.Namespace, *, trainer: str) -> None:
     """Run all executors one after another, ``repeats`` times; print each and the medians."""
-    cluster = Cluster(KERAS_BACKEND="tensorflow", PYTHONPATH=str(HERE))
+    cluster = Cluster(KERAS_BACKEND="tensorflow", PYTHONPATH=f"{HERE}:{HERE.parent / 'src'}")
     found: dict[str, list[dict[str, float]]] = {}
     try:
         for name in "ab"[: options.workers]:
