@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -110,6 +111,20 @@ def test_a_second_supervisor_from_another_home_is_refused_and_names_the_first(
     assert run(config, there, once("trial 1 epoch 1/", begin_beside)).finished == 4
     assert f"mnist-lab {os.getpid()} on {platform.node()}"[:63] in refused[0]
     assert run(config, elsewhere).finished == 4  # it is free now
+
+
+def test_a_trial_whose_checkpoints_another_machine_has_is_said_to_begin_anew(
+    there, elsewhere, config, faults
+):
+    news = []
+
+    def stop(progress):
+        if "trial 1 epoch 1/" in str(progress.news):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert run(config, there, stop).signal == 130
+    assert run(config, elsewhere, lambda each: news.append(str(each.news))).finished == 4
+    assert any("trial 1 begins anew" in each for each in news)
 
 
 def test_a_study_that_another_machine_sweeps_is_known_to_be_locked(there, elsewhere):

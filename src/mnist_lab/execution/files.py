@@ -32,6 +32,9 @@ class TrialFiles:
     def checkpoints(self, trial: int) -> Path:
         return self.folder(trial) / CHECKPOINTS
 
+    def has_checkpoints(self, trial: int) -> bool:
+        return any(self.checkpoints(trial).glob("epoch-*"))
+
     @property
     def dataset_figures(self) -> Path:
         return self.work / "dataset"

@@ -18,6 +18,7 @@ class NewsKind(Enum):
     """The subject of a line of news."""
 
     STARTED = "started"
+    ANEW = "anew"
     BUILT = "built"
     EPOCH = "epoch"
     COMPLETE = "complete"

@@ -40,6 +40,7 @@ from mnist_lab.sweep.actions import (
     Kill,
     Leave,
     News,
+    NewsKind,
     OpenTrial,
     Prune,
     Publish,
@@ -208,6 +209,7 @@ class Supervisor:
             case Submit(trial=trial):
                 self._set_deadline(trial, START_SECONDS)  # a worker may hang before it begins
                 self.files.begin(trial)
+                self._say_if_anew(trial)
                 self.executor.submit(self._source.opened[trial].job)
             case AnswerQuestion():
                 return self._answer(action)
@@ -240,6 +242,13 @@ class Supervisor:
             case Announce(news=news):
                 self._report(news)
         return None
+
+    def _say_if_anew(self, number: int) -> None:
+        """Report a trial whose epochs are trained again: another machine has its checkpoints."""
+        trained = len(self.study.trial(number).history)
+        if trained and self.config.checkpoints and not self.files.has_checkpoints(number):
+            text = f"trial {number} begins anew: its {trained} epochs left no checkpoint here"
+            self._report(News(NewsKind.ANEW, text))
 
     def _answer(self, action: AnswerQuestion) -> SweepEvent | None:
         try:
