@@ -6,12 +6,15 @@ import numpy as np
 import optuna
 import pytest
 import scipy.special
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 
 from mnist_lab.errors import InvalidParamsError, MissingExtraError, UnknownNameError, UsageError
 from mnist_lab.search.pruners import PRUNERS, make_pruner
 from mnist_lab.search.samplers import SAMPLERS, grid_points, make_sampler
 from mnist_lab.search.suggest import suggest
 from mnist_lab.spaces import get_space
+from mnist_lab.study import view
 from mnist_lab.study.seeds import trial_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -119,3 +122,59 @@ def test_a_grid_without_values_says_how_to_give_them():
 def test_a_grid_outside_the_space_is_refused():
     with pytest.raises(InvalidParamsError):
         list(grid_points(get_space("cnn"), {"blocks": [9]}, {}))
+
+
+def failed(reason):
+    """A study whose last trial failed after a good epoch, as samplers see it."""
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.report(0.99, 1)
+    trial.set_user_attr("start", {"seed": 0, "attempt": 1, "fruitless": 0, "epochs": 0})
+    trial.set_user_attr("reason", reason)
+    study.tell(trial, state=TrialState.FAIL)
+    return study
+
+
+@pytest.mark.parametrize("reason", ["out_of_memory", "diverged", "invalid"])
+def test_a_failure_of_the_point_is_shown_to_the_sampler_as_the_worst_that_was_pruned(reason):
+    study = failed(reason)
+    (shown,) = view(study)._get_trials()
+    assert (shown.state, shown.intermediate_values) == (TrialState.PRUNED, {})
+    assert study.trials[0].state == TrialState.FAIL  # in the ledger it stays what it is
+
+
+@pytest.mark.parametrize("reason", ["crashed", "timeout", "node_lost", "disk_full", "error"])
+def test_a_failure_of_the_moment_tells_the_sampler_nothing(reason):
+    (shown,) = view(failed(reason))._get_trials()
+    assert shown.state == TrialState.FAIL
+
+
+def test_a_region_that_fails_is_left():
+    def count_failures(*, as_seen):
+        failures = 0
+        for seed in range(5):
+            study = optuna.create_study(direction="maximize")
+            for number in range(50):
+                sampler = make_sampler("tpe", seed=seed, trial=number, fixed={})
+                trial = study.ask()
+                shown = view(study) if as_seen else study
+                whole = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+                drawn = sampler.sample_relative(
+                    shown, trial._get_latest_trial(), sampler.infer_relative_search_space(
+                        shown, trial._get_latest_trial())
+                )  # fmt: skip
+                rng = np.random.default_rng([seed, number])
+                x, y = (drawn.get(name, rng.random()) for name in whole)
+                for name, value in (("x", x), ("y", y)):
+                    study._storage.set_trial_param(trial._trial_id, name, value, whole[name])
+                trial.set_user_attr("start", {"seed": 0, "attempt": 1, "fruitless": 0, "epochs": 0})
+                if x > 2 / 3:
+                    failures += 1
+                    trial.set_user_attr("reason", "out_of_memory")
+                    study.tell(trial, state=TrialState.FAIL)
+                else:
+                    study.tell(trial, x - (y - 0.5) ** 2)
+        return failures
+
+    assert count_failures(as_seen=True) < 0.7 * count_failures(as_seen=False)

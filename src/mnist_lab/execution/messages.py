@@ -30,6 +30,11 @@ class FailureReason(StrEnum):
     DISK_FULL = "disk_full"
     DISK_ERROR = "disk_error"  # it cannot be written for another reason
 
+    @property
+    def belongs_to_point(self) -> bool:
+        """Whether the parameters are the cause, so that others like them would fail, too."""
+        return self in (self.DIVERGED, self.INVALID, self.OUT_OF_MEMORY)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob:

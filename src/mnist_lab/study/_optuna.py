@@ -33,6 +33,7 @@ from sqlalchemy.orm import Session
 from mnist_lab.errors import (
     first_line,
 )
+from mnist_lab.execution import FailureReason
 from mnist_lab.study.trials import is_managed
 
 METRIC_NAMES = _SYSTEM_ATTR_METRIC_NAMES  # of a study: what its values are called
@@ -314,16 +315,20 @@ def _distribution(text: str) -> BaseDistribution:
 WINDOW = 1000
 
 
+_OF_THE_POINT = [str(reason) for reason in FailureReason if reason.belongs_to_point]
 NOT_FOUND = models.NOT_FOUND_MSG  # a storage's message for a study that was deleted
 
 
 class StudyView:
     """A view of ``study`` without trials of other programs; it only reads, and the trials once.
 
-    With ``halving``, running trials that have reported a value are presented to samplers as PRUNED.
-    Optuna's samplers take a running trial for a bad one, so that workers do not all try the same: of
-    a trial that is paused at a rung, or trains on because it is good, that would be wrong. All else is
-    the study's own, which may be a bracket of Hyperband.
+    Trials whose parameters made them fail are presented as PRUNED, without values: Optuna's samplers
+    leave failed trials out, and would draw in a failing region again and again.
+
+    With ``halving``, running trials that have reported a value are presented as PRUNED, too. Optuna's
+    samplers take a running trial for a bad one, so that workers do not all try the same: of a trial
+    that is paused at a rung, or trains on because it is good, that would be wrong. All else is the
+    study's own, which may be a bracket of Hyperband.
     """
 
     def __init__(self, study: optuna.Study, *, halving: bool = False) -> None:
@@ -337,8 +342,8 @@ class StudyView:
     def _shown(self) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=False)
         if not self._halving:
-            return [each for each in trials if is_managed(each)]
-        return [_measured(each) for each in trials[-WINDOW:] if is_managed(each)]
+            return [_failed(each) for each in trials if is_managed(each)]
+        return [_measured(_failed(each)) for each in trials[-WINDOW:] if is_managed(each)]
 
     def _get_trials(
         self,
@@ -357,6 +362,16 @@ class StudyView:
 def view(study: optuna.Study, *, halving: bool = False) -> optuna.Study:
     """Return a ``StudyView`` of ``study``, which Optuna takes for the study itself."""
     return cast(optuna.Study, StudyView(study, halving=halving))
+
+
+def _failed(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial that its parameters made fail as a pruned one without values."""
+    if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") not in _OF_THE_POINT:
+        return trial
+    pruned = copy.copy(trial)
+    pruned.state = TrialState.PRUNED
+    pruned.intermediate_values = {}  # a training that diverged late may have had good ones
+    return pruned
 
 
 def _measured(trial: FrozenTrial) -> FrozenTrial:
