@@ -1,4 +1,4 @@
-"""How many trials fail in a space of which a third does, with failures hidden from the sampler or shown.
+"""How many trials fail in a space of which a third does, with failures hidden or shown.
 
     python experiments/failures.py --trials 50 --seeds 10
 

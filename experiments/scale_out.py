@@ -1,10 +1,10 @@
 """What a cluster costs and what one supervisor can carry; on two nodes of this machine's own.
 
-    python experiments/scale_out.py stub --trials 40 --repeats 5
+    python experiments/scale_out.py stub --trials 40 --client
     python experiments/scale_out.py sweep --trials 16 --epochs 2 --workers 2 --repeats 5
     python experiments/scale_out.py scale --slots 64 --trials 10000
 
-``stub`` and ``sweep`` run the local executor, a cluster by its address and a client of it in turns.
+``stub`` and ``sweep`` run the local executor and a cluster in turns; with ``--client`` a client, too.
 ``stub`` trains nothing: what is left is messages, files and the ledger. ``scale`` has no cluster: as
 many slots as asked for answer at once, so that the supervisor is the bound, with its study in SQLite.
 """
@@ -84,11 +84,9 @@ def in_turns(options: argparse.Namespace, *, trainer: str) -> None:
     try:
         for name in "ab"[: options.workers]:
             cluster.add(name)
-        executors = {
-            "local": "local",
-            "cluster": cluster.address,
-            "client": cluster.client_address,
-        }
+        executors = {"local": "local", "cluster": cluster.address}
+        if options.client:
+            executors["client"] = cluster.client_address
         for repeat in range(options.repeats):
             for kind, executor in executors.items():
                 measured = run(executor, options, trainer=trainer)
@@ -206,6 +204,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--client", action="store_true")
     options = parser.parse_args()
     if options.what == "scale":
         scale(options)
