@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from mnist_lab.config import SweepConfig, parse_config, read_config
+from mnist_lab.config import SweepConfig, parse_config, parse_limits, read_config
 from mnist_lab.errors import ConfigurationError
 
 
@@ -29,11 +29,24 @@ def test_a_file_sets_every_field(write):
         "most_duplicates": 0.5, "keep_predictions": False,
     }  # fmt: skip
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    file = write("\n".join([*lines, "[set]", "blocks = 2", "[grid]", "filters_1 = [8, 16]"]))
+    file = write(
+        "\n".join(
+            [
+                *lines,
+                "[set]",
+                "blocks = 2",
+                "[grid]",
+                "filters_1 = [8, 16]",
+                "[limit]",
+                "latency = '2ms'",
+            ]
+        )
+    )
     config = read_config(file, {})
     assert {key: getattr(config, key) for key in values} == values
     assert (config.set, config.grid) == ({"blocks": 2}, {"filters_1": [8, 16]})
-    assert {each.name for each in fields(SweepConfig)} == {*values, "set", "grid"}
+    assert config.limit == {"latency": "2ms"}
+    assert {each.name for each in fields(SweepConfig)} == {*values, "set", "grid", "limit"}
 
 
 @pytest.mark.parametrize("key", ["retries", "keep_models", "trial_timeout", "worker_memory"])
@@ -90,3 +103,24 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_numbers_that_make_no_sense_are_refused(changes):
     with pytest.raises(ConfigurationError):
         parse_config({"space": "cnn", **changes})
+
+
+def test_limits_are_given_with_units():
+    limits = {"parameters": "100k", "latency": "2ms", "file_size": "1.5MB"}
+    assert parse_limits(limits) == {"parameters": 1e5, "latency": 2.0, "file_size": 1.5e6}
+    assert parse_limits({"latency": "0.5s", "parameters": 7}) == {"latency": 500, "parameters": 7}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"beauty": 1}, "no limit 'beauty'"),
+        ({"latency": "2 parsecs"}, "latency=2ms"),
+        ({"parameters": "many"}, "'many' is no limit of parameters"),
+        ({"parameters": "-3"}, "more than 0"),
+        ({"file_size": ""}, "file_size=2kB"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(limits, said):
+    with pytest.raises(ConfigurationError, match=said):
+        SweepConfig(space="cnn", limit=limits)

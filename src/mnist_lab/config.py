@@ -28,6 +28,13 @@ OBJECTIVES = {
 # What the gate lets a model cost at most, unless a policy says otherwise: a count, bytes, milliseconds.
 MAXIMUM_PARAMETERS, MAXIMUM_FILE_SIZE, MAXIMUM_LATENCY = 10_000_000, 100_000_000, 100.0
 
+# What a search may limit, and the units of its values, by how much of the first they are.
+LIMITS: Mapping[str, Mapping[str, float]] = {
+    "parameters": {"": 1, "k": 1e3, "M": 1e6},
+    "file_size": {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "latency": {"": 1, "ms": 1, "us": 1e-3, "s": 1e3},
+}
+
 _LEAST = {
     **dict.fromkeys(("trials", "epochs", "max_failures", "workers_per_gpu", "worker_memory"), 1),
     **dict.fromkeys(("keep_models", "retries", "seed"), 0),
@@ -131,6 +138,13 @@ class SweepConfig:
     grid: Mapping[str, list[bool | int | float | str]] = _setting(
         {}, "Values of a grid (repeatable, --sampler grid).", metavar="NAME=V1,V2", said=""
     )
+    limit: Mapping[str, int | float | str] = _setting(
+        {},
+        "Refuse models beyond it before they are trained (repeatable): parameters=100k, latency=2ms, "
+        "file_size=1MB.",
+        metavar="NAME=VALUE",
+        said="",
+    )
     checkpoints: bool = True
     keep_predictions: bool = True
 
@@ -138,6 +152,7 @@ class SweepConfig:
         for name, least in _LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value}.")
+        parse_limits(self.limit)
         if self.objective not in OBJECTIVES:
             raise ConfigurationError(
                 f"There is no objective {self.objective!r}.",
@@ -151,6 +166,32 @@ class SweepConfig:
             raise ConfigurationError(
                 "The executor inline runs one trial at a time: leave workers out."
             )
+
+
+def parse_limits(limits: Mapping[str, int | float | str]) -> dict[str, float]:
+    """Return limits as numbers: of parameters, bytes of the file, milliseconds an image.
+
+    Raises:
+        ConfigurationError: a limit that there is not, or a value that is none of it.
+    """
+    found = {}
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise ConfigurationError(
+                f"There is no limit {name!r}.", next_step=f"Known ones: {', '.join(LIMITS)}."
+            )
+        number, unit = re.fullmatch(r"\s*([\d.eE+-]*\d)\s*([A-Za-z]*)\s*|.*", str(value)).groups()  # type: ignore[union-attr]
+        units = LIMITS[name]
+        try:
+            found[name] = float(number) * units[unit]
+        except (TypeError, ValueError, KeyError):
+            known = ", ".join(f"{name}=2{each}" for each in units)
+            raise ConfigurationError(
+                f"{value!r} is no limit of {name}.", next_step=f"For example: {known}."
+            ) from None
+        if found[name] <= 0:
+            raise ConfigurationError(f"A limit must be more than 0, not {name}={value}.")
+    return found
 
 
 def parse_config(values: Mapping[str, Any]) -> SweepConfig:

@@ -154,3 +154,29 @@ def test_predictions_are_not_kept_if_the_experiment_says_so(small_dataset, tmp_p
     job = dataclasses.replace(make_job(tmp_path, "fnn"), keep_predictions=False)
     run_trial(job, small_dataset, lambda _: None)
     assert not (tmp_path / "artifacts" / "evaluation" / "predictions.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "beyond"),
+    [
+        ({"parameters": 100.0}, {"parameters"}),
+        ({"parameters": 100.0, "file_size": 1e9}, {"parameters"}),
+        ({"file_size": 100.0, "latency": 1e-6}, {"file_size", "latency"}),
+    ],
+)
+def test_a_model_beyond_a_limit_is_not_trained(limits, beyond, tmp_path, small_dataset):
+    epochs = []
+    failed = run_trial(make_job(tmp_path, limits=limits), small_dataset, epochs.append)
+    assert (failed.reason, set(failed.measured)) == ("infeasible", beyond)
+    assert all(f"{name} " in failed.detail for name in beyond)
+    assert epochs == []
+
+
+def test_a_model_within_its_limits_is_trained(tmp_path, small_dataset):
+    limits = {"parameters": 1e6, "file_size": 1e7, "latency": 1e4}
+    done = run_trial(make_job(tmp_path, limits=limits, epochs=1), small_dataset, lambda _: None)
+    assert isinstance(done, TrialFinished)
+
+
+def test_a_limit_does_not_change_what_checkpoints_are_of(tmp_path):
+    assert make_job(tmp_path).identity == make_job(tmp_path, limits={"parameters": 9.0}).identity

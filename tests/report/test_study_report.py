@@ -173,3 +173,11 @@ def test_a_command_that_makes_a_study_again_keeps_a_switch_switched(study, setti
         "activation": "relu",
         "kernel": [3, 3],
     }
+
+
+def test_a_command_that_makes_a_study_again_has_its_limits(study, settings):
+    limited = {**study.record.settings, "limit.parameters": "100k"}
+    report = replace(report_study(study, settings), record=replace(study.record, settings=limited))
+    again = describe_reproduction(report, confirmed=False)
+    assert "--limit parameters=100k" in again.commands
+    assert tomllib.loads(again.toml)["limit"] == {"parameters": "100k"}

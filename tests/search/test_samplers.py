@@ -124,19 +124,20 @@ def test_a_grid_outside_the_space_is_refused():
         list(grid_points(get_space("cnn"), {"blocks": [9]}, {}))
 
 
-def failed(reason):
+def failed(reason, **attributes):
     """A study whose last trial failed after a good epoch, as samplers see it."""
     study = optuna.create_study(direction="maximize")
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     trial.report(0.99, 1)
     trial.set_user_attr("start", {"seed": 0, "attempt": 1, "fruitless": 0, "epochs": 0})
-    trial.set_user_attr("reason", reason)
+    for name, value in {"reason": reason, **attributes}.items():
+        trial.set_user_attr(name, value)
     study.tell(trial, state=TrialState.FAIL)
     return study
 
 
-@pytest.mark.parametrize("reason", ["out_of_memory", "diverged", "invalid"])
+@pytest.mark.parametrize("reason", ["out_of_memory", "diverged", "invalid", "infeasible"])
 def test_a_failure_of_the_point_is_shown_to_the_sampler_as_the_worst_that_was_pruned(reason):
     study = failed(reason)
     (shown,) = view(study)._get_trials()
@@ -178,3 +179,10 @@ def test_a_region_that_fails_is_left():
         return failures
 
     assert count_failures(as_seen=True) < 0.7 * count_failures(as_seen=False)
+
+
+def test_how_far_a_model_is_beyond_a_limit_is_a_constraint_of_the_sampler():
+    study = failed("infeasible", measured={"parameters": 300.0, "latency": 1.0})
+    (shown,) = view(study, limits={"parameters": 100.0, "latency": 2.0})._get_trials()
+    assert shown.constraints == {"parameters": 2.0}
+    assert study.trials[0].constraints == {}

@@ -405,3 +405,14 @@ def test_slots_that_are_added_are_filled_at_once(make):
     state = make(slots=1)
     begin(state)
     assert state.handle(SlotsChanged(3)) == [NEW, NEW]
+
+
+def test_models_beyond_a_limit_are_expected_and_stop_no_sweep(make):
+    state = make(trials=3, max_failures=1)
+    for number in range(2):
+        begin(state, number)
+        beyond = TrialFailed(trial=number, reason=FailureReason.INFEASIBLE, detail="parameters 9")
+        actions = state.handle(beyond)
+        assert news(actions) == [NewsKind.REFUSED]
+        assert Fail(beyond) in actions
+    assert state.stopped is None

@@ -14,7 +14,7 @@ from mnist_lab.config import Option, SweepConfig
 
 EXIT_USAGE = 64
 LAST = ("gate", "force", "dry_run", "space_file", "as_json")  # in every command's help
-ASSIGNMENTS = ("set", "grid")  # typed as NAME=VALUE, once a parameter
+ASSIGNMENTS = ("set", "grid", "limit")  # typed as NAME=VALUE, once a name
 
 StudyName = Annotated[str | None, typer.Argument(help="[default: the latest study]")]
 DatasetPlace = Annotated[

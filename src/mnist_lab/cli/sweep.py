@@ -45,6 +45,10 @@ def sweep_command(
         ),
     ] = None,
     space_file: SpaceFile = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="A gate's limits of size and latency, as --limit."),
+    ] = None,
     as_json: bool = JSON_OPTION,
     **typed: Any,
 ) -> None:
@@ -54,7 +58,8 @@ def sweep_command(
 
     Example: mnist-lab sweep cnn --trials 50
     """
-    _launch_and_print(_make_config(space, space_file, typed), as_json=as_json)
+    options = {**typed, "gate": gate}
+    _launch_and_print(_make_config(space, space_file, options), as_json=as_json)
 
 
 @sweep_options("set", "epochs", "seed", "dataset", "executor", "device", "study")
@@ -83,8 +88,10 @@ def _make_config(
     from mnist_lab.errors import UsageError
     from mnist_lab.spaces import get_space
 
-    given = {key: value for key, value in options.items() if key not in ASSIGNMENTS}
+    apart = (*ASSIGNMENTS, "gate")
+    given = {key: value for key, value in options.items() if key not in apart}
     assignments, grid = options.get("set", []), options.get("grid", [])
+    limits = {**_limits_of(options.get("gate")), **_read_limits(options.get("limit", []))}
     if space_file is not None:
         given["space"] = space_file
     elif space is None:
@@ -93,6 +100,8 @@ def _make_config(
     if not from_file:
         given.setdefault("space", space)
     config = read_config(Path(str(space)), given) if from_file else parse_config(given)
+    if limits:
+        config = parse_config({**vars(config), "limit": {**config.limit, **limits}})
     if not assignments and not grid:
         return config
     # Which version a name means is known when the data are loaded; a parameter may be of either.
@@ -111,6 +120,31 @@ def _make_config(
     if grid:
         changes["grid"] = {**config.grid, **dict(_assign(versions, each) for each in grid)}
     return parse_config({**vars(config), **changes})
+
+
+def _read_limits(assignments: Sequence[str]) -> dict[str, str]:
+    from mnist_lab.errors import UsageError
+
+    found = {}
+    for text in assignments:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(
+                f"{text!r} is no limit.", next_step="Type for example: --limit parameters=100k"
+            )
+        found[name] = value
+    return found
+
+
+def _limits_of(gate: Path | None) -> dict[str, float]:
+    """The limits that a gate's policy sets: what it would refuse anyway is not trained."""
+    if gate is None:
+        return {}
+    from mnist_lab.config import LIMITS
+    from mnist_lab.promotion import read_policy
+
+    policy = read_policy(gate)
+    return {name: float(getattr(policy, f"maximum_{name}")) for name in LIMITS}
 
 
 def _assign(versions: Sequence[SearchSpace], text: str) -> tuple[str, list[ParamValue]]:

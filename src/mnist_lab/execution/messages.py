@@ -22,6 +22,7 @@ class FailureReason(StrEnum):
 
     DIVERGED = "diverged"  # the loss is not finite
     INVALID = "invalid"  # no model can be made of the parameters, or it reports the impossible
+    INFEASIBLE = "infeasible"  # its model is beyond a --limit; nothing was trained
     ERROR = "error"  # the trainer raised an exception
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"  # longer than --trial-timeout
@@ -33,7 +34,7 @@ class FailureReason(StrEnum):
     @property
     def belongs_to_point(self) -> bool:
         """Whether the parameters are the cause, so that others like them would fail, too."""
-        return self in (self.DIVERGED, self.INVALID, self.OUT_OF_MEMORY)
+        return self in (self.DIVERGED, self.INVALID, self.INFEASIBLE, self.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class TrialJob:
     file and its neighbours, empty for a space without one; ``form`` is what an earlier attempt found
     out of the model. A job of no ``epochs`` builds the model,
     looks at it with one batch, and trains nothing. With ``keep_predictions`` its artifacts hold what it
-    answers for each validation image.
+    answers for each validation image. A model beyond one of the ``limits`` (by name, as
+    ``config.parse_limits`` gives them) is not trained.
     """
 
     trial: int
@@ -65,12 +67,21 @@ class TrialJob:
     objective: str = VAL_ACCURACY
     class_weights: str = "none"
     keep_predictions: bool = True
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """A digest of study, trial, parameters and seed, by which checkpoints are recognised."""
         facts = asdict(self)
-        for name in ("space", "folder", "checkpoints", "space_sources", "form", "keep_predictions"):
+        for name in (
+            "space",
+            "folder",
+            "checkpoints",
+            "space_sources",
+            "form",
+            "keep_predictions",
+            "limits",
+        ):
             del facts[name]
         for name in ("objective", "class_weights"):  # checkpoints of earlier versions lack them
             if facts[name] == getattr(TrialJob, name):
@@ -157,11 +168,15 @@ class TrialPaused:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailed:
-    """The event of a trial's failure; ``detail`` says the reason in words."""
+    """The event of a trial's failure; ``detail`` says the reason in words.
+
+    ``measured`` has what was measured against the limits, of a model that is beyond one.
+    """
 
     trial: int
     reason: FailureReason
     detail: str
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 Reply = Decision | Answer

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -64,6 +64,14 @@ DETAIL_LENGTH = 300  # of a failure's message, as it stands in the ledger
 DISK_ERRORS = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
+class Infeasible(Exception):
+    """The error of a model beyond a limit; ``measured`` is what it has, by the limit's name."""
+
+    def __init__(self, said: str, measured: dict[str, float]) -> None:
+        super().__init__(said)
+        self.measured = measured
+
+
 class InvalidModel(Exception):
     """The error of a build function that cannot make a model of these parameters."""
 
@@ -83,6 +91,13 @@ def run_trial(
         return TrialFailed(trial=job.trial, reason=FailureReason.DIVERGED, detail=str(error))
     except InvalidModel as error:
         return TrialFailed(trial=job.trial, reason=FailureReason.INVALID, detail=str(error))
+    except Infeasible as error:
+        return TrialFailed(
+            trial=job.trial,
+            reason=FailureReason.INFEASIBLE,
+            detail=str(error),
+            measured=error.measured,
+        )
     except MemoryError as error:
         return TrialFailed(trial=job.trial, reason=FailureReason.OUT_OF_MEMORY, detail=str(error))
     except Exception as error:
@@ -178,6 +193,8 @@ def _train(
     if not form.is_plain:  # written without an Input, it has no weights yet
         model(form.feed(dataset.train.images[:1]))
     whole = around(model, form, dataset.form.shape)
+    if job.limits:
+        _require_within(job.limits, model, whole, dataset, Path(job.folder))
     given: dict[str, Any] = {
         "training": dataset.train,
         "validation": dataset.validation,
@@ -193,6 +210,28 @@ def _train(
     folder = Path(job.folder) / CHECKPOINTS
     checkpoints = Checkpoints(folder, job.identity) if job.checkpoints else None
     return train(model, **given, checkpoints=checkpoints), model, whole
+
+
+def _require_within(
+    limits: Mapping[str, float],
+    model: keras.Model,
+    whole: keras.Model,
+    dataset: Dataset,
+    folder: Path,
+) -> None:
+    """Raise ``Infeasible`` for a model beyond a limit, before an epoch is spent on it."""
+    measured = {"parameters": float(model.count_params())}
+    if "latency" in limits:
+        measured["latency"] = measure_latency(whole, dataset.validation.images[:1])
+    if "file_size" in limits:  # weights take as many bytes after the training
+        save_model(whole, folder / MODEL_FILE)
+        measured["file_size"] = float((folder / MODEL_FILE).stat().st_size)
+    beyond = {name: measured[name] for name, most in limits.items() if measured[name] > most}
+    if beyond:
+        said = [
+            f"{name} {value:,.6g}, at most {limits[name]:,.6g}" for name, value in beyond.items()
+        ]
+        raise Infeasible("; ".join(said), beyond)
 
 
 def _plan(job: TrialJob, params: Params, author: Author | None) -> TrainingPlan:
@@ -258,7 +297,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return the facts of the trial, as JSON-able data."""
     record = asdict(job)
-    del record["folder"], record["checkpoints"], record["keep_predictions"]
+    del record["folder"], record["checkpoints"], record["keep_predictions"], record["limits"]
     record["space_declaration"] = space.to_dict()
     record["dataset"] = {
         "name": dataset.name,

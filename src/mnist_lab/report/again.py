@@ -29,7 +29,10 @@ def describe_reproduction(report: StudyReport, *, confirmed: bool) -> Reproducti
     }
     words = ["mnist-lab", "sweep", report.record.reference]
     for name, value in changed.items():
-        if name == "set":
+        if name == "limit":
+            for limited, most in _limits(report).items():
+                words += ["--limit", f"{limited}={most}"]
+        elif name == "set":
             for parameter, kept in json.loads(report.record.fixed).items():
                 words += ["--set", f"{parameter}={_write(kept)}"]
         else:
@@ -39,10 +42,11 @@ def describe_reproduction(report: StudyReport, *, confirmed: bool) -> Reproducti
     if report.best is not None:
         lines.append(f"mnist-lab reproduce {name} {report.best.trial}")
     toml = [f"space = {json.dumps(report.record.reference)}"]
-    toml += [f"{key} = {json.dumps(value)}" for key, value in changed.items() if key != "set"]
-    if "set" in changed:
-        toml += ["", "[set]"]
-        toml += [f"{key} = {json.dumps(value)}" for key, value in changed["set"].items()]  # type: ignore[attr-defined]
+    tables = {key: value for key, value in changed.items() if isinstance(value, dict)}
+    toml += [f"{key} = {json.dumps(value)}" for key, value in changed.items() if key not in tables]
+    for key, table in tables.items():
+        toml += ["", f"[{key}]"]
+        toml += [f"{name} = {json.dumps(value)}" for name, value in table.items()]
     return Reproduction(commands="\n".join(lines), toml="\n".join(toml))
 
 
@@ -68,4 +72,15 @@ def _values(report: StudyReport) -> dict[str, object]:
         "dataset": record.dataset_source,
         "image_size": record.image_size,
         "set": json.loads(record.fixed),
+        "limit": _limits(report),
+    }
+
+
+def _limits(report: StudyReport) -> dict[str, str]:
+    """Return the limits of the search, by name, as they were given."""
+    settings = report.record.settings
+    return {
+        key.removeprefix("limit."): value
+        for key, value in settings.items()
+        if key.startswith("limit.")
     }

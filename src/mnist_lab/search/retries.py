@@ -5,6 +5,7 @@ reason            remedy
 ================= ============================================================================
 ``diverged``      fail: the same seed would diverge again
 ``invalid``       fail: no model can be made of its parameters, or it reports the impossible
+``infeasible``    fail: its model is beyond a limit of the search, which expects some to be
 ``error``         fail: an exception in the trainer would be raised again
 ``timeout``       fail: it would take as long again
 ``crashed``       retry from its checkpoint in another worker, ``--retries`` times
@@ -41,6 +42,7 @@ class Remedy(Enum):
 REMEDIES: Mapping[FailureReason, Remedy] = {
     FailureReason.DIVERGED: Remedy.FAIL,
     FailureReason.INVALID: Remedy.FAIL,
+    FailureReason.INFEASIBLE: Remedy.FAIL,
     FailureReason.ERROR: Remedy.FAIL,
     FailureReason.TIMEOUT: Remedy.FAIL,
     FailureReason.CRASHED: Remedy.RETRY,

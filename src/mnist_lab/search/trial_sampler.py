@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,23 @@ class TrialSampler(BaseSampler):
 
     ``make`` gives the sampler of the whole trial (for no parameter's name) or of one parameter. What
     the former draws for several parameters together is kept until they are asked for. No point is
-    drawn that ``seen`` has, as long as there are others.
+    drawn that ``seen`` has, as long as there are others. ``limits`` are those of the search, by name.
     """
 
     def __init__(
-        self, make: Callable[[str], BaseSampler], seen: SeenPoints, seed: int, *, halving: bool
+        self,
+        make: Callable[[str], BaseSampler],
+        seen: SeenPoints,
+        seed: int,
+        *,
+        halving: bool,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         self._make = make
         self._seen = seen
         self._random = np.random.default_rng(seed)
         self._halving = halving
+        self._limits = limits or {}
         self._whole = make("")
         self._joint: tuple[dict[str, BaseDistribution], dict[str, Any]] | None = None
         # What the next parameter is to have instead of being drawn, if anything.
@@ -67,7 +74,7 @@ class TrialSampler(BaseSampler):
     ) -> Any:
         if self.given is not None:
             return self.given[0]
-        shown = view(study, halving=self._halving)
+        shown = view(study, halving=self._halving, limits=self._limits)
         value = self._draw(shown, trial, param_name, param_distribution)
         before = trial.params.values()
         return self._seen.unseen(before, param_distribution, value, self._random)

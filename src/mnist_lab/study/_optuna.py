@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache, cached_property
@@ -34,7 +35,7 @@ from mnist_lab.errors import (
     first_line,
 )
 from mnist_lab.execution import FailureReason
-from mnist_lab.study.trials import is_managed
+from mnist_lab.study.trials import MEASURED, is_managed
 
 METRIC_NAMES = _SYSTEM_ATTR_METRIC_NAMES  # of a study: what its values are called
 FIELDS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
@@ -323,7 +324,8 @@ class StudyView:
     """A view of ``study`` without trials of other programs; it only reads, and the trials once.
 
     Trials whose parameters made them fail are presented as PRUNED, without values: Optuna's samplers
-    leave failed trials out, and would draw in a failing region again and again.
+    leave failed trials out, and would draw in a failing region again and again. One whose model is
+    beyond one of the ``limits`` has that as a constraint, by how much of the limit it is beyond.
 
     With ``halving``, running trials that have reported a value are presented as PRUNED, too. Optuna's
     samplers take a running trial for a bad one, so that workers do not all try the same: of a trial
@@ -331,8 +333,9 @@ class StudyView:
     study's own, which may be a bracket of Hyperband.
     """
 
-    def __init__(self, study: optuna.Study, *, halving: bool = False) -> None:
+    def __init__(self, study: optuna.Study, *, halving: bool, limits: Mapping[str, float]) -> None:
         self._study = study
+        self._limits = limits
         self._halving = halving
 
     def __getattr__(self, name: str) -> Any:
@@ -342,8 +345,27 @@ class StudyView:
     def _shown(self) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=False)
         if not self._halving:
-            return [_failed(each) for each in trials if is_managed(each)]
-        return [_measured(_failed(each)) for each in trials[-WINDOW:] if is_managed(each)]
+            return [self._as_seen(each) for each in trials if is_managed(each)]
+        recent = (each for each in trials[-WINDOW:] if is_managed(each))
+        return [_measured(self._as_seen(each)) for each in recent]
+
+    def _as_seen(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial that its parameters made fail as a pruned one without values."""
+        if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") not in _OF_THE_POINT:
+            return trial
+        pruned = copy.copy(trial)
+        pruned.state = TrialState.PRUNED
+        pruned.intermediate_values = {}  # a training that diverged late may have had good ones
+        beyond = {
+            name: value / self._limits[name] - 1
+            for name, value in trial.user_attrs.get(MEASURED, {}).items()
+            if value > self._limits.get(name, math.inf)
+        }
+        if beyond:
+            pruned._system_attrs = dict(trial._system_attrs)
+            for name, share in beyond.items():
+                pruned.set_constraint(name, share)
+        return pruned
 
     def _get_trials(
         self,
@@ -359,19 +381,11 @@ class StudyView:
         return self._get_trials(deepcopy, states)
 
 
-def view(study: optuna.Study, *, halving: bool = False) -> optuna.Study:
+def view(
+    study: optuna.Study, *, halving: bool = False, limits: Mapping[str, float] | None = None
+) -> optuna.Study:
     """Return a ``StudyView`` of ``study``, which Optuna takes for the study itself."""
-    return cast(optuna.Study, StudyView(study, halving=halving))
-
-
-def _failed(trial: FrozenTrial) -> FrozenTrial:
-    """Return a trial that its parameters made fail as a pruned one without values."""
-    if trial.state != TrialState.FAIL or trial.user_attrs.get("reason") not in _OF_THE_POINT:
-        return trial
-    pruned = copy.copy(trial)
-    pruned.state = TrialState.PRUNED
-    pruned.intermediate_values = {}  # a training that diverged late may have had good ones
-    return pruned
+    return cast(optuna.Study, StudyView(study, halving=halving, limits=limits or {}))
 
 
 def _measured(trial: FrozenTrial) -> FrozenTrial:

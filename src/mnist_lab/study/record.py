@@ -74,6 +74,7 @@ def make_record(
             "space_digest": space.digest,
             "optuna": optuna.__version__,
             **{f"set.{key}": str(value) for key, value in config.set.items()},
+            **{f"limit.{key}": str(value) for key, value in config.limit.items()},
         },
     )
 

@@ -23,6 +23,7 @@ from mnist_lab.tracking import State, TrialOutcome, TrialRecord
 from mnist_lab.training import EpochMetrics, History, ModelForm
 
 _WITHOUT_PROGRESS = "fruitless"  # as studies of all versions have it
+MEASURED = "measured"  # what a model has that is beyond a limit, by name
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES: Mapping[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -273,9 +274,14 @@ class TrialWriter:
         self._set("scalars", event.scalars)
         self._set("environment", event.environment)
 
-    def failure(self, reason: str, detail: str) -> None:
+    def failure(
+        self, reason: str, detail: str, measured: Mapping[str, float] | None = None
+    ) -> None:
+        """Write why the trial failed; ``measured`` is what was held against the limits, by name."""
         self._set("reason", str(reason))
         self._set("detail", detail)
+        if measured:
+            self._set(MEASURED, dict(measured))
 
     def _start(self) -> dict[str, int]:
         return dict(self._storage.get_trial(self._id).user_attrs["start"])

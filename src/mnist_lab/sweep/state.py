@@ -346,10 +346,14 @@ class SweepState:
             yield from self._submit(number)
             yield _say(NewsKind.RETRIED, f"trial {number} goes on in another worker: {said}")
         else:
-            self._failures_in_a_row += 1
+            expected = reason == FailureReason.INFEASIBLE
+            self._failures_in_a_row += not expected
             yield Fail(event)
             yield from self._end(number, TrialState.FAIL)
-            yield _say(NewsKind.FAILED, f"trial {number} failed: {said}")
+            if expected:
+                yield _say(NewsKind.REFUSED, f"trial {number} is not trained: {event.detail}")
+            else:
+                yield _say(NewsKind.FAILED, f"trial {number} failed: {said}")
 
     def _may_retry(self, reason: FailureReason, running: RunningTrial) -> bool:
         return may_retry(reason, running.retried, retries=self.config.retries, moved=running.moved)

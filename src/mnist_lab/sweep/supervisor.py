@@ -231,7 +231,9 @@ class Supervisor:
                 self.study.write(result.trial).result(result)
                 self._end(result.trial, TrialState.COMPLETE, value)
             case Fail(failed=failed):
-                self.study.write(failed.trial).failure(failed.reason, failed.detail)
+                self.study.write(failed.trial).failure(
+                    failed.reason, failed.detail, failed.measured
+                )
                 self._end(failed.trial, TrialState.FAIL)
             case Prune(trial=trial):
                 self._end(trial, TrialState.PRUNED)

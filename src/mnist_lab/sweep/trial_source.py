@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,7 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from mnist_lab.config import SweepConfig
+from mnist_lab.config import SweepConfig, parse_limits
 from mnist_lab.errors import InvalidParamsError, UnknownNameError, first_line
 from mnist_lab.execution import TrialFiles, TrialJob
 from mnist_lab.search import (
@@ -50,9 +51,11 @@ class TrialSource:
     opened: dict[int, OpenedTrial] = field(default_factory=dict, init=False)
     _seen: SeenPoints = field(default_factory=SeenPoints, init=False)
     _names: Names = field(init=False)
+    _limits: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self._names = Names(self.study.names)
+        self._limits = parse_limits(self.config.limit)
         for trial in self.study.trials():
             if not self.space.asks or trial.is_built:
                 self._seen.note(trial.number, trial.params, trial.distributions)
@@ -198,7 +201,7 @@ class TrialSource:
             )
 
         seed = draw_seed(self.config.seed, number, "unseen points")
-        return TrialSampler(make, self._seen, seed, halving=self.pauses)
+        return TrialSampler(make, self._seen, seed, halving=self.pauses, limits=self._limits)
 
     def _job(self, number: int, params: Params, seed: int) -> TrialJob:
         return TrialJob(
@@ -216,4 +219,5 @@ class TrialSource:
             objective=self.config.objective,
             class_weights=self.config.class_weights,
             keep_predictions=self.config.keep_predictions,
+            limits=self._limits,
         )
