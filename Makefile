@@ -18,11 +18,11 @@ HOME_OF_PICTURES ?= .
 sweep: $(INSTALLED) ## the main job: a study of real networks on the bundled MNIST; SPACE=cnn takes longer
 	$(BIN)/mnist-lab sweep $(SPACE) --trials $(TRIALS) --epochs $(EPOCHS)
 
-test: $(INSTALLED) ## the default suite; three processes, because many tests wait; those of one cluster stay together
-	$(BIN)/pytest -n 3 --dist loadgroup
+test: $(INSTALLED) ## the default suite; three processes, because many tests wait
+	$(BIN)/pytest -n 3
 
 coverage: $(INSTALLED) ## the same with coverage: half as long again, for it traces TensorFlow too
-	$(BIN)/pytest -n 3 --dist loadgroup --cov --cov-report=term
+	$(BIN)/pytest -n 3 --cov --cov-report=term
 
 test-slow: $(INSTALLED) ## what trains for more than a few seconds
 	$(BIN)/pytest -m slow

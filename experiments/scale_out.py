@@ -111,6 +111,9 @@ class InstantSlots:
 
     def start(self) -> None: ...
 
+    def connect(self, timeout: float) -> bool:
+        return True
+
     def submit(self, job: TrialJob) -> None:
         self._jobs[job.trial] = job
         self._events.append(TrialStarted(trial=job.trial, worker=job.trial % self.slots))

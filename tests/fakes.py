@@ -259,6 +259,9 @@ class FakeExecutor:
     def start(self):
         pass
 
+    def connect(self, timeout):
+        return True
+
     def submit(self, job):
         assert len(self._active) < self.slots
         self.jobs.append(job)

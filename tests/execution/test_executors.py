@@ -32,7 +32,7 @@ ENDS = TrialFinished | TrialPaused | TrialFailed
 OTHER = pytest.param(
     "other", marks=pytest.mark.skipif("not config.getoption('--executor')", reason="not asked for")
 )
-RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")])
+RAY = pytest.param("ray", marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=["local", "inline", "fake", RAY, OTHER])

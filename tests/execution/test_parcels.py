@@ -31,7 +31,7 @@ def test_a_checkpoint_arrives_whole_and_only_once(tmp_path):
     assert Checkpoints(here / "checkpoints", "me").load().state == {"epoch": 2}
     save(there, 3)
     second = pack_checkpoints(there, without=checkpoints_in(first))
-    assert checkpoints_in(second) == {"epoch-0003"}
+    assert set(checkpoints_in(second)) == {"epoch-0003"}
     unpack(second, here)
     assert Checkpoints(here / "checkpoints", "me").load().state == {"epoch": 3}
     assert sorted(each.name for each in (here / "checkpoints").iterdir()) == [
@@ -86,3 +86,18 @@ def test_sources_stay_in_their_folder(tmp_path):
     assert (tmp_path / "space" / "inner" / "helper.py").exists()
     with pytest.raises(RefusedParcel):
         unpack_sources({"../mine.py": b""}, tmp_path / "space")
+
+
+def test_an_epoch_that_is_trained_anew_replaces_what_is_left_of_it_and_of_later_ones(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    save(here, 4, 5)
+    (here / "checkpoints" / "epoch-0005" / "state.json").write_text("damaged")
+    known = checkpoints_in(pack_checkpoints(here))
+    save(there, 4, 5)
+    sent = pack_checkpoints(there, without=known)
+    assert set(checkpoints_in(sent)) == {"epoch-0005"}
+    unpack(sent, here)
+    assert Checkpoints(here / "checkpoints", "me").load().state == {"epoch": 5}
+    save(tmp_path / "anew", 1)
+    unpack(pack_checkpoints(tmp_path / "anew"), here)
+    assert [each.name for each in (here / "checkpoints").iterdir()] == ["epoch-0001"]

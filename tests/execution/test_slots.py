@@ -16,6 +16,7 @@ from mnist_lab.execution.messages import Decision, EpochFinished, TrialFinished,
 from mnist_lab.execution.ray_driver import (
     DriverSpec,
     Node,
+    count_slots,
     explain_loss,
     plan_slots,
     require_alike,
@@ -207,6 +208,33 @@ def test_the_folders_of_killed_slots_are_removed(tmp_path, monkeypatch):
     slots._make_scratch()
     assert not left.exists()
     assert alive.exists()
+
+
+def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(slots.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(slots.tempfile, "tempdir", str(tmp_path))
+    planted = tmp_path / f"{slots.SCRATCH}-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    assert not slots._make_scratch().is_relative_to(planted)
+
+
+def test_a_gpu_that_cannot_be_divided_is_not_shared(monkeypatch):
+    monkeypatch.setattr(slots, "find_gpus", lambda: ())
+    with pytest.raises(RuntimeError, match="could not be divided"):
+        slots._runtime(slot_spec(gpu_share=0.5))
+
+
+def test_slots_are_counted_by_what_they_were_planned_for():
+    spec = driver(workers_per_gpu=2)
+    assert count_slots(GPUS, spec, 0.5) == 4
+    assert count_slots(CPUS, spec, 0.5) == 0  # the node with GPUs is gone: nothing is added
+    assert count_slots([*CPUS, *GPUS], driver(at_most=20), 0.0) == 20
+
+
+def test_more_threads_than_any_node_has_are_refused():
+    with pytest.raises(ConfigurationError, match="has 16 CPUs"):
+        plan_slots(CPUS, driver(threads=16))
 
 
 # Executors by name

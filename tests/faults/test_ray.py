@@ -17,14 +17,14 @@ import pytest
 
 from cluster import Cluster
 from mnist_lab import __version__
-from mnist_lab.errors import ServiceError
+from mnist_lab.errors import ConfigurationError, ServiceError
 from mnist_lab.execution import FailureReason, survey_cluster
+from mnist_lab.study import study_names
 
 from .conftest import children, read_until, states, values_by_epoch
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(900),
 ]
 
@@ -134,6 +134,36 @@ def test_slots_grow_with_a_node_that_joins_late(cluster, sweep, study):
         joining.join()
         cluster.nodes.pop("late").kill()
     assert seen == {0, 1}
+
+
+@pytest.mark.slow
+def test_the_only_node_may_be_lost_and_another_come(sweep, study):
+    cluster = Cluster()
+
+    def exchange():
+        cluster.nodes.pop("first").kill()
+        time.sleep(15)  # as long as nothing is there, nothing is wrong
+        cluster.add("second")
+
+    try:
+        cluster.add("first")
+        result = sweep(
+            trainer="fakes:run_slow_trial",
+            executor=cluster.address,
+            workers=None,
+            listener=once("trial 1 epoch 1/3", exchange),
+        )
+    finally:
+        cluster.close()
+    assert (result.finished, result.reasons) == (4, {})
+    whole(study())
+
+
+@pytest.mark.slow
+def test_a_cluster_that_refuses_leaves_no_study_behind(cluster, sweep, settings):
+    with pytest.raises(ConfigurationError, match="no GPU now"):
+        sweep(executor=cluster.address, workers=None, device="gpu")
+    assert study_names(settings) == []
 
 
 @pytest.mark.slow
@@ -319,6 +349,7 @@ def test_ray_is_imported_in_no_process_that_does_not_use_it():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_nodes_of_a_cluster_are_shown_with_what_they_have(cluster, settings):
     nodes = survey_cluster(cluster.address, settings.work / "survey.log")
     assert sorted(node.cpus for node in nodes) == [0, 1]  # the head, and a

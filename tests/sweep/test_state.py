@@ -401,6 +401,15 @@ def test_a_stop_takes_back_what_no_worker_has_begun(make):
     assert without_news(state.handle(kill.why)) == [Leave(1), Publish(1, running=False)]
 
 
+@pytest.mark.parametrize("reason", [StopReason.TIMEOUT, StopReason.DISK])
+def test_whatever_stops_a_sweep_leaves_what_no_worker_has_begun(make, reason):
+    state = make()
+    begin(state)
+    (kill,) = without_news(state.handle(StopRequested(Stopped(reason, "so"))))
+    assert without_news(state.handle(kill.why)) == [Leave(0), Publish(0, running=False)]
+    assert state.is_idle
+
+
 def test_slots_that_are_added_are_filled_at_once(make):
     state = make(slots=1)
     begin(state)

@@ -6,10 +6,12 @@ only what a trial leaves there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mnist_lab.execution.files import ARTIFACTS, CHECKPOINTS, MODEL_FILE, PREDICTIONS
 from mnist_lab.training import write_copy
@@ -21,10 +23,16 @@ class RefusedParcel(Exception):
     """The error of a file that is none of a trial's, or would lie outside its folder."""
 
 
-def pack_checkpoints(folder: Path, *, without: Container[str] = ()) -> dict[str, bytes]:
-    """Pack the checkpoints of a trial's folder but those ``without``, by name (``epoch-0003``)."""
-    found = sorted((folder / CHECKPOINTS).glob("epoch-*"))
-    return dict(_read(folder, [each for each in found if each.name not in without]))
+def pack_checkpoints(
+    folder: Path, *, without: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """Pack the checkpoints of a trial but those ``without``, which ``checkpoints_in`` gives."""
+    packed: dict[str, bytes] = {}
+    for each in sorted((folder / CHECKPOINTS).glob("epoch-*")):
+        parcel = dict(_read(folder, [each]))
+        if checkpoints_in(parcel).items() - (without or {}).items():
+            packed |= parcel
+    return packed
 
 
 def pack_results(folder: Path) -> dict[str, bytes]:
@@ -37,10 +45,14 @@ def pack_sources(files: list[Path], root: Path) -> dict[str, bytes]:
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
 
 
-def checkpoints_in(parcel: Parcel) -> set[str]:
-    """Return the names of the checkpoints of a parcel."""
-    paths = [PurePosixPath(name).parts for name in parcel]
-    return {parts[1] for parts in paths if parts[0] == CHECKPOINTS and len(parts) > 1}
+def checkpoints_in(parcel: Parcel) -> dict[str, bytes]:
+    """Return the checkpoints of a parcel, by name (``epoch-0003``), with a digest of each."""
+    found: dict[str, Any] = defaultdict(hashlib.sha256)
+    for name, content in sorted(parcel.items()):
+        parts = PurePosixPath(name).parts
+        if parts[0] == CHECKPOINTS and len(parts) > 1:
+            found[parts[1]].update(content)
+    return {name: digest.digest() for name, digest in found.items()}
 
 
 def unpack(parcel: Parcel, folder: Path) -> None:

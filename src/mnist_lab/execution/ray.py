@@ -25,7 +25,7 @@ from mnist_lab.execution.ray_driver import (
     drive,
 )
 
-GRACE_SECONDS = 10.0  # ``ray.shutdown`` takes a second
+GRACE_SECONDS = 3.0  # ``ray.shutdown`` takes a second
 
 
 class RayExecutor:
@@ -44,6 +44,7 @@ class RayExecutor:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._events: deque[Event] = deque()
+        self._connected = False
 
     @property
     def slots(self) -> int:
@@ -56,6 +57,11 @@ class RayExecutor:
         )
         theirs.close()
         self._connection = ours
+
+    def connect(self, timeout: float) -> bool:
+        if not self._connected:
+            self._receive(timeout)
+        return self._connected
 
     def submit(self, job: TrialJob) -> None:
         self._send(Submit(job))
@@ -97,10 +103,12 @@ class RayExecutor:
             message: Message = self._connection.recv()
         except (EOFError, OSError):
             raise ServiceError(
-                "The Ray cluster is lost: its head does not answer.",
+                "The Ray cluster is lost: Ray has ended the process that was connected to it, as it "
+                f"does when the head does not answer (see {self._spec.log}).",
                 safe="Finished trials and every epoch that was reported are kept.",
                 next_step="When a cluster is there again, type the same command again.",
             ) from None
+        self._connected = True
         if isinstance(message, Slots):
             self._slots = message.count
         elif isinstance(message, Refused):

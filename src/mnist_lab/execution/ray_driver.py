@@ -36,7 +36,7 @@ from mnist_lab.execution.messages import (
     TrialStarted,
 )
 from mnist_lab.execution.parcels import RefusedParcel, pack_checkpoints, pack_sources, unpack
-from mnist_lab.execution.slot import Slot, SlotFacts, SlotSpec, find_versions
+from mnist_lab.execution.slot import ALIKE, Slot, SlotFacts, SlotSpec, find_versions
 from mnist_lab.execution.worker import end_with_parent, print_to
 from mnist_lab.spaces import is_file_reference, locate_file, source_files
 
@@ -51,6 +51,8 @@ CONNECT_TRIES = 2  # the first that follows a killed client may fail
 VARIABLES = {
     "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Under ``uv run`` Ray would send the current folder, databases included, to every node.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 
 
@@ -161,14 +163,21 @@ def drive(spec: DriverSpec, connection: Connection) -> None:
     end_with_parent()
     print_to(spec.log)
     os.environ.update(VARIABLES)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is the supervisor's to answer
     try:
         connect_to_cluster(spec.address)
         driver = _Driver(spec, connection.send)
         threading.Thread(target=driver.read_from, args=(connection,), daemon=True).start()
         driver.run()
-    except MnistLabError as error:
+    except Exception as error:
+        traceback.print_exc()
+        known = error if isinstance(error, MnistLabError) else ServiceError(
+            f"The Ray driver failed: {first_line(error)}",
+            safe="Finished trials and every epoch that was reported are kept.",
+            next_step=f"See all of it: {spec.log}",
+        )  # fmt: skip
         with suppress(OSError):
-            connection.send(Refused.of(error))
+            connection.send(Refused.of(known))
     finally:
         disconnect()
 
@@ -197,7 +206,7 @@ def connect_to_cluster(address: str) -> None:
             if left:
                 time.sleep(2.0)
                 continue
-            raise _no_cluster(address, error) from error
+            raise _not_connected(address, error) from error
     # Ray has put its own handler in the place of what a worker process has.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -227,12 +236,30 @@ def _no_cluster(address: str, error: Exception) -> ServiceError:
     )
 
 
+def _not_connected(address: str, error: Exception) -> ServiceError:
+    if address == "auto":
+        return _no_cluster(address, error)
+    said = " ".join(f"{error} {error.__cause__ or ''}".split())[:400]
+    advice = "By its address a cluster is reached from a machine on which ray start ran."
+    if address.startswith("ray://"):
+        advice = "The client port is the head's, and needs the same versions of Ray and Python."
+    return ServiceError(
+        f"Something answers at {address}, but no Ray cluster for this process: {said}",
+        safe="Nothing was trained.",
+        next_step=f"{advice} From elsewhere: --executor ray://HOST:10001",
+    )
+
+
 def disconnect() -> None:
     """Leave the cluster; what this process runs on it ends."""
     import ray
 
     with suppress(Exception):
         ray.shutdown()
+
+
+class _OtherVersions(Exception):
+    """The error of a node with other versions that has joined a running sweep."""
 
 
 class _Driver:
@@ -243,13 +270,14 @@ class _Driver:
         self._inbox: SimpleQueue[Command | _Answered | _Closed] = SimpleQueue()
         self._unbegun: deque[TrialJob] = deque()
         self._slots = 0
-        plan = plan_slots(_nodes(), spec)
-        self._share, self._threads = plan.share, plan.threads
+        self._answered = False  # any slot ever has
+        self._plan = plan_slots(_nodes(), spec)
         self._grown = time.monotonic()
         self._dataset = ray.put(map_dataset(spec.dataset))
-        self._seats = [_Seat(index) for index in range(plan.count)]
+        self._seats = [_Seat(index) for index in range(self._plan.count)]
         for seat in self._seats:
             self._fill(seat)
+        self._tell_slots()
 
     def read_from(self, connection: Connection) -> None:
         """Put the supervisor's commands into the inbox; in a thread of its own."""
@@ -296,15 +324,15 @@ class _Driver:
 
         spec = SlotSpec(
             index=seat.index,
-            threads=self._threads,
-            gpu_share=self._share,
+            threads=self._plan.threads,
+            gpu_share=self._plan.share,
             backend=os.environ.get("KERAS_BACKEND", "tensorflow"),
             precision=self._spec.precision,
             trainer=self._spec.trainer,
         )
         options = {
-            "num_cpus": self._threads,
-            "num_gpus": self._share,
+            "num_cpus": self._plan.threads,
+            "num_gpus": self._plan.share,
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": "SPREAD",
@@ -353,10 +381,17 @@ class _Driver:
     def _begin(self, seat: _Seat, job: TrialJob) -> None:
         seat.job, seat.began = job, False
         sources: Mapping[str, bytes] = {}
-        if is_file_reference(job.space):
-            file = locate_file(job.space)
-            sources = pack_sources(source_files(file), file.parent)
-        self._ask(seat, "begin", job, pack_checkpoints(Path(job.folder)), sources)
+        try:
+            if is_file_reference(job.space):
+                file = locate_file(job.space)
+                sources = pack_sources(source_files(file), file.parent)
+            files = pack_checkpoints(Path(job.folder))
+        except OSError as error:  # while the space's file is being saved, for example
+            seat.job = None
+            detail = f"cannot be read: {first_line(error)}"
+            self._send(TrialFailed(trial=job.trial, reason=FailureReason.CRASHED, detail=detail))
+            return
+        self._ask(seat, "begin", job, files, sources)
         self._ask(seat, "next")
 
     def _give_back_idle(self) -> None:
@@ -371,16 +406,19 @@ class _Driver:
         if self._spec.workers is not None or time.monotonic() - self._grown < GROW_SECONDS:
             return
         self._grown = time.monotonic()
-        for index in range(len(self._seats), plan_slots(_nodes(), self._spec).count):
+        for index in range(len(self._seats), count_slots(_nodes(), self._spec, self._plan.share)):
             self._seats.append(_Seat(index))
             self._fill(self._seats[-1])
 
     def _tell_slots(self) -> None:
-        """Send the number of jobs that can run at once: on actors that answer, or were given back."""
-        count = sum(
-            seat.facts is not None or (seat.actor is None and not seat.failed_starts)
-            for seat in self._seats
-        )
+        """Send the number of jobs that can run at once: actors that answer, and one more to hire.
+
+        Of those that were given back one at a time is hired again: nodes may be gone.
+        """
+        ready = sum(seat.facts is not None for seat in self._seats)
+        starting = any(seat.actor is not None and seat.facts is None for seat in self._seats)
+        given_back = any(seat.actor is None and not seat.failed_starts for seat in self._seats)
+        count = ready + (given_back and not starting)
         if max(1, count) != self._slots:
             self._slots = max(1, count)
             self._send(Slots(self._slots))
@@ -390,14 +428,31 @@ class _Driver:
     def _handle(self, answer: _Answered) -> None:
         seat = answer.seat
         if answer.error is not None:
-            seat.began = seat.began or answer.call == "begin"  # nor would it begin elsewhere
+            # What the slot itself raises it would raise elsewhere; a dead actor has begun nothing.
+            own = type(answer.error).__name__.startswith("RayTaskError")
+            seat.began = seat.began or (answer.call == "begin" and own)
             self._lose(seat, answer.error)
         elif answer.call == "hello":
-            require_alike(answer.value)
+            try:
+                self._require_alike(answer.value)
+            except _OtherVersions as error:
+                seat.failed_starts = MAX_START_FAILURES - 1  # another try would find the same
+                self._lose(seat, error)
+                return
             seat.facts, seat.failed_starts, seat.idle_since = answer.value, 0, time.monotonic()
             self._hand_out()
         elif answer.call == "next":
             self._pass_on(seat, *answer.value)
+
+    def _require_alike(self, facts: SlotFacts) -> None:
+        """Refuse a cluster of other versions; later, only the node that brings them."""
+        try:
+            require_alike(facts)
+        except ConfigurationError as error:
+            if not self._answered:
+                raise
+            raise _OtherVersions(str(error)) from error
+        self._answered = True
 
     def _pass_on(self, seat: _Seat, event: Event, files: Mapping[str, bytes]) -> None:
         """Write the files of an event, send it, and ask for the next one."""
@@ -412,6 +467,10 @@ class _Driver:
             return
         if isinstance(event, TrialStarted):
             seat.began = True
+        if isinstance(event, TrialFailed) and event.reason in _OF_A_DISK:
+            # Of the node's own disk, which is no reason to stop the others.
+            self._end(seat, FailureReason.NODE_LOST, f"{seat.place}: {event.detail}")
+            return
         self._send(event)
         if isinstance(event, EpochFinished | ParameterAsked):
             seat.awaits_reply = True
@@ -433,8 +492,9 @@ class _Driver:
         self._tell_slots()
 
     def _kill(self, why: TrialFailed) -> None:
+        # A job that waits for a place has not used up any of its time.
         waiting = [job for job in self._unbegun if job.trial == why.trial]
-        if waiting:
+        if waiting and why.reason != FailureReason.TIMEOUT:
             self._unbegun.remove(waiting[0])
             self._send(why)
         for seat in self._seats:
@@ -500,7 +560,6 @@ def plan_slots(nodes: list[Node], spec: DriverSpec) -> SlotPlan:
             which the number of slots cannot be known.
     """
     gpus = sum(int(node.gpus) for node in nodes)
-    cpus = sum(int(node.cpus) for node in nodes)
     if spec.device not in (None, "cpu", "gpu"):
         raise ConfigurationError(
             f"The device {spec.device!r} is one machine's.",
@@ -513,17 +572,37 @@ def plan_slots(nodes: list[Node], spec: DriverSpec) -> SlotPlan:
         )
     uses_gpus = spec.device == "gpu" or (spec.device is None and gpus > 0)
     share = 1 / spec.workers_per_gpu if uses_gpus else 0.0
-    found = gpus * spec.workers_per_gpu if uses_gpus else cpus
+    found = count_slots(nodes, spec, share)
     if spec.workers is None and not found:
         raise ConfigurationError(
             "The Ray cluster has no CPU now, so the number of workers cannot be known.",
             next_step="Say it: --workers N",
         )
     count = max(1, min(spec.workers or found, spec.at_most))
+    _require_room(nodes, spec)
     hosts = [node for node in nodes if (node.gpus if uses_gpus else node.cpus)]
     on_each = -(-count // len(hosts)) if hosts else 1
     share_of_node = max(1, min((int(node.cpus) for node in hosts), default=1) // on_each)
     return SlotPlan(share=share, threads=spec.threads or share_of_node, count=count)
+
+
+def count_slots(nodes: list[Node], spec: DriverSpec, share: float) -> int:
+    """Count the slots of a ``share`` of a GPU, or of one CPU, that nodes have; 0 if there are none."""
+    if share:
+        found = sum(int(node.gpus) for node in nodes) * spec.workers_per_gpu
+    else:
+        found = sum(int(node.cpus) for node in nodes)
+    return min(found, spec.at_most)
+
+
+def _require_room(nodes: list[Node], spec: DriverSpec) -> None:
+    """Raise ``ConfigurationError`` if no node has as many CPUs as threads are asked for."""
+    most = max((int(node.cpus) for node in nodes), default=0)
+    if spec.threads is not None and spec.threads > most:
+        raise ConfigurationError(
+            f"No node of the cluster has {spec.threads} CPUs, one for each thread of the record.",
+            next_step="Type the same command without --executor, or add such a node.",
+        )
 
 
 def require_alike(facts: SlotFacts) -> None:
@@ -537,8 +616,10 @@ def require_alike(facts: SlotFacts) -> None:
     if not other:
         return
     said = ", ".join(f"{name} {v} (here {here.get(name)})" for name, v in sorted(other.items()))
-    wanted = [f"'{name}=={here[name]}'" for name in other if name != "python" and name in here]
-    install = f"pip install {' '.join(wanted)}" if wanted else f"use Python {here['python']}"
+    wanted = [f"'{name}=={here[name]}'" for name in other if name in ALIKE]
+    own = {"python": f"use Python {here['python']}", "mnist-lab": "install the same mnist-lab"}
+    steps = [own[name] for name in own if name in other]
+    install = ", ".join([*steps, *([f"pip install {' '.join(wanted)}"] if wanted else [])])
     raise ConfigurationError(
         f"The node {facts.host} has other versions: {said}.",
         safe="Nothing was trained there.",
@@ -546,6 +627,7 @@ def require_alike(facts: SlotFacts) -> None:
     )
 
 
+_OF_A_DISK = (FailureReason.DISK_FULL, FailureReason.DISK_ERROR)
 # What Ray says in words alone.
 _MEMORY_WORDS = ("memory monitor", "OutOfMemory", "out of memory")
 _NODE_WORDS = ("node has died", "node died", "preempted", "heartbeats", "Socket closed")

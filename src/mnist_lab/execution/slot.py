@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -43,6 +44,7 @@ from mnist_lab.execution.worker import RunTrial, load_trainer, serve
 from mnist_lab.training import Runtime, configure
 
 SCRATCH = "mnist-lab-slots"
+_CONFIG = "artifacts/config.json"
 ALIKE = ("keras", "tensorflow", "numpy")  # packages on which a result depends
 
 
@@ -96,7 +98,8 @@ class Slot:
         self._jobs: SimpleQueue[TrialJob | Reply] = SimpleQueue()
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._folder = _make_scratch()
-        self._sent: set[str] = set()
+        self._sent: Mapping[str, bytes] = {}
+        self._named: tuple[bytes, bytes] | None = None
         run_trial = load_trainer(spec.trainer)
         threading.Thread(
             target=self._serve, args=(run_trial, dataset, spec.index), daemon=True
@@ -114,11 +117,13 @@ class Slot:
         trial = self._folder / f"trial-{job.trial}"
         trial.mkdir(parents=True)
         unpack(files, trial)
-        self._sent = checkpoints_in(files)
+        self._sent, self._named = checkpoints_in(files), None
         if sources:
             unpack_sources(sources, self._folder / "space")
             name = job.space.replace("\\", "/").rpartition("/")[2]
-            job = replace(job, space=f"{self._folder / 'space' / name}")
+            here = f"{self._folder / 'space' / name}"
+            self._named = here.encode(), job.space.encode()
+            job = replace(job, space=here)
         self._jobs.put(replace(job, folder=str(trial)))
 
     def next(self, reply: Reply | None = None) -> tuple[Event, Parcel]:
@@ -131,11 +136,15 @@ class Slot:
     def _news(self, event: Event) -> Parcel:
         trial = self._folder / f"trial-{event.trial}"
         if isinstance(event, TrialFinished):
-            return pack_results(trial)
+            results = pack_results(trial)
+            if self._named is not None and _CONFIG in results:
+                # Of the file the record names the user's, not this machine's copy.
+                results[_CONFIG] = results[_CONFIG].replace(*self._named)
+            return results
         if not isinstance(event, EpochFinished):
             return {}
         news = pack_checkpoints(trial, without=self._sent)
-        self._sent |= checkpoints_in(news)
+        self._sent = {**self._sent, **checkpoints_in(news)}
         return news
 
     def _serve(self, run_trial: RunTrial, dataset: Dataset, index: int) -> None:
@@ -168,7 +177,11 @@ def _runtime(spec: SlotSpec) -> Runtime:
     gpus = find_gpus()  # of those that CUDA_VISIBLE_DEVICES names
     index = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
     limit = None
-    if gpus and spec.gpu_share < 1:
+    if spec.gpu_share < 1:
+        if not gpus:
+            raise RuntimeError(
+                "nvidia-smi finds no GPU here, so one that is shared could not be divided"
+            )
         limit = int(gpus[0].memory_mb * GPU_MEMORY_SHARE * spec.gpu_share)
     return Runtime(
         threads=spec.threads, gpu=index or "0", gpu_memory_mb=limit, precision=spec.precision
@@ -179,6 +192,10 @@ def _make_scratch() -> Path:
     """A folder for this process; those that killed ones have left are removed."""
     root = Path(tempfile.gettempdir()) / f"{SCRATCH}-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
+    found = root.lstat()
+    is_mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not is_mine or found.st_mode & 0o077:  # code is run from here: nobody else may write it
+        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH}-"))
     for left in root.iterdir():
         if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
             shutil.rmtree(left, ignore_errors=True)

@@ -30,6 +30,7 @@ from mnist_lab.execution.slot import SlotFacts, find_versions
 from mnist_lab.execution.worker import end_with_parent, print_to
 
 SURVEY_SECONDS = 180.0
+NODE_SECONDS = 60.0  # all nodes are asked at once
 GRACE_SECONDS = 10.0
 
 
@@ -113,7 +114,11 @@ def _ask_nodes() -> list[NodeFacts]:
         ).remote()
         for each in alive
     ]
-    nodes = [_gather(each, answer) for each, answer in zip(alive, asked, strict=True)]
+    ready = ray.wait(asked, num_returns=len(asked), timeout=NODE_SECONDS)[0] if asked else []
+    nodes = [
+        _gather(each, answer, is_there=answer in ready)
+        for each, answer in zip(alive, asked, strict=True)
+    ]
     by_gpus = any(node.gpus for node in nodes)
     return [
         replace(node, slots=0 if node.problem else int(node.gpus if by_gpus else node.cpus))
@@ -121,7 +126,7 @@ def _ask_nodes() -> list[NodeFacts]:
     ]
 
 
-def _gather(node: Mapping[str, Any], answer: Any) -> NodeFacts:
+def _gather(node: Mapping[str, Any], answer: Any, *, is_there: bool) -> NodeFacts:
     import ray
 
     resources = node["Resources"]
@@ -131,8 +136,10 @@ def _gather(node: Mapping[str, Any], answer: Any) -> NodeFacts:
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
     )
+    if not is_there:
+        return replace(facts, problem=f"It does not answer within {NODE_SECONDS:.0f} s.")
     try:
-        told: dict[str, Any] = ray.get(answer, timeout=SURVEY_SECONDS / 2)
+        told: dict[str, Any] = ray.get(answer)
         facts = replace(facts, **told)
         require_alike(SlotFacts(host=facts.host, pid=0, device="", versions=facts.versions))
     except MnistLabError as error:

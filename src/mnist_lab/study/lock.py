@@ -21,6 +21,9 @@ from mnist_lab.study import storage
 from mnist_lab.study.names import is_safe_name
 
 VERIFY_SECONDS = 1.0
+CONNECT_SECONDS = 10
+# A machine that lost its power holds a lock until the server notices: by default after two hours.
+_KEEPALIVES = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 LONGEST_NAME = 63  # of an application, to PostgreSQL
 
 _TAKE = sqlalchemy.text("SELECT pg_try_advisory_lock(hashtextextended(:study, 0))")
@@ -41,8 +44,9 @@ class DatabaseLock:
 
     def __init__(self, address: str, study: str) -> None:
         self._study = study
-        name = f"mnist-lab {os.getpid()} on {platform.node()}"[:LONGEST_NAME]
-        self._engine = _open_engine(address, application=name)
+        self._name = f"mnist-lab {os.getpid()} on {platform.node()}"[:LONGEST_NAME]
+        self._holder = ""
+        self._engine = _open_engine(address, application=self._name)
         self._connection: sqlalchemy.Connection | None = None
         self._verified = 0.0
 
@@ -57,12 +61,12 @@ class DatabaseLock:
             self._connection = self._engine.connect()
             if self._ask(_TAKE):
                 return
-            holder = self._ask(_HOLDER) or "another process"
+            self._holder = self._ask(_HOLDER) or "another process"
         except SQLAlchemyError as error:
             raise StorageInternalError("The study's database does not answer.") from error
         self.release()
         raise BusyError(
-            f"Study {self._study!r} is being swept by {holder}.",
+            f"Study {self._study!r} is being swept by {self._holder}.",
             safe="It goes on.",
             next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
         )
@@ -91,7 +95,11 @@ class DatabaseLock:
             except StorageInternalError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(storage.SERVER_PAUSE_SECONDS)
+            except BusyError:
+                # The server may not have noticed yet that this process's own connection broke.
+                if self._holder != self._name or time.monotonic() > deadline:
+                    raise
+            time.sleep(storage.SERVER_PAUSE_SECONDS)
 
     def release(self) -> None:
         if self._connection is not None:
@@ -194,9 +202,12 @@ def _key(study: str) -> str:
 
 
 def _open_engine(address: str, *, application: str) -> sqlalchemy.Engine:
+    options: dict[str, Any] = {"application_name": application}
+    if "psycopg" in sqlalchemy.make_url(address).get_driver_name():  # libpq's words
+        options |= {"connect_timeout": CONNECT_SECONDS, "options": _KEEPALIVES}
     return sqlalchemy.create_engine(
         address,
         poolclass=sqlalchemy.NullPool,
         isolation_level="AUTOCOMMIT",
-        connect_args={"application_name": application},
+        connect_args=options,
     )

@@ -16,6 +16,7 @@ from mnist_lab.errors import (
     InterruptedSweep,
     InvalidParamsError,
     MnistLabError,
+    ServiceError,
     UnknownNameError,
 )
 from mnist_lab.execution import (
@@ -102,6 +103,12 @@ def _refusal(space: SearchSpace, failed: TrialFailed) -> MnistLabError:
     if REMEDIES[failed.reason] is Remedy.STOP:
         return DiskFullError(
             f"{failed.detail}.", safe=nothing, next_step="Make room, type it again."
+        )
+    if failed.reason == FailureReason.NODE_LOST:
+        return ServiceError(
+            f"The machine that tried {space.reference} was lost: {failed.detail}",
+            safe=nothing,
+            next_step="Type the same command again.",
         )
     said = (
         failed.detail

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from importlib import import_module
+from threading import Thread
 
 import optuna
 
@@ -13,6 +15,7 @@ from mnist_lab.config import SweepConfig
 from mnist_lab.data import Dataset, Progress, load_dataset, shared
 from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.execution import (
+    Executor,
     ExecutorSpec,
     TrialFiles,
     WorkerSpec,
@@ -49,6 +52,8 @@ from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.training import known_precision
+
+CONNECT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,11 +209,14 @@ def run_sweep(
         starts_first = bool(missing) and (by_themselves or checks_space)
         if starts_first:
             executor.start()
+        if starts_first:
+            _connect(executor, stop)
         if checks_space:
             check_space_first(executor, config, setup.space, files.work, stop)
         writer = start_writer(settings, record, files, figures, make_tracker)
         if missing and not starts_first:
             executor.start()
+            _connect(executor, stop)
         supervisor = Supervisor(
             config=config,
             study=study,
@@ -229,6 +237,17 @@ def run_sweep(
             listener=listener,
         )
         return _run(supervisor, stop)
+
+
+def _connect(executor: Executor, stop: StopRequest) -> None:
+    """Wait until workers can be had: what refuses them is said before a trial is begun."""
+    if executor.connect(0.0):
+        return
+    # Meanwhile this process imports what its writer needs; it takes seconds.
+    Thread(target=import_module, args=("mnist_lab.tracking.mlflow_tracker",), daemon=True).start()
+    while not executor.connect(CONNECT_SECONDS):
+        if stop.requested:
+            raise InterruptedSweep("Interrupted.", exit_code=stop.exit_code or 130)
 
 
 def _run(supervisor: Supervisor, stop: StopRequest) -> SweepResult:

@@ -71,8 +71,9 @@ from mnist_lab.training import EpochMetrics, ModelForm
 class RunningTrial:
     """A trial that a worker has. ``failure`` was found here, and waits for the worker to leave.
 
-    ``moved`` counts the nodes that were lost under it since its last epoch. ``decision`` says what
-    becomes of the trial when its worker has left it.
+    ``withdrawn``: no worker had begun it when the sweep was stopped. ``moved`` counts the nodes that
+    were lost under it since its last epoch. ``decision`` says what becomes of the trial when its
+    worker has left it.
     """
 
     history: tuple[EpochMetrics, ...]
@@ -80,6 +81,7 @@ class RunningTrial:
     retried: list[str]
     moved: int = 0
     started: bool = False
+    withdrawn: bool = False
     failure: TrialFailed | None = None
     decision: SchedulerDecision = SchedulerDecision.CONTINUE
 
@@ -165,7 +167,7 @@ class SweepState:
 
     def handle(self, event: SweepEvent) -> list[Action]:
         """Update the state for ``event``; return the actions to carry out, in order."""
-        return [*self._handle(event), *self._fill()]
+        return [*self._handle(event), *self._fill(), *self._withdraw()]
 
     def _handle(self, event: SweepEvent) -> Iterator[Action]:  # noqa: C901, PLR0912 - one case an event
         match event:
@@ -200,7 +202,6 @@ class SweepState:
                 yield Kill(TrialFailed(trial=trial, reason=FailureReason.TIMEOUT, detail=detail))
             case StopRequested(stopped=stopped):
                 self._stop(stopped)
-                yield from self._withdraw()
 
     # Opening trials
 
@@ -332,7 +333,9 @@ class SweepState:
     def _fail(self, event: TrialFailed) -> Iterator[Action]:
         number, running = event.trial, self.running[event.trial]
         reason, said = event.reason, f"{event.reason} ({event.detail})"
-        if REMEDIES[reason] is Remedy.STOP:
+        if running.withdrawn and not running.started:
+            yield from self._leave(number, event.detail, separator=": ")
+        elif REMEDIES[reason] is Remedy.STOP:
             self._stop(Stopped(StopReason.DISK, said))
             yield from self._leave(number, said, separator=": ")
         elif self._is_interrupted and is_retryable(reason):
@@ -360,11 +363,11 @@ class SweepState:
 
     def _withdraw(self) -> Iterator[Action]:
         """Take back what no worker has begun: on a full cluster it might never begin."""
-        if not self._is_interrupted:
+        if not self.stopped:
             return
         for number, running in self.running.items():
-            if not running.started:
-                running.started = True
+            if not (running.started or running.withdrawn):
+                running.withdrawn = True
                 detail = "no worker had begun it"
                 yield Kill(TrialFailed(trial=number, reason=FailureReason.NODE_LOST, detail=detail))
 

@@ -78,11 +78,7 @@ class Checkpoints:
 
     def _drop_refused(self, epoch: int) -> None:
         """Drop checkpoints of ``epoch`` and later, which ``load`` refused, and unfinished ones."""
-        for folder in self._folder.glob("epoch-*"):
-            if folder.name >= f"epoch-{epoch:04d}":
-                shutil.rmtree(folder)
-        for half in self._folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(half, ignore_errors=True)
+        _drop_from(self._folder, f"epoch-{epoch:04d}")
 
     def _newest_first(self) -> Iterator[Path]:
         return iter(sorted(self._folder.glob("epoch-*"), reverse=True))
@@ -106,19 +102,20 @@ class Checkpoints:
 def write_copy(folder: Path, name: str, files: Mapping[str, bytes]) -> None:
     """Write the ``files`` of a checkpoint made elsewhere as ``folder/name``, whole or not at all.
 
-    The last two are kept, as ``Checkpoints.save`` keeps them.
+    The last two are kept, and what is left of that epoch and later ones is dropped, as by
+    ``Checkpoints.save``.
 
     Raises:
         OSError: they cannot be written; what was there before is untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _drop_from(folder, name)
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     try:
         for file, content in files.items():
             (unfinished / file).write_bytes(content)
             _sync(unfinished / file)
         _sync(unfinished)
-        shutil.rmtree(folder / name, ignore_errors=True)
         unfinished.rename(folder / name)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -149,6 +146,15 @@ def read_checkpoint(folder: Path, identity: str | None = None) -> Checkpoint:
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{folder}: {error}") from error
+
+
+def _drop_from(folder: Path, first: str) -> None:
+    """Drop the checkpoints from the name ``first`` on, and unfinished ones."""
+    for each in folder.glob("epoch-*"):
+        if each.name >= first:
+            shutil.rmtree(each)
+    for half in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def _digest(file: Path) -> str:
