@@ -149,6 +149,8 @@ def test_a_supervisor_whose_study_was_taken_while_the_server_was_away_stops(
     server, there, elsewhere, config, faults, monkeypatch
 ):
     monkeypatch.setattr(lock, "VERIFY_SECONDS", 0.0)
+    # The other is this very process here, whose own broken connection would be waited for.
+    monkeypatch.setattr(storage, "SERVER_PATIENCE_SECONDS", 1.0)
     with ExitStack() as held:
 
         def lose_it():
