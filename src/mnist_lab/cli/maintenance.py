@@ -125,7 +125,9 @@ def _survey(address: str, settings: Settings, *, as_json: bool) -> None:
             ("free memory", lambda row: f"{row.memory / 2**30:.1f} GiB"),
             ("trials at once", lambda row: str(row.slots)),
         )
-        print_table(nodes, columns, title=f"{len(nodes)} nodes at {address}")
+        print_table(
+            nodes, columns, title=f"{len(nodes)} node{'s' * (len(nodes) != 1)} at {address}"
+        )
         for node in nodes:
             if node.problem:
                 typer.echo(f"{node.host} ({node.address}): {node.problem}", err=True)
