@@ -13,14 +13,14 @@ from mnist_lab.execution import make as making
 from mnist_lab.execution import ray as executor_module
 from mnist_lab.execution import slot as slots
 from mnist_lab.execution.messages import Decision, EpochFinished, TrialFinished, TrialJob
-from mnist_lab.execution.ray_driver import (
-    DriverSpec,
+from mnist_lab.execution.ray_cluster import (
     Node,
     count_slots,
     explain_loss,
     plan_slots,
     require_alike,
 )
+from mnist_lab.execution.ray_messages import DriverSpec
 from mnist_lab.execution.resources import Gpu
 from mnist_lab.execution.slot import Slot, SlotFacts, SlotSpec, find_versions
 

@@ -18,7 +18,8 @@ from mnist_lab.execution.forkserver import may_fork
 from mnist_lab.execution.inline import InlineExecutor
 from mnist_lab.execution.local import LocalExecutor
 from mnist_lab.execution.ray import RayExecutor
-from mnist_lab.execution.ray_driver import DriverSpec, read_address
+from mnist_lab.execution.ray_cluster import read_address
+from mnist_lab.execution.ray_messages import DriverSpec
 from mnist_lab.execution.resources import memory_cap, plan_workers
 from mnist_lab.execution.worker import WorkerSpec
 from mnist_lab.training import Runtime

@@ -13,7 +13,8 @@ from multiprocessing.process import BaseProcess
 from mnist_lab.errors import MissingExtraError, ServiceError
 from mnist_lab.execution.forkserver import end_process, start_process
 from mnist_lab.execution.messages import Event, Reply, TrialFailed, TrialJob
-from mnist_lab.execution.ray_driver import (
+from mnist_lab.execution.ray_driver import drive
+from mnist_lab.execution.ray_messages import (
     Command,
     Decide,
     DriverSpec,
@@ -22,7 +23,6 @@ from mnist_lab.execution.ray_driver import (
     Refused,
     Slots,
     Submit,
-    drive,
 )
 
 GRACE_SECONDS = 3.0  # ``ray.shutdown`` takes a second

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 import traceback
@@ -29,14 +28,33 @@ from mnist_lab.execution.messages import (
     Event,
     FailureReason,
     ParameterAsked,
-    Reply,
     TrialBuilt,
     TrialFailed,
     TrialJob,
     TrialStarted,
 )
 from mnist_lab.execution.parcels import RefusedParcel, pack_checkpoints, pack_sources, unpack
-from mnist_lab.execution.slot import ALIKE, Slot, SlotFacts, SlotSpec, find_versions
+from mnist_lab.execution.ray_cluster import (
+    VARIABLES,
+    connect_to_cluster,
+    count_slots,
+    disconnect,
+    explain_loss,
+    list_nodes,
+    plan_slots,
+    require_alike,
+)
+from mnist_lab.execution.ray_messages import (
+    Command,
+    Decide,
+    DriverSpec,
+    Kill,
+    Message,
+    Refused,
+    Slots,
+    Submit,
+)
+from mnist_lab.execution.slot import Slot, SlotFacts, SlotSpec
 from mnist_lab.execution.worker import end_with_parent, print_to
 from mnist_lab.spaces import is_file_reference, locate_file, source_files
 
@@ -45,82 +63,7 @@ IDLE_SECONDS = 60.0
 GROW_SECONDS = 10.0
 TICK_SECONDS = 1.0
 MAX_START_FAILURES = 3
-CONNECT_SECONDS = 10.0
-CONNECT_TRIES = 2  # the first that follows a killed client may fail
-# Before Ray is imported: a lost client's work ends at once, because mnist-lab resumes it itself.
-VARIABLES = {
-    "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Under ``uv run`` Ray would send the current folder, databases included, to every node.
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriverSpec:
-    """The settings of the driver: as ``ExecutorSpec``, and the ``address`` of the cluster.
-
-    ``address`` is ``auto`` (``RAY_ADDRESS``, or the cluster of this machine), ``host:port``, or
-    ``ray://host:port``.
-    """
-
-    address: str
-    workers: int | None
-    device: str | None
-    workers_per_gpu: int
-    at_most: int
-    precision: str | None
-    threads: int | None
-    trainer: str
-    dataset: Path
-    log: Path
-
-
-@dataclass(frozen=True)
-class Submit:
-    """The command to begin a job."""
-
-    job: TrialJob
-
-
-@dataclass(frozen=True)
-class Decide:
-    """The command to answer a trial."""
-
-    trial: int
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Kill:
-    """The command to end a trial."""
-
-    why: TrialFailed
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The message that so many jobs can run at once."""
-
-    count: int
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The message of an error that ends the sweep: the type and the three parts of a MnistLabError."""
-
-    kind: type[MnistLabError]
-    problem: str
-    safe: str
-    next_step: str
-
-    @classmethod
-    def of(cls, error: MnistLabError) -> Refused:
-        return cls(type(error), error.problem, error.safe, error.next_step)
-
-
-Command = Submit | Decide | Kill
-Message = Event | Slots | Refused
+_OF_A_DISK = (FailureReason.DISK_FULL, FailureReason.DISK_ERROR)
 
 
 @dataclass(frozen=True)
@@ -182,82 +125,6 @@ def drive(spec: DriverSpec, connection: Connection) -> None:
         disconnect()
 
 
-def read_address(name: str) -> str:
-    """Return the address that an executor's ``name`` means: ``ray`` is what Ray itself would take."""
-    return os.environ.get("RAY_ADDRESS", "auto") if name == "ray" else name
-
-
-def connect_to_cluster(address: str) -> None:
-    """Connect this process to the cluster at ``address``.
-
-    Raises:
-        ServiceError: there is none at the address.
-    """
-    import ray
-
-    _require_answer(address)
-    for left in reversed(range(CONNECT_TRIES)):
-        try:
-            ray.init(address, log_to_driver=False, logging_level="error")
-            break
-        except (
-            Exception
-        ) as error:  # ConnectionError, RuntimeError and others, by the kind of address
-            if left:
-                time.sleep(2.0)
-                continue
-            raise _not_connected(address, error) from error
-    # Ray has put its own handler in the place of what a worker process has.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _require_answer(address: str) -> None:
-    """Require something to listen at the address: Ray itself would try for minutes.
-
-    Raises:
-        ServiceError: nothing does.
-    """
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if not separator or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: Exception) -> ServiceError:
-    where = "on this machine" if address == "auto" else f"at {address}"
-    return ServiceError(
-        f"There is no Ray cluster {where}: {first_line(error)}.",
-        safe="Nothing was trained.",
-        next_step="Start one with: ray start --head, or give its address: --executor HOST:6379",
-    )
-
-
-def _not_connected(address: str, error: Exception) -> ServiceError:
-    if address == "auto":
-        return _no_cluster(address, error)
-    said = " ".join(f"{error} {error.__cause__ or ''}".split())[:400]
-    advice = "By its address a cluster is reached from a machine on which ray start ran."
-    if address.startswith("ray://"):
-        advice = "The client port is the head's, and needs the same versions of Ray and Python."
-    return ServiceError(
-        f"Something answers at {address}, but no Ray cluster for this process: {said}",
-        safe="Nothing was trained.",
-        next_step=f"{advice} From elsewhere: --executor ray://HOST:10001",
-    )
-
-
-def disconnect() -> None:
-    """Leave the cluster; what this process runs on it ends."""
-    import ray
-
-    with suppress(Exception):
-        ray.shutdown()
-
-
 class _OtherVersions(Exception):
     """The error of a node with other versions that has joined a running sweep."""
 
@@ -271,7 +138,7 @@ class _Driver:
         self._unbegun: deque[TrialJob] = deque()
         self._slots = 0
         self._answered = False  # any slot ever has
-        self._plan = plan_slots(_nodes(), spec)
+        self._plan = plan_slots(list_nodes(), spec)
         self._grown = time.monotonic()
         self._dataset = ray.put(map_dataset(spec.dataset))
         self._seats = [_Seat(index) for index in range(self._plan.count)]
@@ -406,7 +273,9 @@ class _Driver:
         if self._spec.workers is not None or time.monotonic() - self._grown < GROW_SECONDS:
             return
         self._grown = time.monotonic()
-        for index in range(len(self._seats), count_slots(_nodes(), self._spec, self._plan.share)):
+        for index in range(
+            len(self._seats), count_slots(list_nodes(), self._spec, self._plan.share)
+        ):
             self._seats.append(_Seat(index))
             self._fill(self._seats[-1])
 
@@ -510,7 +379,7 @@ class _Driver:
             return
         if seat.job is not None:
             self._unbegun.appendleft(seat.job)
-        if seat.facts is None:
+        if seat.facts is None and reason != FailureReason.NODE_LOST:
             seat.failed_starts += 1
         self._empty(seat)
         if seat.failed_starts < MAX_START_FAILURES:
@@ -522,132 +391,3 @@ class _Driver:
                 next_step=f"See all of it: {self._spec.log}",
             )
         self._hand_out()
-
-
-@dataclass(frozen=True)
-class SlotPlan:
-    """The GPU share and the threads of each slot, and how many there are."""
-
-    share: float
-    threads: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Node:
-    """The CPUs and GPUs that a node gives to Ray."""
-
-    cpus: float
-    gpus: float
-
-
-def _nodes() -> list[Node]:
-    import ray
-
-    found = [each["Resources"] for each in ray.nodes() if each["Alive"]]
-    return [Node(cpus=each.get("CPU", 0.0), gpus=each.get("GPU", 0.0)) for each in found]
-
-
-def plan_slots(nodes: list[Node], spec: DriverSpec) -> SlotPlan:
-    """Share a cluster among slots.
-
-    One a GPU times ``workers_per_gpu`` if there are GPUs and ``device`` is not ``cpu``, else one a CPU;
-    ``workers`` if that is given; at most ``at_most``. A slot has as many threads as its node has CPUs
-    for it.
-
-    Raises:
-        ConfigurationError: a device that the cluster does not have; or a cluster without nodes, of
-            which the number of slots cannot be known.
-    """
-    gpus = sum(int(node.gpus) for node in nodes)
-    if spec.device not in (None, "cpu", "gpu"):
-        raise ConfigurationError(
-            f"The device {spec.device!r} is one machine's.",
-            next_step="For a cluster: --device cpu or --device gpu",
-        )
-    if spec.device == "gpu" and not gpus and spec.workers is None:
-        raise ConfigurationError(
-            "The Ray cluster has no GPU now.",
-            next_step="Add --device cpu; or --workers N, to wait for nodes with GPUs.",
-        )
-    uses_gpus = spec.device == "gpu" or (spec.device is None and gpus > 0)
-    share = 1 / spec.workers_per_gpu if uses_gpus else 0.0
-    found = count_slots(nodes, spec, share)
-    if spec.workers is None and not found:
-        raise ConfigurationError(
-            "The Ray cluster has no CPU now, so the number of workers cannot be known.",
-            next_step="Say it: --workers N",
-        )
-    count = max(1, min(spec.workers or found, spec.at_most))
-    _require_room(nodes, spec)
-    hosts = [node for node in nodes if (node.gpus if uses_gpus else node.cpus)]
-    on_each = -(-count // len(hosts)) if hosts else 1
-    share_of_node = max(1, min((int(node.cpus) for node in hosts), default=1) // on_each)
-    return SlotPlan(share=share, threads=spec.threads or share_of_node, count=count)
-
-
-def count_slots(nodes: list[Node], spec: DriverSpec, share: float) -> int:
-    """Count the slots of a ``share`` of a GPU, or of one CPU, that nodes have; 0 if there are none."""
-    if share:
-        found = sum(int(node.gpus) for node in nodes) * spec.workers_per_gpu
-    else:
-        found = sum(int(node.cpus) for node in nodes)
-    return min(found, spec.at_most)
-
-
-def _require_room(nodes: list[Node], spec: DriverSpec) -> None:
-    """Raise ``ConfigurationError`` if no node has as many CPUs as threads are asked for."""
-    most = max((int(node.cpus) for node in nodes), default=0)
-    if spec.threads is not None and spec.threads > most:
-        raise ConfigurationError(
-            f"No node of the cluster has {spec.threads} CPUs, one for each thread of the record.",
-            next_step="Type the same command without --executor, or add such a node.",
-        )
-
-
-def require_alike(facts: SlotFacts) -> None:
-    """Require a slot's versions to be those of this machine.
-
-    Raises:
-        ConfigurationError: they are not, with the node and what to type there.
-    """
-    here = find_versions()
-    other = {name: v for name, v in facts.versions.items() if v != here.get(name)}
-    if not other:
-        return
-    said = ", ".join(f"{name} {v} (here {here.get(name)})" for name, v in sorted(other.items()))
-    wanted = [f"'{name}=={here[name]}'" for name in other if name in ALIKE]
-    own = {"python": f"use Python {here['python']}", "mnist-lab": "install the same mnist-lab"}
-    steps = [own[name] for name in own if name in other]
-    install = ", ".join([*steps, *([f"pip install {' '.join(wanted)}"] if wanted else [])])
-    raise ConfigurationError(
-        f"The node {facts.host} has other versions: {said}.",
-        safe="Nothing was trained there.",
-        next_step=f"On {facts.host}: {install}",
-    )
-
-
-_OF_A_DISK = (FailureReason.DISK_FULL, FailureReason.DISK_ERROR)
-# What Ray says in words alone.
-_MEMORY_WORDS = ("memory monitor", "OutOfMemory", "out of memory")
-_NODE_WORDS = ("node has died", "node died", "preempted", "heartbeats", "Socket closed")
-_NODE_ERRORS = (
-    "ActorUnavailableError",
-    "NodeDiedError",
-    "ObjectLostError",
-    "OwnerDiedError",
-    "ObjectFetchTimedOutError",
-)
-
-
-def explain_loss(error: BaseException, place: str) -> tuple[FailureReason, str]:
-    """Return the reason why an actor was lost, and a sentence: Ray's text is 600 letters."""
-    name, text = type(error).__name__, str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if "Error: " in line), lines[0] if lines else "")
-    detail = f"{name} on {place}: {said[:200]}"
-    if any(word in text or word in name for word in _MEMORY_WORDS):
-        return FailureReason.OUT_OF_MEMORY, detail
-    if name in _NODE_ERRORS or any(word in text for word in _NODE_WORDS):
-        return FailureReason.NODE_LOST, detail
-    return FailureReason.CRASHED, detail

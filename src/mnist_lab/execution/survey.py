@@ -17,14 +17,14 @@ import psutil
 
 from mnist_lab.errors import MissingExtraError, MnistLabError, ServiceError, first_line
 from mnist_lab.execution.forkserver import end_process, start_process
-from mnist_lab.execution.ray_driver import (
+from mnist_lab.execution.ray_cluster import (
     VARIABLES,
-    Refused,
     connect_to_cluster,
     disconnect,
     read_address,
     require_alike,
 )
+from mnist_lab.execution.ray_messages import Refused
 from mnist_lab.execution.resources import find_gpus
 from mnist_lab.execution.slot import SlotFacts, find_versions
 from mnist_lab.execution.worker import end_with_parent, print_to
