@@ -26,7 +26,7 @@ def test_a_file_sets_every_field(write):
         "timeout": 5.0, "seed": 9, "dataset": "x.npz", "keep_models": 1, "max_failures": 4,
         "trial_timeout": 60.0, "retries": 2, "worker_memory": 900, "checkpoints": False,
         "objective": "val_f1_macro", "class_weights": "balanced", "image_size": 48,
-        "most_duplicates": 0.5, "keep_predictions": False,
+        "most_duplicates": 0.5, "keep_predictions": False, "warm_start": "auto",
     }  # fmt: skip
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     file = write(

@@ -121,6 +121,11 @@ class SweepConfig:
     )
     max_failures: int = _setting(10, "Stop after so many failures in a row.")
     keep_models: int = _setting(3, "How many of the best trials log a model.")
+    warm_start: str = _setting(
+        "none",
+        "Try the best points of an earlier study of the space behind the baseline: its name, or auto.",
+        metavar="STUDY|auto|none",
+    )
     seed: int = _setting(0, "Of sampling and training.")
     dataset: str = _setting("mnist", "A name or a path: see mnist-lab data --help.")
     image_size: int | None = _setting(

@@ -223,7 +223,7 @@ def explain_loss(error: BaseException, place: str) -> tuple[FailureReason, str]:
     name, text = type(error).__name__, str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error: " in line), lines[0] if lines else "")
-    detail = f"{name} on {place}: {said[:200]}"
+    detail = f"{name} on {place}: {said.split('. ')[0][:200]}"
     if any(word in text or word in name for word in _MEMORY_WORDS):
         return FailureReason.OUT_OF_MEMORY, detail
     if name in _NODE_ERRORS or any(word in text for word in _NODE_WORDS):

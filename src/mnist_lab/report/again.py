@@ -68,6 +68,7 @@ def _values(report: StudyReport) -> dict[str, object]:
         "epochs": record.epochs,
         "objective": record.objective,
         "class_weights": record.class_weights,
+        "warm_start": settings.get("warm_start", "none"),
         "seed": int(settings.get("seed", 0)),
         "dataset": record.dataset_source,
         "image_size": record.image_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnist_lab.report.images import Mistakes
 from mnist_lab.report.study_report import StudyReport
-from mnist_lab.report.wording import describe_duration, describe_ties
+from mnist_lab.report.wording import describe_duration, describe_ties, describe_warm_points
 
 TOP, MOST_SUSPECTS = 5, 10
 
@@ -30,6 +30,7 @@ def _searched(report: StudyReport) -> list[str]:
         f"- Space {record.space}; {record.objective} after at most {record.epochs} epochs.",
         f"- Sampler {sampler}, pruner {pruner}.",
         f"- Data: {record.data or record.dataset}",
+        *([f"- {describe_warm_points(report.warm_points)}"] if report.warm_points else []),
         f"- Trials: {counts or 'none'}; {report.cost.epochs:,} epochs.",
     ]
     if report.state == "running":

@@ -26,6 +26,7 @@ from mnist_lab.study import (
     Confirmation,
     Ledger,
     TrialFacts,
+    WarmPoint,
     find_replicas,
     is_locked,
     load_original_dataset,
@@ -76,6 +77,7 @@ class StudyReport:
         confusions: how often the best trial and the baseline take one class for another, ``(C, C)``
             each; None without predictions.
         dataset: for the pictures; None if the data are gone.
+        warm_points: what came from earlier studies, and was tried behind the baseline.
         champion: the version that is the champion and comes of this study, as MODEL/VERSION.
     """
 
@@ -98,6 +100,7 @@ class StudyReport:
     confusions: tuple[tuple[int, list[list[int]]], ...] = ()
     dataset: Dataset | None = field(default=None, repr=False)
     champion: str = ""
+    warm_points: tuple[WarmPoint, ...] = ()
 
     @property
     def best(self) -> LeaderboardRow | None:
@@ -159,6 +162,7 @@ def report_study(
         confusions=() if dataset is None else _confusions(ranked, kept, dataset),
         dataset=dataset,
         champion=champion,
+        warm_points=study.warm_points or (),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mnist_lab.config import OBJECTIVES, describe_value
 from mnist_lab.report.noise import Noise
-from mnist_lab.study import Confirmation, Ledger
+from mnist_lab.study import Confirmation, Ledger, WarmPoint
 
 
 def give_verdict(
@@ -53,6 +55,12 @@ def _confirmed(confirmation: Confirmation) -> str:
         luck = describe_difference(objective, confirmation.optimism)
         said += f" The search's best owed {luck} to luck."
     return said
+
+
+def describe_warm_points(points: Sequence[WarmPoint]) -> str:
+    """Say where the points of a warm start came from; empty without any."""
+    named = ", ".join(f"trial {each.trial} of {each.study}" for each in points)
+    return f"Behind the baseline it tried {named}." if points else ""
 
 
 def describe_duration(seconds: float) -> str:

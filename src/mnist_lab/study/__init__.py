@@ -2,7 +2,7 @@
 
 from mnist_lab.study._optuna import SingleWriterStorage, reopen_trial, use_fast_tpe, view
 from mnist_lab.study.confirmation import Confirmation, read_confirmation
-from mnist_lab.study.ledger import Ledger, Tracked, is_untracked
+from mnist_lab.study.ledger import Ledger, Tracked, WarmPoint, is_untracked
 from mnist_lab.study.lock import StudyLock, is_locked, lock_study
 from mnist_lab.study.names import confirm_name, is_confirmation, searched_name, study_name
 from mnist_lab.study.open import (
@@ -39,6 +39,7 @@ __all__ = [
     "StudyLock",
     "Tracked",
     "TrialFacts",
+    "WarmPoint",
     "confirm_name",
     "connect",
     "create_study",

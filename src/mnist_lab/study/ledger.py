@@ -6,8 +6,8 @@ importances.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import optuna
@@ -23,6 +23,7 @@ from mnist_lab.study.trials import TrialFacts, TrialWriter, is_managed
 from mnist_lab.tracking import State, StudyRecord
 
 _STOPPED, _TRIAL_RUN, _NAMES = "stopped", "run:", "names"
+_WARM_START = "warm_start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,16 @@ class Tracked:
     trial: int
     run: str
     closed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmPoint:
+    """A ``point`` of an earlier study, queued for a new one; ``value`` is what it reached there."""
+
+    study: str
+    trial: int
+    value: float
+    point: Params
 
 
 class Ledger:
@@ -96,6 +107,15 @@ class Ledger:
 
     def write_names(self, names: Mapping[str, str]) -> None:
         self.study.set_user_attr(_NAMES, dict(names))
+
+    @property
+    def warm_points(self) -> tuple[WarmPoint, ...] | None:
+        """The points that came from earlier studies; None before they were looked for."""
+        stored = self.study.user_attrs.get(_WARM_START)
+        return None if stored is None else tuple(WarmPoint(**each) for each in stored)
+
+    def write_warm_points(self, points: Sequence[WarmPoint]) -> None:
+        self.study.set_user_attr(_WARM_START, [asdict(each) for each in points])
 
     # Its trials
 

@@ -71,6 +71,7 @@ def make_record(
             "objective": config.objective,
             "class_weights": config.class_weights,
             "seed": str(config.seed),
+            **({"warm_start": config.warm_start} if config.warm_start != "none" else {}),
             "space_digest": space.digest,
             "optuna": optuna.__version__,
             **{f"set.{key}": str(value) for key, value in config.set.items()},

@@ -51,6 +51,7 @@ from mnist_lab.sweep.check_space import check_space_first
 from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
+from mnist_lab.sweep.warm_start import NONE, find_warm_points
 from mnist_lab.training import known_precision
 
 CONNECT_SECONDS = 0.2
@@ -119,6 +120,9 @@ def launch(
         study = create_study(storage, record, pruner=pruner)
         files = TrialFiles(settings.work / study.name)
         files.adopt(study.record.id)
+        _queue(study, points[:1], space)
+        if config.warm_start != NONE and study.warm_points is None:
+            points = _queue_warm_points(study, config, settings, space, points)
         _queue(study, points, space)
         setup = SweepSetup(
             config=_within_grid(config, study),
@@ -153,6 +157,12 @@ def _require_known_names(config: SweepConfig, settings: Settings) -> None:
             "Values of a grid are for the sampler 'grid'.",
             safe="Nothing was trained.",
             next_step="Add: --sampler grid",
+        )
+    if config.warm_start != NONE and config.sampler == "grid":
+        raise UsageError(
+            "A grid has its own points: it takes none of an earlier study.",
+            safe="Nothing was trained.",
+            next_step="Leave out --warm-start, or take another --sampler.",
         )
     make_pruner(config.pruner, epochs=config.epochs)
     make_sampler(config.sampler, seed=config.seed, trial=0, fixed=config.set)
@@ -300,6 +310,21 @@ def _queue(study: Ledger, points: Sequence[Params], space: SearchSpace) -> None:
         if point not in there:  # a grid may have the baseline, too
             there.append(point)
             study.queue_point(point, baseline=point == space.baseline, defaults=space.asks)
+
+
+def _queue_warm_points(
+    study: Ledger,
+    config: SweepConfig,
+    settings: Settings,
+    space: SearchSpace,
+    points: Sequence[Params],
+) -> list[Params]:
+    """Queue the best points of earlier studies; return the ``points`` that there is room for."""
+    found = find_warm_points(config.warm_start, settings, space, fixed=config.set, known=points)
+    found = found[: max(0, config.trials - len(study.trials()))]
+    _queue(study, [each.point for each in found], space)
+    study.write_warm_points(found)
+    return list(points[: max(0, config.trials - len(found))])
 
 
 def _within_grid(config: SweepConfig, study: Ledger) -> SweepConfig:

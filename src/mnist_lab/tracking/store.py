@@ -46,7 +46,12 @@ def open_client(settings: Settings) -> MlflowClient:
             home was moved.
         ServiceError: the tracking server does not answer, or refuses the credentials.
     """
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+    for name in (
+        "alembic",
+        "mlflow.store.db.utils",
+        "mlflow.store.model_registry",
+        "mlflow.tracking",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     _refuse_file_store(settings)
     uri = settings.tracking_uri

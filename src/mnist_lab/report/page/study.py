@@ -14,7 +14,7 @@ from mnist_lab.report.page.pictures import Sprite, make_sprite
 from mnist_lab.report.page.svg import sparkline
 from mnist_lab.report.study_report import StudyReport
 from mnist_lab.report.summary import MIN_TRIALS_FOR_IMPORTANCE
-from mnist_lab.report.wording import describe_ties
+from mnist_lab.report.wording import describe_ties, describe_warm_points
 from mnist_lab.study import STATES, TrialFacts
 
 MOST_PICTURES = 24
@@ -55,6 +55,7 @@ def render_study(report: StudyReport, *, commands: str, toml: str = "", commit: 
         intervals=_intervals(report),
         sparklines=_sparklines(report),
         progress=_progress(report),
+        warm=describe_warm_points(report.warm_points),
         ties=describe_ties(report.noise) if report.noise else "",
         noise_source=NOISE_SOURCES[report.noise.source] if report.noise else "",
         least_for_importance=MIN_TRIALS_FOR_IMPORTANCE,
