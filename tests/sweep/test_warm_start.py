@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from mnist_lab.config import SweepConfig
 from mnist_lab.errors import UnknownNameError, UsageError
 from mnist_lab.spaces import SearchSpace, get_space
-from mnist_lab.study import open_study
+from mnist_lab.study import open_study, study_names
 from mnist_lab.sweep import launch
 from mnist_lab.sweep.warm_start import MOST_POINTS, _distance, find_warm_points
 from studies import make_study
@@ -69,9 +69,10 @@ def test_without_a_warm_start_nothing_is_taken(sweep):
     assert sweep(study="second", trials=2).warm_points is None
 
 
-def test_a_study_that_is_not_there_is_refused_before_anything_is_trained(sweep):
+def test_a_study_that_is_not_there_is_refused_and_leaves_none_behind(sweep, settings):
     with pytest.raises(UnknownNameError, match="no study 'ghost'"):
         sweep(study="s", trials=2, warm_start="ghost")
+    assert study_names(settings) == []
 
 
 def test_a_study_of_another_family_is_refused(settings, small_dataset):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from threading import Thread
 
@@ -52,6 +53,7 @@ from mnist_lab.sweep.progress import Listener, SweepResult
 from mnist_lab.sweep.signals import StopRequest, answer_signals
 from mnist_lab.sweep.supervisor import Supervisor
 from mnist_lab.sweep.warm_start import NONE, find_warm_points
+from mnist_lab.tracking import StudyRecord
 from mnist_lab.training import known_precision
 
 CONNECT_SECONDS = 0.2
@@ -114,16 +116,7 @@ def launch(
         held.enter_context(translate_storage_errors(settings))
         require_writable(settings)
         lock = held.enter_context(lock_study(settings, record.name))
-        storage = SingleWriterStorage(connect(settings))
-        is_new = record.name not in optuna.get_all_study_names(storage)
-        pruner = make_pruner(config.pruner, epochs=config.epochs)
-        study = create_study(storage, record, pruner=pruner)
-        files = TrialFiles(settings.work / study.name)
-        files.adopt(study.record.id)
-        _queue(study, points[:1], space)
-        if config.warm_start != NONE and study.warm_points is None:
-            points = _queue_warm_points(study, config, settings, space, points)
-        _queue(study, points, space)
+        study, files, is_new = _open(config, settings, record, space, points)
         setup = SweepSetup(
             config=_within_grid(config, study),
             study=study,
@@ -148,6 +141,34 @@ def launch(
                     setup, keeps_files=str(files.work) in str(error)
                 )  # it names the log in there
             raise
+
+
+def _open(
+    config: SweepConfig,
+    settings: Settings,
+    record: StudyRecord,
+    space: SearchSpace,
+    points: Sequence[Params],
+) -> tuple[Ledger, TrialFiles, bool]:
+    """Open or create the study, with the points that it begins with queued; and whether it is new."""
+    storage = SingleWriterStorage(connect(settings))
+    is_new = record.name not in optuna.get_all_study_names(storage)
+    # Looked for first: a study that is not there must leave no empty one behind.
+    find_warm = partial(
+        find_warm_points, config.warm_start, settings, space, fixed=config.set, known=points
+    )
+    warm = find_warm() if is_new else None
+    study = create_study(storage, record, pruner=make_pruner(config.pruner, epochs=config.epochs))
+    files = TrialFiles(settings.work / study.name)
+    files.adopt(study.record.id)
+    _queue(study, points[:1], space)
+    if config.warm_start != NONE and study.warm_points is None:
+        warm = (find_warm() if warm is None else warm)[: config.trials - 1]
+        _queue(study, [each.point for each in warm], space)
+        study.write_warm_points(warm)
+        points = points[: config.trials - len(warm)]
+    _queue(study, points, space)
+    return study, files, is_new
 
 
 def _require_known_names(config: SweepConfig, settings: Settings) -> None:
@@ -310,21 +331,6 @@ def _queue(study: Ledger, points: Sequence[Params], space: SearchSpace) -> None:
         if point not in there:  # a grid may have the baseline, too
             there.append(point)
             study.queue_point(point, baseline=point == space.baseline, defaults=space.asks)
-
-
-def _queue_warm_points(
-    study: Ledger,
-    config: SweepConfig,
-    settings: Settings,
-    space: SearchSpace,
-    points: Sequence[Params],
-) -> list[Params]:
-    """Queue the best points of earlier studies; return the ``points`` that there is room for."""
-    found = find_warm_points(config.warm_start, settings, space, fixed=config.set, known=points)
-    found = found[: max(0, config.trials - len(study.trials()))]
-    _queue(study, [each.point for each in found], space)
-    study.write_warm_points(found)
-    return list(points[: max(0, config.trials - len(found))])
 
 
 def _within_grid(config: SweepConfig, study: Ledger) -> SweepConfig:
