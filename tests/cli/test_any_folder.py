@@ -201,5 +201,5 @@ def test_relative_addresses_name_the_same_databases_from_everywhere(
     assert (row["trials"], row["written"]) == (2, 0)
     of_sqlite = {"studies.db-wal", "studies.db-shm"}  # there while this process has it open
     assert {each.name for each in (tmp_path / "home").iterdir()} - of_sqlite == {
-        ".mnist-lab", "mlruns", "runs.db", "studies.db",
+        ".mnist-lab", "mlruns", "reports", "runs.db", "studies.db",
     }  # fmt: skip

@@ -465,11 +465,11 @@ def test_a_trial_is_trained_again_in_the_precision_it_had(
 ):
     seen = []
 
-    def train(spec, *_):
-        seen.append(spec.runtime.precision)
+    def make_executor(_, spec):
+        seen.append(spec.precision)
         raise MnistLabError("as far as this test goes")
 
-    monkeypatch.setattr(reproducing, "_train", train)
+    monkeypatch.setattr(reproducing, "make_executor", make_executor)
     trial = replace(recorded.trial(0), environment=then)
     with pytest.raises(MnistLabError, match="as far"):
         again(recorded, trial, settings)
