@@ -52,6 +52,15 @@ class Node:
                 start_new_session=True,
             )
         self.session = self.process.pid
+        # Ends the node when this process dies, however: its pipe closes then.
+        script = f"cat > /dev/null; kill -9 $(ps -o pid= -s {self.session})"
+        self.reaper = subprocess.Popen(
+            ["sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def is_up(self):
         return "runtime started" in self.log.read_text()
@@ -77,6 +86,8 @@ class Node:
             self.signal(signal.SIGCONT)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(1)
+        self.reaper.stdin.close()
+        self.reaper.wait()
 
     def freeze(self):
         self.signal(signal.SIGSTOP)

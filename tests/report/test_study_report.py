@@ -180,4 +180,5 @@ def test_a_command_that_makes_a_study_again_has_its_limits(study, settings):
     report = replace(report_study(study, settings), record=replace(study.record, settings=limited))
     again = describe_reproduction(report, confirmed=False)
     assert "--limit parameters=100k" in again.commands
+    assert "- Limits: parameters at most 100k." in explain(report)
     assert tomllib.loads(again.toml)["limit"] == {"parameters": "100k"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
-from importlib.util import find_spec
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from mnist_lab.errors import MissingExtraError, ServiceError
+from mnist_lab.errors import ServiceError
 from mnist_lab.execution.forkserver import end_process, start_process
 from mnist_lab.execution.messages import Event, Reply, TrialFailed, TrialJob
+from mnist_lab.execution.ray_cluster import require_ray
 from mnist_lab.execution.ray_driver import drive
 from mnist_lab.execution.ray_messages import (
     Command,
@@ -37,8 +37,7 @@ class RayExecutor:
     """
 
     def __init__(self, spec: DriverSpec) -> None:
-        if find_spec("ray") is None:
-            raise MissingExtraError("The executor ray", "ray", "ray")
+        require_ray()
         self._spec = spec
         self._slots = 1
         self._process: BaseProcess | None = None
@@ -112,6 +111,6 @@ class RayExecutor:
         if isinstance(message, Slots):
             self._slots = message.count
         elif isinstance(message, Refused):
-            raise message.kind(message.problem, safe=message.safe, next_step=message.next_step)
+            raise message.to_error()
         else:
             self._events.append(message)

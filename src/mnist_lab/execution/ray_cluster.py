@@ -9,8 +9,9 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from mnist_lab.errors import ConfigurationError, ServiceError, first_line
+from mnist_lab.errors import ConfigurationError, MissingExtraError, ServiceError, first_line
 from mnist_lab.execution.messages import FailureReason
 from mnist_lab.execution.ray_messages import DriverSpec
 from mnist_lab.execution.slot import ALIKE, SlotFacts, find_versions
@@ -24,6 +25,12 @@ VARIABLES = {
     # Under ``uv run`` Ray would send the current folder, databases included, to every node.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+
+
+def require_ray() -> None:
+    """Raise ``MissingExtraError`` if Ray is not installed; it is not imported."""
+    if find_spec("ray") is None:
+        raise MissingExtraError("The executor ray", "ray", "ray")
 
 
 def read_address(name: str) -> str:
@@ -44,9 +51,7 @@ def connect_to_cluster(address: str) -> None:
         try:
             ray.init(address, log_to_driver=False, logging_level="error")
             break
-        except (
-            Exception
-        ) as error:  # ConnectionError, RuntimeError and others, by the kind of address
+        except Exception as error:  # of many types, by the kind of address
             if left:
                 time.sleep(2.0)
                 continue
@@ -74,7 +79,7 @@ def _require_answer(address: str) -> None:
 def _no_cluster(address: str, error: Exception) -> ServiceError:
     where = "on this machine" if address == "auto" else f"at {address}"
     return ServiceError(
-        f"There is no Ray cluster {where}: {first_line(error)}.",
+        f"There is no Ray cluster {where}: {first_line(error).rstrip('.')}.",
         safe="Nothing was trained.",
         next_step="Start one with: ray start --head, or give its address: --executor HOST:6379",
     )

@@ -71,6 +71,9 @@ class Refused:
     def of(cls, error: MnistLabError) -> Refused:
         return cls(type(error), error.problem, error.safe, error.next_step)
 
+    def to_error(self) -> MnistLabError:
+        return self.kind(self.problem, safe=self.safe, next_step=self.next_step)
+
 
 Command = Submit | Decide | Kill
 Message = Event | Slots | Refused

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from mnist_lab.errors import MissingExtraError, MnistLabError, ServiceError, first_line
+from mnist_lab.errors import MnistLabError, ServiceError, first_line
 from mnist_lab.execution.forkserver import end_process, start_process
 from mnist_lab.execution.ray_cluster import (
     VARIABLES,
@@ -23,6 +22,7 @@ from mnist_lab.execution.ray_cluster import (
     disconnect,
     read_address,
     require_alike,
+    require_ray,
 )
 from mnist_lab.execution.ray_messages import Refused
 from mnist_lab.execution.resources import find_gpus
@@ -63,8 +63,7 @@ def survey_cluster(address: str, log: Path) -> list[NodeFacts]:
         ServiceError: there is no cluster, or it does not answer.
         MissingExtraError: Ray is not installed.
     """
-    if find_spec("ray") is None:
-        raise MissingExtraError("The executor ray", "ray", "ray")
+    require_ray()
     ours, theirs = Pipe()
     # In a process of its own: Ray takes over signals, and ends a process whose cluster is lost.
     process = start_process(
@@ -79,7 +78,7 @@ def survey_cluster(address: str, log: Path) -> list[NodeFacts]:
         ours.close()
         end_process(process, grace=GRACE_SECONDS)
     if isinstance(found, Refused):
-        raise found.kind(found.problem, safe=found.safe, next_step=found.next_step)
+        raise found.to_error()
     if found is None:
         raise ServiceError(f"The Ray cluster does not answer; see {log}")
     nodes: list[NodeFacts] = found

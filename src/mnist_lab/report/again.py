@@ -30,7 +30,7 @@ def describe_reproduction(report: StudyReport, *, confirmed: bool) -> Reproducti
     words = ["mnist-lab", "sweep", report.record.reference]
     for name, value in changed.items():
         if name == "limit":
-            for limited, most in _limits(report).items():
+            for limited, most in limits_of(report).items():
                 words += ["--limit", f"{limited}={most}"]
         elif name == "set":
             for parameter, kept in json.loads(report.record.fixed).items():
@@ -73,11 +73,11 @@ def _values(report: StudyReport) -> dict[str, object]:
         "dataset": record.dataset_source,
         "image_size": record.image_size,
         "set": json.loads(record.fixed),
-        "limit": _limits(report),
+        "limit": limits_of(report),
     }
 
 
-def _limits(report: StudyReport) -> dict[str, str]:
+def limits_of(report: StudyReport) -> dict[str, str]:
     """Return the limits of the search, by name, as they were given."""
     settings = report.record.settings
     return {

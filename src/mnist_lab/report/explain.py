@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mnist_lab.report.again import limits_of
 from mnist_lab.report.images import Mistakes
 from mnist_lab.report.study_report import StudyReport
 from mnist_lab.report.wording import describe_duration, describe_ties, describe_warm_points
@@ -26,10 +27,12 @@ def _searched(report: StudyReport) -> list[str]:
     record = report.record
     counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     sampler, pruner = (record.settings.get(name, "?") for name in ("sampler", "pruner"))
+    limits = ", ".join(f"{name} at most {most}" for name, most in limits_of(report).items())
     lines = [
         f"- Space {record.space}; {record.objective} after at most {record.epochs} epochs.",
         f"- Sampler {sampler}, pruner {pruner}.",
         f"- Data: {record.data or record.dataset}",
+        *([f"- Limits: {limits}."] if limits else []),
         *([f"- {describe_warm_points(report.warm_points)}"] if report.warm_points else []),
         f"- Trials: {counts or 'none'}; {report.cost.epochs:,} epochs.",
     ]
