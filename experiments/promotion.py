@@ -1,18 +1,24 @@
-"""How often promotion picks a model that is truly worse: a simulation with a known truth.
+"""How often promotion finds a better model, and how often a worse one: a simulation with a known truth.
 
     python experiments/promotion.py --repeats 1000
+    python experiments/promotion.py --repeats 1000 --world fnn --json
 
-Each repeat: a champion, found by an earlier search of the same kind, and a search of 50
-configurations. A configuration has a true accuracy; a training of it one that differs from seed to
-seed; what is measured is counted on 10,000 validation images. Two ways to decide, given one search:
+A world has 60,000 public images in six parts and 10,000 sealed ones. A configuration has a true
+accuracy; it is wrong on an image where ``a z + b u + c e`` exceeds the threshold of that accuracy:
+``z`` is the image's difficulty, the same for all models, ``u`` belongs to the configuration and ``e``
+to the training. So a² is the correlation between configurations, and a² + b² that within one.
 
-    single    the best single run of the search is promoted if its validation accuracy is higher than
-              the one that made the champion champion: what a script with study.best_trial does
-    gate      the five best are trained again with three seeds, ranked by the product's own
-              ``rank_replicas``, ties go to the smallest; the best replica meets the champion on 10,000
-              other images, which both see, before the product's own ``judge``
+In each repeat two searches of 50 configurations are made, and the second's choice challenges the
+first's. Three ways to decide:
 
-A promotion is wrong if the model (this training of it) is truly worse than the champion.
+    single  the best single run is promoted if it is better than the one that made the champion
+    old     mnist-lab until November 2026: five configurations, three seeds each, ties to the smallest;
+            the best replica meets the champion on the sealed images, McNemar's exact two-sided test
+    new     ``promotion/evidence.py``: halving over parts left out, up to three rounds of trainings,
+            one opening of the sealed images
+
+A promotion is wrong if the challenger's configuration is truly worse than the champion's. Intervals are
+Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -20,64 +26,317 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
 from scipy import stats
 
-from mnist_lab.promotion.gate import GatePolicy, Measured, judge
-from mnist_lab.study.confirmation import rank_replicas
+from mnist_lab.promotion.evidence import (
+    ROUNDS,
+    Arm,
+    Comparison,
+    compare_arms,
+    compare_public,
+    is_futile,
+    level_of,
+)
 
-IMAGES = 10_000
+PARTS, PART_IMAGES, SEALED = 6, 10_000, 6  # the sealed images are kept as a seventh part
 # Of the searches of cnn-v2 in LOG.md: configurations that end their training lie around 99.3 %, 0.12
-# points apart; seeds of one configuration 0.05 points.
-MEAN, CONFIGURATIONS_APART, SEEDS_APART = 0.993, 0.0012, 0.0005
+# points apart.
+MEAN, APART = 0.993, 0.0012
 TRIALS, TOP, SEEDS = 50, 5, 3
-# Two models fail on much the same images: the correlation of what decides over each of them.
-SHARED = 0.8
-POLICY = GatePolicy(maximum_recall_loss=1.0)  # classes are not simulated
+LEFT_OUT = (2, 3, 4)
+SIGNIFICANCE = 0.05
+# Standard deviations: images that no model gets wrong but once in three million are skipped.
+NEVER = 5.0
 
 
 @dataclass(frozen=True)
-class Model:
-    """``truth``: this training's accuracy on all images there are; ``seen``: on the validation's."""
+class WorldSpec:
+    """``across`` and ``within``: correlations of mistakes between configurations, and within one.
 
+    ``seeds_apart`` is the standard deviation of true accuracy between trainings of one configuration.
+    """
+
+    across: float
+    within: float
+    seeds_apart: float = 0.0
+
+
+# Measured on real replicas; then what if configurations or trainings had less in common.
+WORLDS = {
+    "cnn": WorldSpec(0.90, 0.91),
+    "fnn": WorldSpec(0.957, 0.96),
+    "alone": WorldSpec(0.8, 0.8),
+    "seeds": WorldSpec(0.8, 0.9, 0.0002),
+}
+
+
+class World:
+    """The images of one repeat."""
+
+    def __init__(self, spec: WorldSpec, random: np.random.Generator) -> None:
+        self.spec, self.random = spec, random
+        a, rest = spec.across**0.5, (1 - spec.across) ** 0.5
+        # The easiest threshold that a configuration has.
+        lowest = stats.norm.ppf(MEAN - 4.5 * APART) - NEVER * rest
+        images = random.standard_normal((PARTS + 1, PART_IMAGES))
+        self.common = [a * part[a * part > lowest] for part in images]
+
+    def configuration(self, truth: float | None = None) -> Configuration:
+        drawn = self.random.normal(MEAN, APART) if truth is None else truth
+        return Configuration(self, float(np.clip(drawn, MEAN - 4 * APART, 0.9999)))
+
+
+@dataclass
+class Configuration:
+    """A configuration, with its true accuracy."""
+
+    world: World
     truth: float
-    seen: float
+    seen: float = 0.0  # the search's accuracy on part 5
+    own: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+
+    def train(self) -> Training:
+        shift = self.world.random.normal(0, self.world.spec.seeds_apart)
+        return Training(self, min(0.9999, self.truth + shift))
+
+    def score(self, part: int) -> NDArray[np.float64]:
+        """The images' difficulty to this configuration."""
+        if part not in self.own:
+            spec, common = self.world.spec, self.world.common[part]
+            b = (spec.within - spec.across) ** 0.5
+            noise = self.world.random.standard_normal(len(common)) if b else 0.0
+            self.own[part] = common + b * noise
+        return self.own[part]
 
 
-def train(random: np.random.Generator, configuration: float) -> Model:
-    truth = float(np.clip(configuration + random.normal(0, SEEDS_APART), 0, 1))
-    return Model(truth, random.binomial(IMAGES, truth) / IMAGES)
+@dataclass
+class Training:
+    """One training of a configuration."""
+
+    of: Configuration
+    truth: float
+
+    def wrong(self, part: int) -> NDArray[np.bool_]:
+        """The mistakes on a part, ``(10000,)``, each drawn anew; skipped images are right."""
+        spec, score = self.of.world.spec, self.of.score(part)
+        noise = (1 - spec.within) ** 0.5 * self.of.world.random.standard_normal(len(score))
+        found = np.zeros(PART_IMAGES, bool)
+        found[: len(score)] = score + noise > stats.norm.ppf(self.truth)
+        return found
+
+    def accuracy(self, part: int) -> float:
+        return float(1 - self.wrong(part).mean())
 
 
-def search(random: np.random.Generator) -> tuple[list[float], list[Model]]:
-    configurations = [
-        float(np.clip(each, 0, 1)) for each in random.normal(MEAN, CONFIGURATIONS_APART, TRIALS)
-    ]
-    return configurations, [train(random, each) for each in configurations]
+def search(world: World, trials: int = TRIALS, truth: float | None = None) -> list[Configuration]:
+    """Train configurations once each; return them, the best on part 5 first."""
+    found = [world.configuration(truth) for _ in range(trials)]
+    for each in found:
+        each.seen = each.train().accuracy(5)
+    return sorted(found, key=lambda each: -each.seen)
 
 
-def confirm(random: np.random.Generator, configurations: list[float], runs: list[Model]) -> Model:
-    """The best replica of the choice; sizes, which decide ties, are drawn."""
-    best = sorted(range(TRIALS), key=lambda index: -runs[index].seen)[:TOP]
-    replicas = [[train(random, configurations[index]) for _ in range(SEEDS)] for index in best]
-    ranking = rank_replicas(np.array([[each.seen for each in row] for row in replicas]))
-    tied = np.flatnonzero(ranking.means.max() - ranking.means <= ranking.difference)
-    return max(replicas[random.choice(tied)], key=lambda each: each.seen)
+@dataclass
+class Side:
+    """A configuration's trainings, made when they are needed and kept."""
 
+    configuration: Configuration
+    first: list[Training] = field(default_factory=list)  # of confirm, without parts 0 and 1
+    rounds: list[dict[int, Training]] = field(default_factory=list)
+    parts: dict[int, list[NDArray[np.bool_]]] = field(default_factory=dict)
+    sealed: NDArray[np.bool_] | None = None
 
-def examine(random: np.random.Generator, models: list[Model]) -> list[Measured]:
-    """Predictions of both on the same images: 0 is right, 1 is wrong."""
-    common = random.standard_normal(IMAGES)
-    measured = []
-    for model in models:
-        score = SHARED**0.5 * common + (1 - SHARED) ** 0.5 * random.standard_normal(IMAGES)
-        wrong = (score > stats.norm.ppf(model.truth)).astype(np.int64)
-        measured.append(
-            Measured(predicted=wrong, calibration_error=0.0, parameters=1, file_size=1, latency=1.0)
+    def train_round(self) -> None:
+        made = {part: self.configuration.train() for part in LEFT_OUT}
+        self.rounds.append(made)
+        for part, training in made.items():
+            self.parts.setdefault(part, []).append(training.wrong(part))
+
+    def arm(self, rounds: int, *, opened: bool = False) -> Arm:
+        while len(self.rounds) < rounds:
+            self.train_round()
+        if opened and self.sealed is None:
+            every = [*self.first, *(each for made in self.rounds for each in made.values())]
+            self.sealed = np.stack([each.wrong(SEALED) for each in every])
+        return Arm(
+            parts={part: np.stack(rows[:rounds]) for part, rows in self.parts.items()},
+            sealed=self.sealed,
         )
-    return measured
+
+
+def confirm(found: list[Configuration]) -> Side:
+    """Choose by halving: five without part 0, the best three of them without part 1."""
+    top = found[:TOP]
+    first = [each.train() for each in top]
+    sums = [each.seen + training.accuracy(0) for each, training in zip(top, first, strict=True)]
+    kept = sorted(range(len(top)), key=lambda index: -sums[index])[: (len(top) + 1) // 2]
+    second = {index: top[index].train() for index in kept}
+    best = max(kept, key=lambda index: sums[index] + second[index].accuracy(1))
+    return Side(top[best], first=[first[best], second[best]])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a challenge; ``comparison`` is None where the seal stayed closed."""
+
+    promoted: bool
+    trainings: int
+    comparison: Comparison | None
+
+    @property
+    def opened(self) -> bool:
+        return self.comparison is not None
+
+
+def challenge(challenger: Side, champion: Side, level: float, *, gain: float = 0.0) -> Outcome:
+    """Up to three rounds, and one opening; ``trainings`` counts the challenger's in the rounds."""
+    for rounds in range(1, ROUNDS + 1):
+        public = compare_public(challenger.arm(rounds), champion.arm(rounds))
+        assert public is not None
+        if is_futile(public, rounds):
+            return Outcome(promoted=False, trainings=3 * rounds, comparison=None)
+    both = challenger.arm(ROUNDS, opened=True), champion.arm(ROUNDS, opened=True)
+    comparison = compare_arms(*both, minimum_gain=gain)
+    promoted = comparison.p_value < level
+    return Outcome(promoted=promoted, trainings=3 * ROUNDS, comparison=comparison)
+
+
+# The former procedure
+
+
+def choose_formerly(found: list[Configuration]) -> Training:
+    """Three seeds each on part 5; of those within Tukey's difference any, its best replica."""
+    top = found[:TOP]
+    trained = [[each.train() for _ in range(SEEDS)] for each in top]
+    seen = np.array([[each.accuracy(5) for each in row] for row in trained])
+    means, within = seen.mean(axis=1), seen - seen.mean(axis=1, keepdims=True)
+    paired = within - within.mean(axis=0)
+    freedom = (TOP - 1) * (SEEDS - 1)
+    quantile = stats.studentized_range.ppf(0.95, TOP, freedom)
+    difference = quantile * np.sqrt(np.square(paired).sum() / freedom) / np.sqrt(SEEDS)
+    tied = np.flatnonzero(means.max() - means <= difference)
+    chosen = top[0].world.random.choice(tied)  # sizes, which decide, are not simulated
+    return trained[chosen][int(seen[chosen].argmax())]
+
+
+def judge_formerly(challenger: Training, champion: Training) -> bool:
+    after, before = challenger.wrong(SEALED), champion.wrong(SEALED)
+    gained, lost = int((before & ~after).sum()), int((after & ~before).sum())
+    exact = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    return bool(gained > lost and exact < SIGNIFICANCE)
+
+
+def simulate(spec: WorldSpec, repeats: int, seed: int) -> dict[str, Counter[str]]:
+    """Count outcomes of ``repeats`` pairs of searches by each way to decide."""
+    counts = {way: Counter[str]() for way in ("single", "old", "new")}
+    for child in track(np.random.SeedSequence(seed).spawn(repeats), transient=True):
+        world = World(spec, np.random.default_rng(child))
+        earlier, later = search(world), search(world)
+        if later[0].seen > earlier[0].seen:
+            _count(counts["single"], later[0], earlier[0], promoted=True)
+        else:
+            _count(counts["single"], later[0], earlier[0], promoted=False)
+        before, after = choose_formerly(earlier), choose_formerly(later)
+        promoted = judge_formerly(after, before)
+        _count(counts["old"], after.of, before.of, promoted=promoted)
+        counts["old"].update(trainings=TOP * SEEDS, openings=1)
+        champion, challenger = confirm(earlier), confirm(later)
+        outcome = challenge(challenger, champion, level_of(SIGNIFICANCE, 1, 0))
+        sides = challenger.configuration, champion.configuration
+        _count(counts["new"], *sides, promoted=outcome.promoted)
+        trained = TOP + (TOP + 1) // 2 + outcome.trainings
+        counts["new"].update(trainings=trained, openings=int(outcome.opened))
+    return counts
+
+
+def _count(
+    counts: Counter[str], after: Configuration, before: Configuration, *, promoted: bool
+) -> None:
+    better = after.truth > before.truth
+    counts.update(searches=1, promoted=promoted, better=better)
+    counts.update(found=promoted and better, wrong=promoted and not better)
+    for least, most in ((0.0, 0.0005), (0.0005, 0.001), (0.001, 1.0)):
+        if least < after.truth - before.truth <= most:
+            counts.update({f"better by {least}": 1, f"found by {least}": int(promoted)})
+
+
+def simulate_repeated(
+    spec: WorldSpec, chains: int, length: int, seed: int, *, counts_futile: bool = True
+) -> dict[str, list[int]]:
+    """Challenge a champion ``length`` times by equal configurations.
+
+    Return how many of them each chain promoted, by the old and the new procedure. A promoted challenger
+    is the next one's champion.
+    """
+    found: dict[str, list[int]] = {"old": [], "new": []}
+    for child in track(np.random.SeedSequence(seed).spawn(chains), transient=True):
+        world = World(spec, np.random.default_rng(child))
+        held, former = Side(world.configuration(MEAN)), world.configuration(MEAN).train()
+        tries, promotions, formerly = 0, 0, 0
+        for _ in range(length):
+            side = Side(world.configuration(MEAN))
+            level = level_of(SIGNIFICANCE, tries + 1, promotions)
+            outcome = challenge(side, held, level)
+            tries += outcome.opened or counts_futile
+            if outcome.promoted:
+                promotions, held = promotions + 1, side
+            other = world.configuration(MEAN).train()
+            if judge_formerly(other, former):
+                formerly, former = formerly + 1, other
+        found["old"].append(formerly)
+        found["new"].append(promotions)
+    return found
+
+
+def simulate_peeking(spec: WorldSpec, repeats: int, looks: int, seed: int) -> float:
+    """The share of champions that one of ``looks`` equal challengers beats when every challenge is held
+    at 0.05: what counting challenges prevents."""
+    fooled = 0
+    for child in np.random.SeedSequence(seed).spawn(repeats):
+        world = World(spec, np.random.default_rng(child))
+        held = Side(world.configuration(MEAN))
+        fooled += any(
+            challenge(Side(world.configuration(MEAN)), held, SIGNIFICANCE).promoted
+            for _ in range(looks)
+        )
+    return fooled / repeats
+
+
+def share(count: int, of: int) -> dict[str, float]:
+    """A share with Wilson's 95 % interval."""
+    if not of:
+        return {"share": 0.0, "low": 0.0, "high": 1.0, "of": 0}
+    bounds = stats.binomtest(count, of).proportion_ci(method="wilson")
+    return {
+        "share": count / of,
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+        "of": of,
+    }
+
+
+def summarise(counts: Counter[str]) -> dict[str, object]:
+    """Shares in [0, 1] beside their intervals, and means a search."""
+    power = share(counts["found"], counts["better"])
+    wrong = share(counts["wrong"], counts["promoted"])
+    return {
+        "power": power["share"],
+        "wrong": wrong["share"],
+        "trainings": counts["trainings"] / counts["searches"],
+        "openings": counts["openings"] / counts["searches"],
+        "promoted": counts["promoted"],
+        "intervals": {"power": power, "wrong": wrong},
+        "power by true gain": {
+            name.removeprefix("better by "): share(counts[f"found by {name[10:]}"], count)
+            for name, count in sorted(counts.items())
+            if name.startswith("better by ")
+        },
+    }
 
 
 def main() -> None:
@@ -86,32 +345,26 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", choices=WORLDS, default="cnn")
+    parser.add_argument("--chains", type=int, help="of 20 equal challengers; default: repeats / 10")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    random, labels = np.random.default_rng(options.seed), np.zeros(IMAGES, np.uint8)
-    counts: Counter[str] = Counter()
-    optimism = {"single": [], "gate": []}
-    for _ in range(options.repeats):
-        earlier, earlier_runs = search(random)
-        lucky = max(earlier_runs, key=lambda each: each.seen)
-        champion = confirm(random, earlier, earlier_runs)
-        configurations, runs = search(random)
-        best = max(runs, key=lambda each: each.seen)
-        optimism["single"].append(best.seen - best.truth)
-        if best.seen > lucky.seen:
-            counts["single promoted"] += 1
-            counts["single wrong"] += best.truth < lucky.truth
-        challenger = confirm(random, configurations, runs)
-        optimism["gate"].append(challenger.seen - challenger.truth)
-        verdict = judge(*examine(random, [challenger, champion]), labels, POLICY).verdict
-        counts[f"gate {verdict}"] += 1
-        if verdict == "promote":
-            counts["gate promoted"] += 1
-            counts["gate wrong"] += challenger.truth < champion.truth
-        if challenger.truth > champion.truth:
-            counts["truly better challengers"] += 1
-            counts["truly better, promoted"] += verdict == "promote"
-    mean = {name: f"{100 * np.mean(each):+.3f} points" for name, each in optimism.items()}
-    print(json.dumps({"repeats": options.repeats, **counts, "seen above truth": mean}, indent=1))
+    spec = WORLDS[options.world]
+    counts = simulate(spec, options.repeats, options.seed)
+    result: dict[str, object] = {way: summarise(each) for way, each in counts.items()}
+    chains = options.repeats // 10 if options.chains is None else options.chains
+    if chains:
+        repeated = simulate_repeated(spec, chains, 20, options.seed)
+        result["any promotion in 20 equal challenges"] = {
+            way: share(sum(each > 0 for each in found), chains) for way, found in repeated.items()
+        }
+        result["any promotion in 20 challenges at one level"] = simulate_peeking(
+            spec, chains, 20, options.seed
+        )
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(json.dumps({"world": options.world, "repeats": options.repeats, **result}, indent=1))
 
 
 if __name__ == "__main__":

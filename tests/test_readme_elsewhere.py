@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from documents import PAGES, ROOT, blocks, named, typed
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 
 SCRIPT = Path(sys.executable).parent / "mnist-lab"
 SHOWN = list(
@@ -70,7 +70,7 @@ def test_the_documents_commands_work_from_another_folder(tmp_path):
         for kind, text in blocks(page):
             if kind == "python" and text.startswith("# "):
                 (here / text.splitlines()[0].removeprefix("# ")).write_text(text)
-    digit = open_test_split().images[0]
+    digit = find_test_split().open().images[0]
     Image.fromarray(np.uint8(255) - digit).resize((112, 112)).save(here / "digit.png")
     for row, (name, shade) in enumerate((("day", 200), ("night", 60))):
         (here / "photos" / name).mkdir(parents=True)

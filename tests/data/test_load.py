@@ -9,7 +9,7 @@ import pytest
 
 from mnist_lab.data import load_dataset
 from mnist_lab.data.load import BUNDLED_DIGESTS, locate
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import DataError
 
 
@@ -85,7 +85,7 @@ def test_the_digests_are_those_of_the_bundled_file(mnist):
 
 
 def test_the_sealed_images_of_mnist_are_ten_thousand():
-    assert len(open_test_split("mnist")) == 10_000
+    assert len(find_test_split("mnist").open()) == 10_000
 
 
 def test_a_bundled_file_with_one_flipped_bit_is_refused(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_bundled_file_with_one_flipped_bit_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is damaged"):
         load_dataset("mnist")
     with pytest.raises(DataError, match="is damaged"):
-        open_test_split("mnist")
+        find_test_split("mnist").open()
 
 
 def test_an_npz_is_known_by_its_name_and_absolute_path(tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_a_folder_of_idx_files_equals_the_npz_of_the_same_images(tmp_path, zippe
     folder = write_idx(tmp_path / "idx", zipped=zipped)
     npz = write_npz(tmp_path / "same.npz")
     assert load_dataset(str(folder)).digest == load_dataset(npz).digest
-    assert open_test_split(str(folder)).digest == open_test_split(npz).digest
+    assert find_test_split(str(folder)).open().digest == find_test_split(npz).open().digest
 
 
 def test_labels_of_another_integer_type_are_the_same_labels(tmp_path):
@@ -296,4 +296,4 @@ def test_debians_fashion_mnist_is_read_as_it_is_installed():
     assert (dataset.name, len(dataset.train), len(dataset.validation)) == (
         "fashion-mnist", 50_000, 10_000,
     )  # fmt: skip
-    assert np.bincount(open_test_split(str(DEBIAN_FASHION)).labels).tolist() == [1000] * 10
+    assert np.bincount(find_test_split(str(DEBIAN_FASHION)).open().labels).tolist() == [1000] * 10

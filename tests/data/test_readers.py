@@ -19,7 +19,7 @@ from scipy.io import savemat
 from mnist_lab.data import load_dataset
 from mnist_lab.data.readers import READERS, RawPart, Source, find
 from mnist_lab.data.readers.keys import pair_up, part_of
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import DataError
 
 NAMES = ("nought", "one", "two")
@@ -374,7 +374,10 @@ def test_a_name_of_two_parts_says_none():
 
 def test_test_images_that_are_carved_out_stay_sealed(images, tmp_path):
     np.savez(tmp_path / "a.npz", x=images["x_train"], y=images["y_train"])
-    found, test = load_dataset(str(tmp_path / "a.npz")), open_test_split(str(tmp_path / "a.npz"))
+    found, test = (
+        load_dataset(str(tmp_path / "a.npz")),
+        find_test_split(str(tmp_path / "a.npz")).open(),
+    )
     seen = {each.tobytes() for each in (*found.train.images, *found.validation.images)}
     assert len(test) == found.facts.test_images == 18
     assert not any(each.tobytes() in seen for each in test.images)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cache
 
 import keras
 import pytest
@@ -11,15 +12,16 @@ from optuna.trial import TrialState
 from fakes import finished, model_record, outcome, trial_record
 from mnist_lab import promotion as promotions
 from mnist_lab.config import SweepConfig
+from mnist_lab.data import leave_out
+from mnist_lab.evaluation import pack_classes
 from mnist_lab.promotion.gate import GatePolicy
 from mnist_lab.search.pruners import make_pruner
 from mnist_lab.spaces import get_space
 from mnist_lab.study.ledger import Tracked
 from mnist_lab.study.names import confirm_name
-from mnist_lab.study.open import create_study
+from mnist_lab.study.open import create_study, open_study
 from mnist_lab.study.record import make_record
-from mnist_lab.study.replicas import Design
-from mnist_lab.study.seeds import replica_seed
+from mnist_lab.study.replicas import Design, Replica
 from mnist_lab.study.storage import connect
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
@@ -71,54 +73,103 @@ def record(small_dataset):
     return make_record("a", config, get_space("fnn"), small_dataset)
 
 
-@pytest.fixture
-def make_study(settings, client, networks, record):
-    """A finished, confirmed study of one trial whose best replica has logged a model of a skill."""
-    pruner = make_pruner("none", epochs=1)
+@pytest.fixture(scope="session")
+def predicted(networks, small_dataset):
+    """The packed classes that a skill's network gives the images of a public part."""
 
-    def make(name, skill="good", value=0.9, *, confirmed=True, model=True):
-        tracker = MlflowTracker(client, artifact_location(settings, "e"))
-        own = replace(record, id=name, name=name)
-        study = create_study(connect(settings), own, pruner=pruner)
-        _trial(study, tracker, value)
+    @cache
+    def predict(skill, part):
+        network = keras.saving.load_model(networks[skill])
+        images = leave_out(small_dataset, part).validation.images
+        return pack_classes(network.predict(images, verbose=0).argmax(axis=1))
+
+    return predict
+
+
+class Stage:
+    """Studies whose trainings are models of a skill: logged, and with their real predictions."""
+
+    def __init__(self, settings, client, networks, record, predicted):
+        self.settings, self.client, self.networks = settings, client, networks
+        self.record, self.predicted = record, predicted
+        self.tracker = MlflowTracker(client, artifact_location(settings, "e"))
+        self.pruner = make_pruner("none", epochs=1)
+        self.skills, self.trained = {}, []
+
+    def make(self, name, skill="good", value=0.9, *, confirmed=True, model=True):
+        """Make a study of one trial, its two replicas of ``confirm`` and its first of ``promote``.
+
+        Return the run of the latter for part 2, whose file is registered.
+        """
+        own = replace(self.record, id=name, name=name)
+        study = create_study(connect(self.settings), own, pruner=self.pruner)
+        self._finish(study, study.study.ask().number, value)
+        self.skills[name] = skill
         if not confirmed:
             return None
         again = replace(own, id=f"{name}-c", name=confirm_name(name), confirms=name)
-        replicas = create_study(connect(settings), again, pruner=pruner)
-        for replica, difference in enumerate((0.0, -0.01)):
-            seed = replica_seed(0, replica)
-            replicas.queue_replica(study.trial(0).params, of=0, seed=seed)
-            run = _trial(replicas, tracker, value + difference)
-            if model and replica == 0:
-                best = run
-                tracker.log_model(run, model_record(networks[skill], study=replicas.name,
-                                                    scalars={}, params={}))  # fmt: skip
-        return best if model else None
+        create_study(connect(self.settings), again, pruner=self.pruner)
+        for part in (0, 1):
+            self.train_one(name, Replica(of=0, left_out=part), value)
+        if not model:
+            self._queue(name, Replica(of=0, left_out=2), value, skill)
+            return None
+        return self.train_one(name, Replica(of=0, left_out=2), value)
 
-    def _trial(study, tracker, value):
-        parent = tracker.open_study(study.record)
-        number = study.study.ask().number
+    def train(self, name, replicas, _):
+        """Train replicas: what ``promote`` is given."""
+        for replica in replicas:
+            self.trained.append((name, replica))
+            self.train_one(name, replica, 0.9)
+
+    def train_one(self, name, replica, value):
+        skill = self.skills[name]
+        number, run = self._queue(name, replica, value, skill)
+        facts = model_record(self.networks[skill], study=confirm_name(name), trial=number,
+                             scalars={}, params={})  # fmt: skip
+        self.tracker.log_model(run, facts)
+        return run
+
+    def _queue(self, name, replica, value, skill):
+        ledger = open_study(self.settings, confirm_name(name))
+        ledger.queue_replica(
+            open_study(self.settings, name).trial(0).params, of=replica.of,
+            seed=replica.seed(0), left_out=replica.left_out, round_=replica.round,
+        )  # fmt: skip
+        number = ledger.study.ask().number
+        return number, self._finish(ledger, number, value, self.predicted(skill, replica.left_out))
+
+    def _finish(self, study, number, value, predicted=""):
+        parent = self.tracker.open_study(study.record)
         of = study.trial(number).replica_of
-        run = tracker.open_trial(
+        run = self.tracker.open_trial(
             study.record, parent, trial_record(trial=number, params={}, replica_of=of)
         )
         study.write(number).start(seed=number, attempt=1)
         study.write_tracked(Tracked(trial=number, run=run, closed=True))
-        study.write(number).result(finished(number, 1, value))
+        study.write(number).result(replace(finished(number, 1, value), predicted=predicted))
         study.finish(number, TrialState.COMPLETE, value)
-        tracker.close_trial(run, outcome())
+        self.tracker.close_trial(run, outcome())
         return run
-
-    return make
 
 
 @pytest.fixture
-def promote(client, settings, monkeypatch):
+def stage(settings, client, networks, record, predicted):
+    return Stage(settings, client, networks, record, predicted)
+
+
+@pytest.fixture
+def make_study(stage):
+    return stage.make
+
+
+@pytest.fixture
+def promote(client, settings, stage, monkeypatch):
     # Figures take a second a promotion; one test has them drawn.
     monkeypatch.setattr("mnist_lab.promotion.sealed_test.draw_predictions", lambda *_: {})
 
     def promote(study, **options):
-        given = {"policy": LENIENT, "design": Design(top=1, seeds=2), **options}
+        given = {"policy": LENIENT, "design": Design(top=1), "train": stage.train, **options}
         return promotions.promote(client, study, settings, **given)
 
     return promote

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mnist_lab import promotion as promotions
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 from mnist_lab.doctor.models import check_models
 from mnist_lab.errors import DataError
 from mnist_lab.models.export import export
@@ -176,7 +176,7 @@ def test_a_version_without_a_run_is_packed_for_the_server(champion, lose, client
     folder = prepare(client, f"{NAME}@champion", settings)
     assert (folder / "data" / "model.keras").read_bytes() == model_file(client, 1).read_bytes()
     loaded = mlflow.pyfunc.load_model(str(folder))
-    answers = loaded.predict(open_test_split().images[:2])
+    answers = loaded.predict(find_test_split().open().images[:2])
     assert [len(answer["probabilities"]) for answer in answers] == [10, 10]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -11,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from mnist_lab import promotion as promotions
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
 from mnist_lab.evaluation.figures import draw_predictions
 from mnist_lab.models.versions import (
@@ -27,9 +29,28 @@ from mnist_lab.models.versions import (
     verify_version,
 )
 from mnist_lab.promotion.aliases import move, read_history
+from mnist_lab.promotion.challenge import read_challenges
 from mnist_lab.promotion.decision import read_decision
+from mnist_lab.promotion.evidence import level_of
+from mnist_lab.promotion.gate import Costs
+from mnist_lab.study import Replica
 
 NAME = "tiny-fnn"
+# The module: the package has a function of its name.
+promoting = importlib.import_module("mnist_lab.promotion.promote")
+# Nothing can be better by so much.
+STRICT = promotions.GatePolicy(
+    minimum_gain=1.0, maximum_recall_loss=1.0, maximum_calibration_error=1.0, maximum_latency=1e6
+)
+
+
+def challenges(client):
+    (digest,) = {
+        key.split(".")[2]
+        for key in client.get_registered_model(NAME).tags
+        if key.startswith("mnist_lab.challenge.")
+    }
+    return read_challenges(client, NAME, digest)
 
 
 def aliases(client):
@@ -56,39 +77,89 @@ def test_a_first_model_that_is_too_weak_does_not(make_study, promote, client):
     assert aliases(client) == {"challenger": 1}
 
 
-def test_a_model_that_is_certainly_better_takes_over(make_study, promote, client):
+def test_a_better_model_takes_over(make_study, promote, client):
     make_study("a", "none")
     make_study("b", "good")
     promote("a")
     promotion = promote("b")
-    found = promotion.decision.judgement.comparison
+    judgement = promotion.decision.judgement
     assert (promotion.version, promotion.decision.champion) == (2, 1)
-    assert found.gain == pytest.approx(
-        promotion.decision.accuracy - promotion.decision.champion_accuracy
-    )
+    assert judgement.comparison.trainings == (11, 11)
+    assert (judgement.comparison.public.images, judgement.comparison.sealed.images) == (360, 120)
+    assert judgement.comparison.p_value < judgement.test.level == pytest.approx(0.0304, abs=1e-4)
     assert aliases(client) == {"champion": 2, "previous": 1}
 
 
-def test_a_worse_model_is_rejected_with_the_interval_though_its_validation_is_higher(
-    make_study, promote, client
+def test_a_worse_model_is_turned_away_unopened_though_its_validation_is_higher(
+    make_study, promote, client, stage
 ):
     make_study("a", "good", 0.9)
     make_study("b", "none", 0.99)
     promote("a")
+    stage.trained.clear()
     promotion = promote("b")
     judgement = promotion.decision.judgement
-    assert (promotion.promoted, judgement.verdict) == (False, "reject")
-    assert judgement.comparison.low < judgement.comparison.high < 0
+    assert (promotion.promoted, judgement.verdict, judgement.rounds) == (False, "tie", 1)
+    assert judgement.public.gain < 0
+    assert (promotion.decision.accuracy, promotion.decision.openings) == (None, 0)
+    assert stage.trained == [("b", Replica(of=0, left_out=part)) for part in (3, 4)]
     assert aliases(client) == {"champion": 1, "challenger": 2}
 
 
-@pytest.mark.slow
-def test_a_model_that_cannot_be_told_apart_is_a_tie(make_study, promote, client):
+def test_equal_models_are_a_tie(make_study, promote, client):
     make_study("a", "good")
-    make_study("b", "twin")
+    make_study("b", "good")
     promote("a")
-    assert promote("b").decision.judgement.verdict == "tie"
+    promotion = promote("b")
+    assert promotion.decision.judgement.verdict == "tie"
     assert aliases(client) == {"champion": 1, "challenger": 2}
+
+
+def test_a_champion_without_replicas_is_trained_once_and_kept(make_study, promote, stage):
+    make_study("a", "none")
+    promote("a")
+    for name in "bc":
+        make_study(name, "some")
+        promote(name)
+    rounds = [replica.round for study, replica in stage.trained if study == "a"]
+    assert rounds == [1, 1, 2, 2, 2, 3, 3, 3]
+    assert len(stage.trained) == len(set(stage.trained))
+
+
+def test_a_champion_whose_study_is_gone_is_compared_by_its_file(
+    make_study, promote, client, settings
+):
+    make_study("a", "none")
+    promote("a")
+    optuna.delete_study(study_name="a", storage=settings.storage)
+    make_study("b", "good")
+    found = promote("b").decision.judgement.comparison
+    assert (found.public, found.trainings) == (None, (5, 1))
+    assert aliases(client) == {"champion": 2, "previous": 1}
+
+
+def test_a_model_that_is_much_smaller_need_not_be_better(
+    make_study, promote, client, lenient, monkeypatch
+):
+    make_study("a", "good")
+    make_study("b", "good")
+    promote("a")
+    monkeypatch.setattr(promoting, "_search_costs", lambda each: COSTS[each.study])
+    policy = replace(lenient, margin=0.9)
+    decision = promote("b", policy=policy).decision
+    assert decision.judgement.reason.startswith("smaller or faster")
+    assert client.get_model_version(NAME, "2").tags["mnist_lab.best_champion"] == "1"
+    make_study("c", "some")
+    decision = promote("c", policy=policy).decision
+    assert (decision.champion, decision.opponent) == (2, 1)  # not the smaller one
+    assert decision.judgement.comparison.gain < 0
+    assert decision.promoted
+
+
+COSTS = {
+    name: Costs(parameters=parameters, file_size=1, latency=1.0)
+    for name, parameters in (("a", 1000), ("b", 500), ("c", 400))
+}
 
 
 @pytest.mark.slow
@@ -120,26 +191,55 @@ def test_the_decision_stands_on_the_version_and_with_its_run(make_study, promote
     assert "| yes |" in said
 
 
-@pytest.mark.slow
-def test_a_decision_that_was_made_stands_and_opens_nothing_again(make_study, promote, client):
-    make_study("a", "good")
-    make_study("b", "none")
+def test_a_decision_that_was_made_stands_and_trains_and_opens_nothing_again(
+    make_study, promote, client, stage
+):
+    make_study("a", "none")
+    make_study("b", "some")
     promote("a")
-    first = promote("b").decision
-    assert promote("b").decision == first
+    promote("b", policy=STRICT)
+    stage.trained.clear()
+    first = promote("b", policy=STRICT).decision
+    assert promote("b", policy=STRICT).decision == first
+    assert (stage.trained, first.openings) == ([], 2)
     assert [row.test_openings for row in list_versions(client)] == [1, 1]
-    assert count_openings(client, NAME) == 2
+    assert len(challenges(client)) == 1
 
 
-@pytest.mark.slow
-def test_another_policy_is_another_decision(make_study, promote, lenient):
-    make_study("a", "good")
-    make_study("b", "twin")
+def test_another_policy_is_the_next_challenge_and_opens_nothing_again(
+    make_study, promote, client, lenient
+):
+    make_study("a", "none")
+    make_study("b", "some")
     promote("a")
-    promote("b")
-    again = promote("b", policy=replace(lenient, test="bootstrap"))
-    assert again.decision.judgement.comparison.method == "bootstrap"
-    assert again.decision.openings == 2
+    first = promote("b", policy=replace(STRICT, significance=0.01)).decision
+    again = promote("b", policy=lenient).decision
+    assert (first.judgement.test.challenge, again.judgement.test.challenge) == (1, 2)
+    assert again.judgement.test.significance == 0.01  # tightened before, not loosened again
+    assert (first.openings, again.openings) == (2, 2)
+    assert first.judgement.comparison.gain == again.judgement.comparison.gain
+    assert [each.verdict for each in challenges(client)] == ["tie", again.judgement.verdict]
+
+
+def test_challenges_of_earlier_versions_are_counted(make_study, promote, client, record):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    former = {"champion": 1, "judgement": {"verdict": "promote", "comparison": {}}}
+    for _ in range(2):
+        client.create_model_version(NAME, "somewhere", tags={
+            "mnist_lab.dataset_digest": record.dataset_digest,
+            "mnist_lab.decision": json.dumps(former),
+        })  # fmt: skip
+    test = promote("b").decision.judgement.test
+    assert test.challenge == 3
+    assert test.level == pytest.approx(3 * level_of(0.05, 3, 0))
+
+
+def test_openings_of_earlier_versions_are_counted(make_study, promote, client):
+    run = make_study("a")
+    client.set_tag(run, "mnist_lab.test_openings", "7")
+    assert promote("a").decision.openings == 8
 
 
 def test_promoting_the_champion_again_does_nothing(make_study, promote, client):
@@ -170,7 +270,7 @@ def test_a_version_says_where_it_came_from(make_study, promote, client, small_da
     version = client.get_model_version(NAME, "1")
     assert version.run_id == run
     tags = {key.removeprefix("mnist_lab."): value for key, value in version.tags.items()}
-    known = {"study": "a", "trial": "0", "replica": "0", "run": run, "val_accuracy": "0.895"}
+    known = {"study": "a", "trial": "0", "replica": "2", "run": run, "val_accuracy": "0.9"}
     assert known.items() <= tags.items()
     assert tags["dataset_digest"] == small_dataset.digest
     assert len(tags["sha256"]) == len(tags["space_digest"]) == 64
@@ -182,7 +282,7 @@ def test_the_sealed_images_are_opened_once_and_the_opening_is_counted(
     monkeypatch.setattr("mnist_lab.promotion.sealed_test.draw_predictions", draw_predictions)
     run = make_study("a")
     decision = promote("a").decision
-    test = open_test_split(str(small_file))
+    test = find_test_split(str(small_file)).open()
     model = plain_mlflow.keras.load_model(f"models:/{NAME}@champion")
     predicted = model.predict(test.images, verbose=0).argmax(axis=1)
     assert decision.accuracy == np.mean(predicted == test.labels)
@@ -207,7 +307,7 @@ def test_every_later_opening_is_counted_on_version_and_model(
     assert count_openings(client, NAME) == 2
 
 
-def test_other_test_images_are_counted_by_their_name(make_study, client, settings, record):
+def test_other_test_images_have_a_count_of_their_own(make_study, promote, client, settings, record):
     run = make_study("a")
     model = find_trial_model(client, run)
     first, second = (
@@ -215,8 +315,16 @@ def test_other_test_images_are_counted_by_their_name(make_study, client, setting
     )
     assert (first.openings, second.openings) == (1, 2)
     assert first.evaluation.samples == 10_000
-    assert client.get_run(run).data.tags["mnist_lab.test_openings.mnist"] == "2"
-    assert "mnist_lab.test_openings" not in client.get_run(run).data.tags
+    assert promote("a").decision.openings == 1
+
+
+def test_images_opened_for_many_models_are_counted_together(make_study, client, settings, record):
+    runs = [make_study(name) for name in "ab"]
+    found = [
+        promotions.evaluate_model(client, find_trial_model(client, run), record, settings)
+        for run in runs
+    ]
+    assert [each.openings for each in found] == [1, 2]
 
 
 @pytest.mark.slow
@@ -366,7 +474,7 @@ MlflowClient.set_registered_model_alias = die
 policy = promotions.GatePolicy(minimum_accuracy=0, maximum_recall_loss=1, maximum_latency=1e6,
                              maximum_calibration_error=1)
 settings = Settings()
-promotions.promote(open_client(settings), sys.argv[1], settings, design=Design(top=1, seeds=2),
+promotions.promote(open_client(settings), sys.argv[1], settings, design=Design(top=1), train=None,
                  policy=policy)
 """
 
@@ -473,7 +581,7 @@ def test_versions_are_listed_newest_first_with_their_aliases(make_study, promote
     assert [(row.version, row.aliases, row.study) for row in rows] == [
         (2, ("champion",), "b"), (1, ("previous",), "a"),
     ]  # fmt: skip
-    assert [row.val_accuracy for row in rows] == pytest.approx([0.895, 0.795])
+    assert [row.val_accuracy for row in rows] == pytest.approx([0.9, 0.8])
     assert [row.verdict for row in rows] == ["promote", "promote"]
     assert list_versions(client, "other") == []
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from mnist_lab.config import SweepConfig
 from mnist_lab.data import ImageForm, load_dataset
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import ConfigurationError, DataError, MnistLabError, UnknownNameError
 from mnist_lab.models.export import FORMATS, export
 from mnist_lab.models.pictures import centre_digit, read_pictures
@@ -42,7 +42,7 @@ reproducing = sys.modules[reproduce.__module__]
 @pytest.fixture(scope="module")
 def digits():
     """Real test images and their labels, four of each class."""
-    test = open_test_split()
+    test = find_test_split().open()
     chosen = np.concatenate([np.flatnonzero(test.labels == c)[:4] for c in range(10)])
     return test.images[chosen], test.labels[chosen]
 
@@ -211,7 +211,7 @@ def test_a_blank_picture_shows_nothing(tmp_path):
 def test_a_registered_model_predicts_what_its_file_predicts(
     champion, client, networks, tmp_path, settings
 ):
-    np.save(tmp_path / "x.npy", open_test_split().images[:5])
+    np.save(tmp_path / "x.npy", find_test_split().open().images[:5])
     version, images, found = predict(client, NAME, [tmp_path / "x.npy"], settings)
     expected = keras.saving.load_model(networks["good"]).predict(
         np.load(tmp_path / "x.npy"), verbose=0
@@ -385,7 +385,7 @@ def test_the_server_answers_as_the_model_and_is_made_of_the_checked_file_only(
     address = f"http://127.0.0.1:{free_port}"
     try:
         wait_until(lambda: urlopen(f"{address}/ping").status == 200, seconds=600)
-        images = open_test_split().images[:2]
+        images = find_test_split().open().images[:2]
         body = json.dumps({"inputs": images.tolist()}).encode()
         request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
         answers = json.load(urlopen(request))["predictions"]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
+from fakes import finished
 from mnist_lab.config import SweepConfig
 from mnist_lab.data import sealed
 from mnist_lab.doctor import examine
 from mnist_lab.errors import MnistLabError, ServiceError, UsageError
 from mnist_lab.publish import sync
 from mnist_lab.report import list_studies
-from mnist_lab.study import Design, StopReason, is_confirmed, open_study, read_confirmation
+from mnist_lab.study import (
+    Design,
+    StopReason,
+    connect,
+    create_study,
+    open_study,
+    read_confirmation,
+)
 from mnist_lab.study.confirmation import rank_replicas
 from mnist_lab.sweep import confirm, launch
 
@@ -32,36 +43,49 @@ def searched(settings, small_file, monkeypatch):
     return open_study(settings, "s")
 
 
-def run(settings, *, top=2, seeds=3, name="s", **options):
+def run(settings, *, top=3, name="s", **options):
     given = {"workers": 1, "trainer": TRAINER, **options}
-    return confirm(settings, name, Design(top=top, seeds=seeds), **given)
+    return confirm(settings, name, Design(top=top), **given)
 
 
-def test_the_best_trials_are_trained_again_with_the_same_fresh_seeds(searched, settings):
-    best = [trial.number for trial in searched.ranked()[:2]]
+def replicas(settings):
+    return open_study(settings, "s+confirm").trials()
+
+
+def test_the_best_are_trained_without_a_part_and_the_better_half_without_another(
+    searched, settings
+):
+    best = searched.ranked()[:3]
     _, confirmation = run(settings)
-    replicas = open_study(settings, "s+confirm").trials()
-    seeds = {of: [t.seed for t in replicas if t.replica_of == of] for of in best}
-    assert len(replicas) == 6
-    assert seeds[best[0]] == seeds[best[1]]
-    used = {trial.seed for trial in searched.trials()}
-    assert len(set(seeds[best[0]])) == 3
-    assert not used & set(seeds[best[0]])
-    for replica in replicas:
+    first, second = (
+        {trial.replica_of: trial for trial in replicas(settings) if trial.left_out == part}
+        for part in (0, 1)
+    )
+    sums = {of: searched.trial(of).value + trial.value for of, trial in first.items()}
+    assert set(first) == {trial.number for trial in best}
+    assert set(second) == set(sorted(sums, key=lambda of: -sums[of])[:2])
+    totals = {of: sums[of] + trial.value for of, trial in second.items()}
+    assert confirmation.chosen == max(totals, key=lambda of: totals[of])
+    assert confirmation.choice.total == pytest.approx(max(totals.values()))
+
+
+def test_all_trials_share_the_fresh_seeds_of_a_part(searched, settings):
+    run(settings)
+    seeds = [{t.seed for t in replicas(settings) if t.left_out == part} for part in (0, 1)]
+    assert [len(each) for each in seeds] == [1, 1]
+    assert not (seeds[0] | seeds[1]) & {trial.seed for trial in searched.trials()}
+    for replica in replicas(settings):
         assert replica.params == searched.trial(replica.replica_of).params
-    assert {row.trial for row in confirmation.rows} == set(best)
 
 
-def test_means_and_optimism_are_those_of_the_replicas(searched, settings):
+def test_a_mean_is_of_the_fresh_trainings_with_the_interval_of_its_images(searched, settings):
     _, confirmation = run(settings)
-    replicas = open_study(settings, "s+confirm").trials()
     row = confirmation.choice
-    values = [t.value for t in replicas if t.replica_of == row.trial]
+    values = [t.value for t in replicas(settings) if t.replica_of == row.trial]
     assert row.mean == pytest.approx(np.mean(values))
-    assert row.low < row.mean < row.high
-    best = searched.ranked()[0]
-    again = [t.value for t in replicas if t.replica_of == best.number]
-    assert confirmation.optimism == pytest.approx(best.value - np.mean(again))
+    error = (row.mean * (1 - row.mean) / 240) ** 0.5  # two fifths of 600 images
+    assert (row.low, row.high) == pytest.approx((row.mean - 1.96 * error, row.mean + 1.96 * error))
+    assert confirmation.optimism is None  # measured on other images
 
 
 @pytest.mark.slow
@@ -71,45 +95,48 @@ def test_replicas_are_runs_under_the_page_of_their_study(searched, settings, cli
     experiment = client.search_experiments(filter_string="name LIKE 'mnist-lab/%'")[0]
     runs = client.search_runs([experiment.experiment_id])
     (page,) = [r for r in runs if r.data.tags["mnist_lab.level"] == "study"]
-    replicas = [r for r in runs if r.data.tags.get("mnist_lab.stage") == "confirm"]
-    assert len(replicas) == 6
-    assert {r.data.tags["mlflow.parentRunId"] for r in replicas} == {page.info.run_id}
-    assert {r.info.status for r in replicas} == {"FINISHED"}
+    found = [r for r in runs if r.data.tags.get("mnist_lab.stage") == "confirm"]
+    assert len(found) == 5
+    assert {r.data.tags["mlflow.parentRunId"] for r in found} == {page.info.run_id}
+    assert {r.info.status for r in found} == {"FINISHED"}
     best = searched.ranked()[0].number
-    assert f"confirm-{best:04d}.0" in {r.info.run_name for r in replicas}
+    assert f"confirm-{best:04d}.0" in {r.info.run_name for r in found}
     assert page.data.tags["mnist_lab.study_id"] == record.id
     assert page.info.status == "FINISHED"
-    assert "Confirmed with 3 fresh seeds" in page.data.tags["mlflow.note.content"]
+    assert "Confirmed with 2 fresh trainings" in page.data.tags["mlflow.note.content"]
     assert page.data.metrics["confirmed_val_accuracy"] > 0
 
 
 @pytest.mark.slow
 def test_a_confirmation_that_was_done_is_not_done_again(searched, settings):
-    assert not is_confirmed(searched, Design(top=2, seeds=3))
+    assert len(Design(top=3).missing(searched)) == 3
     run(settings)
-    assert is_confirmed(searched, Design(top=2, seeds=3))
-    assert not is_confirmed(searched, Design(top=3, seeds=3))
-    before = open_study(settings, "s+confirm").trials()
-    run(settings)
-    assert open_study(settings, "s+confirm").trials() == before
+    assert Design(top=3).missing(searched) == []
+    assert len(Design(top=4).missing(searched)) == 1
+    before = replicas(settings)
+    result, confirmation = run(settings)
+    assert (result, replicas(settings)) == (None, before)
+    assert confirmation is not None
 
 
 @pytest.mark.slow
-def test_more_seeds_are_added_to_those_there_are(searched, settings):
-    run(settings, seeds=2)
-    _, confirmation = run(settings, seeds=4)
-    assert confirmation.seeds == 4
-    assert len(open_study(settings, "s+confirm").trials()) == 8
+def test_more_trials_are_added_to_those_there_are(searched, settings):
+    run(settings, top=2)
+    _, confirmation = run(settings, top=5)
+    assert len(confirmation.rows) == 5
+    pairs = [(t.replica_of, t.left_out) for t in replicas(settings)]
+    assert len(pairs) == len(set(pairs))
+    assert len(read_confirmation(searched, Design(top=2)).rows) == 2
 
 
 @pytest.mark.slow
 def test_a_replica_that_crashed_is_trained_by_the_next_confirm(searched, settings, monkeypatch):
     monkeypatch.setenv("FAULTS", '[{"trial": 1, "what": "kill", "times": 2}]')  # and its retry
-    _, confirmation = run(settings, trainer="fakes:run_trial")
+    _, confirmation = run(settings, top=2, trainer="fakes:run_trial")
     assert (len(confirmation.rows), confirmation.failed) == (1, 1)
-    _, confirmation = run(settings, trainer="fakes:run_trial")
+    _, confirmation = run(settings, top=2, trainer="fakes:run_trial")
     assert (len(confirmation.rows), confirmation.failed) == (2, 0)
-    failed = [t for t in open_study(settings, "s+confirm").trials() if t.state.name == "FAIL"]
+    failed = [t for t in replicas(settings) if t.state.name == "FAIL"]
     assert len(failed) == 1
 
 
@@ -120,12 +147,9 @@ def test_the_newer_confirmation_is_the_one_that_mlflow_shows(searched, settings,
         (page,) = client.search_runs([experiment.experiment_id], "tags.`mnist_lab.level` = 'study'")
         return page.data.metrics["confirmed_val_accuracy"]
 
-    means = []
-    for seeds in (2, 3, 4, 5):
-        _, confirmation = run(settings, top=1, seeds=seeds)
-        means.append(confirmation.choice.mean)
-        assert shown() == pytest.approx(means[-1])
-    assert means != sorted(means)  # MLflow would show the highest of those with one time
+    for top in (1, 2, 4):
+        _, confirmation = run(settings, top=top)
+        assert shown() == pytest.approx(confirmation.choice.mean)
 
 
 @pytest.mark.slow
@@ -139,56 +163,59 @@ def test_the_confirmation_of_a_study_that_is_gone_is_in_nobodys_way(searched, se
 
 
 @pytest.mark.slow
-def test_seeds_that_are_added_to_some_trials_hide_nothing_of_the_others(searched, settings):
-    run(settings, top=3, seeds=3)
-    run(settings, top=1, seeds=5)
-    assert len(read_confirmation(searched, Design(top=3, seeds=3)).rows) == 3
-    assert len(read_confirmation(searched, Design(top=1, seeds=5)).rows) == 1
-    widest = read_confirmation(searched)
-    assert (len(widest.rows), widest.seeds) == (3, 3)
-
-
-@pytest.mark.slow
 def test_an_extension_that_was_cut_off_leaves_what_was_there(searched, settings, monkeypatch):
-    _, before = run(settings)
+    _, before = run(settings, top=2)
     monkeypatch.setenv(
-        "FAULTS", '[{"trial": 7, "point": "end", "epoch": 2, "what": "fill the disk"}]'
+        "FAULTS", '[{"trial": 4, "point": "end", "epoch": 2, "what": "fill the disk"}]'
     )
-    assert run(settings, seeds=4)[0].stopped.reason is StopReason.DISK
-    assert read_confirmation(searched, Design(top=2, seeds=3)) == before
-    assert read_confirmation(searched) == before
-    assert not is_confirmed(searched, Design(top=2, seeds=4))
+    assert run(settings, top=4)[0].stopped.reason is StopReason.DISK
+    assert read_confirmation(searched, Design(top=2)) == before
+    assert read_confirmation(searched, Design(top=4)) is None
 
 
 @pytest.mark.slow
 def test_a_trial_with_a_failed_replica_is_not_ranked(searched, settings, monkeypatch):
     monkeypatch.setenv(
-        "FAULTS", '[{"trial": 2, "point": "end", "epoch": 2, "what": "kill", "times": 9}]'
+        "FAULTS", '[{"trial": 0, "point": "end", "epoch": 2, "what": "kill", "times": 9}]'
     )
-    _, confirmation = run(settings)
-    assert (confirmation.failed, len(confirmation.rows), confirmation.seeds) == (1, 1, 3)
+    _, confirmation = run(settings, top=2)
+    assert (confirmation.failed, len(confirmation.rows), confirmation.seeds) == (1, 1, 2)
 
 
 @pytest.mark.slow
-def test_the_model_of_every_configuration_is_kept_when_the_search_goes_on(
-    searched, settings, small_file
-):
-    run(settings, top=2, seeds=2)
-    config = SweepConfig(
-        space="fnn", trials=12, epochs=2, workers=1, dataset=str(small_file), study="s",
-        pruner="none", sampler="random",
-    )  # fmt: skip
-    launch(config, settings, trainer=TRAINER)
-    run(settings, top=2, seeds=3)
-    replicas = open_study(settings, "s+confirm")
-    tracked = replicas.tracked()
+def test_every_replica_leaves_its_model(searched, settings):
+    run(settings)
+    tracked = open_study(settings, "s+confirm").tracked()
     client = MlflowClient(settings.tracking_uri)
-    logged = {
-        trial.replica_of
-        for trial in replicas.trials()
-        if "mnist_lab.model" in client.get_run(tracked[trial.number].run).data.tags
-    }
-    assert logged == {trial.replica_of for trial in replicas.trials()}
+    for trial in replicas(settings):
+        assert "mnist_lab.model" in client.get_run(tracked[trial.number].run).data.tags
+
+
+@pytest.fixture
+def formerly(searched, settings):
+    """The study, confirmed by an earlier version: two trials, three seeds, no part left out."""
+    record = replace(searched.record, id="c", name="s+confirm", confirms=searched.record.id)
+    ledger = create_study(connect(settings), record)
+    for of in [trial.number for trial in searched.ranked()[:2]]:
+        for seed, value in enumerate((0.91, 0.92, 0.93)):
+            ledger.study.enqueue_trial(
+                searched.trial(of).params, user_attrs={"replica_of": of, "planned_seed": seed}
+            )
+            number = ledger.study.ask().number
+            ledger.write(number).start(seed=seed, attempt=1)
+            ledger.write(number).result(finished(number, 1, value + of / 1000))
+            ledger.finish(number, TrialState.COMPLETE, value + of / 1000)
+    return searched
+
+
+def test_a_confirmation_of_an_earlier_version_stands_until_there_is_a_new_one(formerly, settings):
+    former = read_confirmation(formerly, Design(top=2))
+    assert (former.seeds, len(former.rows)) == (3, 2)
+    assert former.chosen == max(row.trial for row in former.rows)
+    assert former.optimism is not None
+    _, confirmation = run(settings, top=2)
+    assert confirmation.seeds == 2
+    assert len(replicas(settings)) == 9
 
 
 @pytest.mark.slow
@@ -203,9 +230,9 @@ def test_a_confirmation_that_was_cut_off_goes_on(searched, settings, monkeypatch
     monkeypatch.setenv("FAULTS", faults)
     result, _ = run(settings)
     assert result.stopped.reason is StopReason.DISK
-    assert read_confirmation(searched, Design(top=2, seeds=3)) is None
+    assert read_confirmation(searched, Design(top=3)) is None
     result, confirmation = run(settings)
-    assert (result.stopped, result.finished, len(confirmation.rows)) == (None, 6, 2)
+    assert (result.stopped, result.finished, len(confirmation.rows)) == (None, 5, 3)
 
 
 @pytest.mark.slow
@@ -222,7 +249,7 @@ def test_replicas_that_mlflow_missed_are_written_by_sync(searched, settings):
 
     run(settings, make_tracker=away)
     rows = {row.study: row for row in sync(settings)}
-    assert (rows["s+confirm"].written, rows["s+confirm"].failed) == (6, False)
+    assert (rows["s+confirm"].written, rows["s+confirm"].failed) == (5, False)
 
 
 @pytest.mark.slow
@@ -235,22 +262,13 @@ def test_confirming_never_opens_the_sealed_images(searched, settings, monkeypatc
     def refuse(*_, **__):
         raise AssertionError("the sealed images were opened")
 
-    monkeypatch.setattr(sealed, "open_test_split", refuse)
+    monkeypatch.setattr(sealed.SealedSplit, "open", refuse)
     assert run(settings)[1] is not None
 
 
-@pytest.mark.slow
-def test_each_configuration_leaves_the_model_of_its_best_replica(searched, settings, client):
-    _, confirmation = run(settings)
-    tracked = open_study(settings, "s+confirm").tracked()
-    for row in confirmation.rows:
-        assert "mnist_lab.model" in client.get_run(tracked[row.best].run).data.tags
-
-
-@pytest.mark.parametrize("options", [{"seeds": 1}, {"top": 0}])
-def test_too_little_to_compare_is_refused(options):
-    with pytest.raises(UsageError, match="At least 1 trial and 2 seeds"):
-        Design(**options)
+def test_too_little_to_compare_is_refused():
+    with pytest.raises(UsageError, match="At least 1 trial"):
+        Design(top=0)
 
 
 @pytest.mark.slow

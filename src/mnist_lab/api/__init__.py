@@ -8,7 +8,7 @@ from mnist_lab.api.pages import (
     find_mistakes,
     write_pages,
 )
-from mnist_lab.api.run import confirm_study, run_sweep, sweep_space
+from mnist_lab.api.run import confirm_study, promote_study, run_sweep, sweep_space
 from mnist_lab.api.study import Page, Study, Text
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "confirm_study",
     "explain_study",
     "find_mistakes",
+    "promote_study",
     "run_sweep",
     "sweep_space",
     "write_pages",

@@ -12,15 +12,17 @@ from mnist_lab.api.pages import Pages, write_pages
 from mnist_lab.api.study import Study
 from mnist_lab.api.watch import watch
 from mnist_lab.config import parse_config
-from mnist_lab.errors import MnistLabError, UsageError
+from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.settings import Settings
 from mnist_lab.study import Design
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mnist_lab.config import SweepConfig
     from mnist_lab.data import Dataset
-    from mnist_lab.promotion import Promotion
-    from mnist_lab.study import Confirmation
+    from mnist_lab.promotion import GatePolicy, Promotion
+    from mnist_lab.study import Confirmation, Replica
     from mnist_lab.sweep import SweepResult
 
 IMPORT_AFTER_SECONDS = 5.0  # workers import TensorFlow until then
@@ -71,56 +73,108 @@ def sweep_space(space: object, settings: Settings, **options: Any) -> Study:
 
 def confirm_study(
     name: str, settings: Settings, design: Design, **options: Any
-) -> tuple[SweepResult, Confirmation | None, Pages]:
-    """Train the best trials of a study again, watched, and write its pages."""
+) -> tuple[SweepResult | None, Confirmation | None, Pages]:
+    """Train the best trials of a study again, watched, and write its pages.
+
+    The result is None where nothing was left to train.
+    """
     from mnist_lab.sweep import confirm
 
     with watch() as watcher:
         result, confirmation = confirm(settings, name, design, listener=watcher.listener, **options)
-    if confirmation is None or result.signal:
+    if result is None or confirmation is None or result.signal:
         return result, confirmation, Pages()
     return result, confirmation, write_pages(name, settings, tracked=not result.lag.items)
 
 
-def confirm_again(study: Study, *, top: int, seeds: int, **options: Any) -> None:
-    """Train the best trials of a study again; see ``Study.confirm``."""
-    design = Design(top=top, seeds=seeds)
-    result, confirmation, pages = confirm_study(study.name, study.settings, design, **options)
-    _say_why(result, pages)
-    if confirmation is None and not result.signal:
+def promote_study(
+    name: str,
+    settings: Settings,
+    *,
+    design: Design,
+    policy: GatePolicy | None = None,
+    force: bool = False,
+    dataset: str | None = None,
+    **options: Any,
+) -> tuple[Promotion, Pages]:
+    """Put the choice of a confirmed study before its gate, its trainings watched; write its pages.
+
+    ``options`` are those of a sweep: workers, device, executor.
+
+    Raises:
+        InterruptedSweep: a training was interrupted; called again, it goes on there.
+        MnistLabError: as ``mnist_lab.promotion.promote``; or MLflow could not take what was trained.
+    """
+    from mnist_lab.promotion import GatePolicy, promote
+    from mnist_lab.tracking.store import open_client
+
+    def train(study: str, replicas: Sequence[Replica], source: str) -> None:
+        _train(study, replicas, settings, **options, dataset=source)
+
+    promotion = promote(
+        open_client(settings),
+        name,
+        settings,
+        design=design,
+        policy=policy or GatePolicy(),
+        train=train,
+        force=force,
+        dataset=dataset,
+    )
+    return promotion, write_pages(name, settings)
+
+
+def _train(study: str, replicas: Sequence[Replica], settings: Settings, **options: Any) -> None:
+    """Train replicas; raise an error unless all have finished and MLflow has them."""
+    from mnist_lab.sweep import train_replicas
+
+    with watch() as watcher:
+        watcher.announce(f"{len(replicas)} trainings of trial {replicas[0].of} of {study}.")
+        result = train_replicas(settings, study, replicas, listener=watcher.listener, **options)
+    if result.signal:
+        raise InterruptedSweep("Interrupted.", exit_code=result.signal)
+    if result.stopped:
         raise MnistLabError(
-            f"No trial of {study.name} could be trained again {seeds} times.",
-            safe="Nothing was promoted.",
-            next_step=f"See why they failed: mnist_lab.open_study({result.study!r}).frame()",
+            f"The trainings of {study} stopped: {result.stopped}.",
+            safe="No alias was moved, and what is trained is kept.",
+            next_step="Correct the cause, and type the same command again.",
+        )
+    if result.lag.items:
+        raise MnistLabError(
+            f"MLflow lacks {result.lag.items} records of {result.study} ({result.lag.why}).",
+            safe="No alias was moved, and what is trained is kept.",
+            next_step=f"Type: mnist-lab sync {result.study}",
         )
 
 
-def promote_study(study: Study, *, force: bool) -> Promotion:
-    """Put the choice of a confirmed study before its gate; see ``Study.promote``."""
-    from mnist_lab.promotion import GatePolicy, promote
-    from mnist_lab.study import find_replicas
-    from mnist_lab.tracking.store import open_client
+def confirm_again(study: Study, *, top: int, **options: Any) -> None:
+    """Train the best trials of a study again; see ``Study.confirm``."""
+    result, confirmation, pages = confirm_study(
+        study.name, study.settings, Design(top=top), **options
+    )
+    if result is not None:
+        _say_why(result, pages)
+    if confirmation is None and not (result is not None and result.signal):
+        raise MnistLabError(
+            f"No trial of {study.name} could be trained again.",
+            safe="Nothing was promoted.",
+            next_step=f"See why they failed: mnist_lab.open_study('{study.name}+confirm').frame()",
+        )
 
-    replicas = find_replicas(study.ledger)
-    if replicas is None:
+
+def promote_again(study: Study, *, force: bool) -> Promotion:
+    """Put the choice of a confirmed study before its gate; see ``Study.promote``."""
+    from mnist_lab.study import first_replicas, read_confirmation, read_replicas
+
+    if read_confirmation(study.ledger) is None:
         raise UsageError(
             f"{study.name} was not confirmed.",
             safe="Nothing was registered.",
             next_step="Call first: study.confirm()",
         )
-    done = [trial for trial in replicas.trials() if trial.replica_of is not None]
-    configurations = {trial.replica_of for trial in done}
-    seeds = len({trial.seed for trial in done if trial.is_finished})
-    promotion = promote(
-        open_client(study.settings),
-        study.name,
-        study.settings,
-        design=Design(top=len(configurations), seeds=max(2, seeds)),
-        policy=GatePolicy(),
-        force=force,
-    )
-    write_pages(study.name, study.settings)
-    return promotion
+    confirmed = first_replicas(read_replicas(study.ledger))
+    design = Design(top=max(1, len(confirmed)))
+    return promote_study(study.name, study.settings, design=design, force=force)[0]
 
 
 def _reference(space: object) -> str:

@@ -119,38 +119,39 @@ class Study:
 
         return find_mistakes(self.ledger, self.settings)[0]
 
-    def confirm(self, *, top: int = 5, seeds: int = 3, **options: Any) -> Study:
-        """Train the ``top`` best trials again with fresh seeds, and return the study.
+    def confirm(self, *, top: int = 5, **options: Any) -> Study:
+        """Train the ``top`` best trials again, the better half of them twice, and return the study.
+
+        Each training has a fresh seed and leaves out images on which it is then measured.
 
         Args:
             top: how many configurations.
-            seeds: how many trainings of each, with the same seeds for all.
             options: ``workers``, ``device``, ``executor``, ``dataset``, as ``sweep`` takes them.
 
         Raises:
-            MnistLabError: none of them could be trained so often.
+            MnistLabError: none of them could be trained.
         """
         from mnist_lab.api.run import confirm_again
 
-        confirm_again(self, top=top, seeds=seeds, **options)
+        confirm_again(self, top=top, **options)
         return self
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """The ranking by fresh seeds; None before ``confirm``."""
+        """The ranking by fresh trainings; None before ``confirm``."""
         from mnist_lab.study import read_confirmation
 
         return read_confirmation(self.ledger)
 
     def promote(self, *, force: bool = False) -> Promotion:
-        """Put the confirmed choice before the gate of its registered model.
+        """Put the confirmed choice before the gate of its registered model; it is trained for that.
 
         Raises:
             MnistLabError: the study was not confirmed; it says what to do.
         """
-        from mnist_lab.api.run import promote_study
+        from mnist_lab.api.run import promote_again
 
-        return promote_study(self, force=force)
+        return promote_again(self, force=force)
 
     def __repr__(self) -> str:
         ledger = self.ledger

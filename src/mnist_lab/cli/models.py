@@ -166,7 +166,7 @@ def evaluate_command(
         return
     typer.echo(
         f"Test accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f} on "
-        f"{evaluation.samples:,} sealed images (opening {result.openings} for this model)."
+        f"{evaluation.samples:,} sealed images (opening {result.openings} of these images)."
     )
 
 

@@ -32,31 +32,36 @@ def add_commands(app: typer.Typer) -> None:
     add(app, "rollback", rollback_command)
 
 
-Top = Annotated[int, typer.Option(help="So many of the best trials are trained again.")]
-Seeds = Annotated[int, typer.Option(help="Each with so many fresh seeds, the same for all.")]
+Top = Annotated[
+    int, typer.Option(help="So many of the best trials are trained again, half of them twice.")
+]
+# Of earlier versions, which trained each trial with so many seeds.
+Seeds = Annotated[int | None, typer.Option(hidden=True)]
 
 
 @sweep_options("workers", "device", "executor")
 def confirm_command(
     study: StudyName = None,
     top: Top = 5,
-    seeds: Seeds = 3,
+    seeds: Seeds = None,
     dataset: DatasetPlace = None,
     as_json: bool = JSON_OPTION,
     **typed: Any,
 ) -> None:
-    """Train the best trials again with fresh seeds, rank by means.
+    """Train the best trials again with fresh seeds, and choose one.
 
-    Trials that cannot be told apart are tied; of a tie the smallest is chosen. The same command again
-    goes on where it was stopped; what is done is not repeated.
+    Each training leaves out a part of the training images, and is measured on it. The better half of
+    the trials is trained twice. The same command again goes on where it was stopped; what is done is
+    not repeated.
 
-    Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5 --seeds 3
+    Example: mnist-lab confirm mnist-cnn-v2-10ep --top 5
     """
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design
 
-    settings, design = Settings(), Design(top=top, seeds=seeds)
+    _note_seeds(seeds)
+    settings, design = Settings(), Design(top=top)
     name = study or latest_study(settings)
     confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
     if as_json:
@@ -64,6 +69,13 @@ def confirm_command(
         return
     _print_confirmation(confirmation)
     typer.echo(f"\nPromote it:    mnist-lab promote {name}")
+
+
+def _note_seeds(seeds: int | None) -> None:
+    if seeds is not None:
+        typer.echo(
+            "--seeds has no effect any more: docs/promotion.md says what is trained.", err=True
+        )
 
 
 def _confirm(
@@ -77,13 +89,14 @@ def _confirm(
     except InterruptedSweep as error:
         error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
         raise
-    print_trouble(result, pages)
-    exit_as(result, when_failed="Correct the cause, and type the same command again.")
+    if result is not None:
+        print_trouble(result, pages)
+        exit_as(result, when_failed="Correct the cause, and type the same command again.")
     if confirmation is None:
         raise MnistLabError(
-            f"No trial of {study} could be trained again {design.seeds} times.",
+            f"No trial of {study} could be trained again.",
             safe="Nothing was promoted.",
-            next_step=f"See why they failed: mnist-lab leaderboard {result.study}",
+            next_step=f"See why they failed: mnist-lab leaderboard {study}+confirm",
         )
     return confirmation
 
@@ -97,7 +110,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
         ("trial", lambda row: str(row.trial)),
         ("mean", lambda row: show(row.mean)),
         ("95 % interval", lambda row: f"{show(row.low)} to {show(row.high)}"),
-        ("by seed", lambda row: " ".join(map(show, row.accuracies))),
+        ("by training", lambda row: " ".join(map(show, row.accuracies))),
         ("in the search", lambda row: show(row.searched)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),
@@ -108,28 +121,18 @@ def _print_confirmation(confirmation: Confirmation) -> None:
             ),
         ),
     )
-    title = f"{confirmation.study}: {confirmation.seeds} fresh seeds each, {confirmation.objective}"
+    title = f"{confirmation.study}: trained again with fresh seeds, {confirmation.objective}"
     print_table(confirmation.rows, columns, title=title)
-    ties = sum(row.tied for row in confirmation.rows) - 1
+    finalists = [row for row in confirmation.rows if len(row.accuracies) == confirmation.seeds]
+    ties = sum(row.tied for row in finalists) - 1
     apart = (
         f"{100 * confirmation.difference:.2f} points" if is_share else show(confirmation.difference)
     )
-    if len(confirmation.rows) > 1:
+    if len(finalists) > 1:
         typer.echo(
-            f"\nMeans less than {apart} apart cannot be told apart: "
-            f"{ties or 'none'} of the others {'is' if ties < 2 else 'are'} tied with the best."
-        )
-    if confirmation.optimism is not None:
-        searched = [row.searched for row in confirmation.rows]
-        best = max(searched) if is_share else min(searched)
-        optimism = (
-            f"{100 * confirmation.optimism:+.2f} points"
-            if is_share
-            else show(confirmation.optimism)
-        )
-        typer.echo(
-            f"The search's best single run showed {show(best)}: {optimism} against the mean of its "
-            "replicas."
+            f"\nMeans less than {apart} apart cannot be told apart: {ties or 'none'} of the others "
+            f"{'is' if ties < 2 else 'are'} tied with the choice. It is the best in the sum of all "
+            "trainings, the search's included."
         )
     if confirmation.failed:
         typer.echo(
@@ -142,7 +145,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
 def promote_command(
     study: StudyName = None,
     top: Top = 5,
-    seeds: Seeds = 3,
+    seeds: Seeds = None,
     dataset: DatasetPlace = None,
     gate: Annotated[
         Path | None,
@@ -159,25 +162,27 @@ def promote_command(
     as_json: bool = JSON_OPTION,
     **typed: Any,
 ) -> None:
-    """Make a study's choice the champion, if it passes the gate.
+    """Make a study's choice the champion, if it is shown to be better.
 
-    The study is confirmed first. Its choice is registered as challenger and held against the champion
-    on the same sealed test images. If it is certainly better and keeps every limit, it becomes
-    champion, and the champion previous. Exit code 1 when nothing was promoted.
+    The study is confirmed first. Its choice and the champion are trained in up to three rounds, each
+    training without another part of the training images, and compared on what was left out. Only a
+    choice that is not behind meets the sealed test images. If it is better and keeps every limit, it
+    becomes champion, and the champion previous. Exit code 1 when nothing was promoted.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab.api import write_pages
-    from mnist_lab.promotion import GatePolicy, promote, read_policy
+    from mnist_lab.api import promote_study
+    from mnist_lab.errors import InterruptedSweep
+    from mnist_lab.promotion import GatePolicy, read_policy
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
-    from mnist_lab.study import Design, is_confirmed, open_study
-    from mnist_lab.tracking.store import open_client
+    from mnist_lab.study import Design, open_study, read_confirmation
 
-    settings, design = Settings(), Design(top=top, seeds=seeds)
+    _note_seeds(seeds)
+    settings, design = Settings(), Design(top=top)
     name = study or latest_study(settings)
     policy = GatePolicy() if gate is None else read_policy(gate)
-    fresh = is_confirmed(open_study(settings, name), design)
+    fresh = read_confirmation(open_study(settings, name), design) is not None
     if dry_run:
         _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
         return
@@ -186,16 +191,14 @@ def promote_command(
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
-    promotion = promote(
-        open_client(settings),
-        name,
-        settings,
-        design=design,
-        policy=policy,
-        force=force,
-        dataset=dataset,
-    )
-    pages = write_pages(name, settings)
+    try:
+        promotion, pages = promote_study(
+            name, settings, design=design, policy=policy, force=force, dataset=dataset, **typed
+        )
+    except InterruptedSweep as error:
+        error.safe = "What is trained is kept, and no alias was moved."
+        error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
+        raise
     if pages.trouble:
         typer.echo(pages.trouble, err=True)
     if as_json:
@@ -228,13 +231,12 @@ def _print_plan(
         print_json(plan)
         return
     first = (
-        f"It is confirmed: trial {plan['trial']} would be registered."
+        f"It is confirmed: trial {plan['trial']} would be trained three times, or up to nine."
         if fresh
-        else f"Its {design.top} best trials would be trained again with {design.seeds} seeds each, "
-        "and one registered."
+        else f"Its {design.top} best trials would be trained again, and one chosen."
     )
     against = f"version {plan['champion']}" if champion else "no champion: it would be the first"
-    typer.echo(f"{study} -> {name}. {first} On the sealed images it would meet {against}.")
+    typer.echo(f"{study} -> {name}. {first} It would meet {against}.")
     typer.echo("Nothing was trained, registered or opened.")
 
 
@@ -261,7 +263,7 @@ def rollback_command(
 
 
 def _print_promotion(promotion: Promotion, settings: Settings) -> None:
-    from mnist_lab.promotion import describe_comparison
+    from mnist_lab.promotion import describe_judgement
 
     which = f"trial {promotion.trial} of {promotion.study}"
     version = f"{promotion.name}, version {promotion.version}"
@@ -271,15 +273,25 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     decision = promotion.decision
     assert decision is not None
     judgement = decision.judgement
+    tested = (
+        ""
+        if decision.accuracy is None
+        else f", test accuracy {percent(decision.accuracy)} (opening {decision.openings} of these "
+        "images)"
+    )
     typer.echo(
         f"{version}: {which}, validation accuracy {percent(promotion.val_accuracy)} "
-        f"(mean of fresh seeds), test accuracy {percent(decision.accuracy)} "
-        f"(opening {decision.openings} for this model)."
+        f"(mean of fresh trainings){tested}."
     )
-    if judgement.comparison is not None:
-        champion = f"The champion is version {decision.champion}"
-        typer.echo(f"{champion}, test accuracy {percent(decision.champion_accuracy)}.")
-        typer.echo(describe_comparison(judgement.comparison))
+    if decision.opponent is not None:
+        against = f"The champion is version {decision.opponent}"
+        mean = decision.champion_accuracy
+        said = (
+            "" if mean is None else f", test accuracy {percent(mean)} in the mean of its trainings"
+        )
+        typer.echo(f"{against}{said}.")
+    for sentence in describe_judgement(judgement):
+        typer.echo(sentence)
     for each in judgement.criteria:
         typer.echo(f"  {'kept' if each.passed else 'BROKEN'}: {each.text}")
     typer.echo(f"Verdict: {judgement.verdict} ({judgement.reason}).")

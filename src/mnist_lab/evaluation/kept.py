@@ -5,7 +5,9 @@ Trials are compared image by image from these, without a model and without train
 
 from __future__ import annotations
 
+import base64
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,16 @@ def _pack(probabilities: NDArray[np.float32], levels: int) -> bytes:
         levels=np.uint8(levels),
     )
     return buffer.getvalue()
+
+
+def pack_classes(classes: NDArray[np.int64] | NDArray[np.uint8]) -> str:
+    """Return classes ``(N,)`` below 256 as text: 4 to 8 kB for 10,000 images of ten classes."""
+    return base64.b64encode(zlib.compress(classes.astype(np.uint8).tobytes(), 9)).decode()
+
+
+def unpack_classes(text: str) -> NDArray[np.uint8]:
+    """Read what ``pack_classes`` made, ``(N,)``."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
 
 
 def read_predictions(file: Path) -> Predictions:

@@ -49,7 +49,9 @@ class TrialJob:
     out of the model. A job of no ``epochs`` builds the model,
     looks at it with one batch, and trains nothing. With ``keep_predictions`` its artifacts hold what it
     answers for each validation image. A model beyond one of the ``limits`` (by name, as
-    ``config.parse_limits`` gives them) is not trained.
+    ``config.parse_limits`` gives them) is not trained. ``left_out`` is the part of the public images
+    that validates instead of the validation part (``data.leave_out``); then the last epoch's weights
+    are kept, and the predicted classes are reported.
     """
 
     trial: int
@@ -68,6 +70,7 @@ class TrialJob:
     class_weights: str = "none"
     keep_predictions: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
+    left_out: int | None = None
 
     @property
     def identity(self) -> str:
@@ -83,7 +86,11 @@ class TrialJob:
             "limits",
         ):
             del facts[name]
-        for name in ("objective", "class_weights"):  # checkpoints of earlier versions lack them
+        for name in (
+            "objective",
+            "class_weights",
+            "left_out",
+        ):  # checkpoints of earlier versions lack them
             if facts[name] == getattr(TrialJob, name):
                 del facts[name]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -150,13 +157,15 @@ class TrialFinished:
     """The event of a training's end after all its epochs.
 
     ``scalars`` are the final metrics; ``environment`` what else the result may depend on (versions,
-    threads, device), as text; the files lie in the job's folder.
+    threads, device), as text; the files lie in the job's folder. ``predicted`` are the classes of the
+    images that the job left out, packed by ``evaluation.pack_classes``.
     """
 
     trial: int
     best_epoch: int
     scalars: dict[str, float] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    predicted: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

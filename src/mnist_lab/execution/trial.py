@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_lab import __version__
-from mnist_lab.data import Dataset
+from mnist_lab.data import Dataset, leave_out
 from mnist_lab.errors import ConfigurationError, first_line, is_disk_full
-from mnist_lab.evaluation import Evaluation, evaluate, pack_predictions
+from mnist_lab.evaluation import Evaluation, evaluate, pack_classes, pack_predictions
 from mnist_lab.evaluation.drawing import save_predictions
 from mnist_lab.execution.files import (
     ARTIFACTS,
@@ -130,6 +130,8 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
 
     space = load_space(job.space).shaped(dataset.form.shape)
     _require_same(space, job)
+    if job.left_out is not None:
+        dataset = leave_out(dataset, job.left_out)
     answers, author = Answers(ask=answer_default, values=dict(job.params)), None
     if isinstance(space, AskingSpace):
         answers.ask = supervisor.ask
@@ -155,7 +157,8 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
     evaluation = evaluate(probabilities, dataset.validation.labels, dataset.form.class_names)
 
     folder = Path(job.folder)
-    save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
+    if job.left_out is None:  # figures are drawn of the validation part
+        save_predictions(folder / PREDICTIONS, probabilities, history.epochs)
     environment = _environment(history.precision)
     record = {
         **_record(job, space, dataset, environment),
@@ -176,6 +179,7 @@ def _run(job: TrialJob, dataset: Dataset, supervisor: Supervised) -> TrialFinish
         best_epoch=history.best.epoch,
         scalars=scalars,
         environment=environment,
+        predicted="" if job.left_out is None else pack_classes(probabilities.argmax(axis=1)),
     )
 
 
@@ -247,6 +251,7 @@ def _plan(job: TrialJob, params: Params, author: Author | None) -> TrainingPlan:
         flip=bool(declared.get("flip")),
         objective=job.objective,
         balanced=job.class_weights == "balanced",
+        keeps_last=job.left_out is not None,
     )
 
 

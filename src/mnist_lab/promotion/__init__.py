@@ -2,22 +2,29 @@
 
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card
-from mnist_lab.promotion.decision import describe_comparison
+from mnist_lab.promotion.challenge import Challenge, read_challenges
+from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
 from mnist_lab.promotion.gate import GatePolicy, read_policy
-from mnist_lab.promotion.promote import Promotion, model_name, promote
+from mnist_lab.promotion.openings import count_openings_of
+from mnist_lab.promotion.promote import Promotion, Train, model_name, promote
 from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on
 
 __all__ = [
     "AliasEvent",
+    "Challenge",
     "GatePolicy",
     "Promotion",
-    "describe_comparison",
+    "PromotionRecord",
+    "Train",
+    "count_openings_of",
+    "describe_judgement",
     "evaluate_model",
     "evaluate_on",
     "find_holder",
     "model_name",
     "promote",
     "read_card",
+    "read_challenges",
     "read_history",
     "read_policy",
     "rollback",

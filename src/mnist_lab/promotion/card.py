@@ -25,7 +25,7 @@ from mnist_lab.data import ImageForm
 from mnist_lab.errors import UnknownNameError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import ModelFile, is_writable
-from mnist_lab.promotion.decision import PromotionRecord, describe_comparison
+from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
 from mnist_lab.settings import Settings
 from mnist_lab.study import Confirmation, Ledger, confirm_name, open_study
 from mnist_lab.tracking import TAG
@@ -95,13 +95,13 @@ def gather(
     study = open_study(settings, confirmation.study)
     replicas = open_study(settings, confirm_name(confirmation.study))
     replica, record = replicas.trial(model.trial), study.record
-    comparison = decision.judgement.comparison
     return {
         "model": version.name,
         "version": int(version.version),
         "study": confirmation.study,
         "trial": confirmation.chosen,
         "seed": replica.seed,
+        "left_out": replica.left_out,
         "space": record.space,
         "space_digest": version.tags[f"{TAG}space_digest"],
         "sha256": model.sha256,
@@ -116,7 +116,7 @@ def gather(
         "environment": replica.environment,
         "confirmation": asdict(confirmation),
         "decision": asdict(decision),
-        "comparison": describe_comparison(comparison) if comparison else "",
+        "comparison": " ".join(describe_judgement(decision.judgement)),
         "calibration_error": evaluation.calibration_error,
         "classes": dict(zip(evaluation.class_names, evaluation.per_class, strict=True)),
         "images": asdict(record.images),

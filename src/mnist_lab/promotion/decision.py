@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_lab.models import is_writable
-from mnist_lab.promotion.gate import GatePolicy, Judgement, PairedTest
+from mnist_lab.promotion.evidence import Comparison, detectable_gain
+from mnist_lab.promotion.gate import GatePolicy, Judgement
 from mnist_lab.tracking import TAG
 
 _DECISION = f"{TAG}decision"
+LEAST_P = 0.00001
+FEW_PUBLIC, FEW_SEALED = 600, 200  # images, with fewer of which only a large gain can be shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionRecord:
     """The gate's decision about a version, and its reasons.
 
-    ``champion`` is the version that it was compared with.
+    ``champion`` is the version that was champion then; ``opponent`` the one that it was compared with,
+    the best champion so far.
 
-    Accuracies are of the sealed images, the champion's None if its file could not be read; ``openings``
-    counts how often this model has seen them.
+    Accuracies are of the sealed images: of the version's own file, None if they were not opened; of the
+    champion the mean of its trainings, None if it was not compared. ``openings`` counts how often the
+    images were opened, by whomever.
     """
 
     when: str
     version: int
     champion: int | None
+    opponent: int | None
     forced: bool
-    accuracy: float
+    accuracy: float | None
     champion_accuracy: float | None
     openings: int
     policy: GatePolicy
@@ -44,7 +52,10 @@ class PromotionRecord:
 
 
 def read_decision(version: ModelVersion) -> PromotionRecord | None:
-    """Read the last decision about a version; None if there is none that can be read."""
+    """Read the last decision about a version.
+
+    None if there is none, or one of an earlier version, by another test.
+    """
     try:
         return TypeAdapter(PromotionRecord).validate_json(version.tags.get(_DECISION, ""))
     except ValidationError:
@@ -68,30 +79,86 @@ def write_decision(client: MlflowClient, version: ModelVersion, decision: Promot
 
 def describe_decision(name: str, decision: PromotionRecord) -> str:
     """Describe the decision as markdown."""
-    judgement, against = decision.judgement, decision.champion
+    judgement = decision.judgement
     lines = [
         f"# {name}, version {decision.version}: {judgement.verdict}"
         + (" (promoted by force)" if decision.forced else ""),
         "",
-        f"{decision.when}: {judgement.reason}. Test accuracy {decision.accuracy:.2%}"
-        + ("; there was no champion." if against is None
-           else f"; that of the champion (version {against}) was not measured."
-           if decision.champion_accuracy is None
-           else f", the champion's (version {against}) {decision.champion_accuracy:.2%}."),
+        f"{decision.when}: {judgement.reason}. {_accuracies(decision)}",
         "",
-    ]  # fmt: skip
-    found = judgement.comparison
-    if found is not None:
-        lines += [describe_comparison(found), ""]
-    lines += ["| asked | kept |", "|:--|:--|"]
-    lines += [f"| {each.text} | {'yes' if each.passed else 'no'} |" for each in judgement.criteria]
+        *(line for said in describe_judgement(judgement) for line in (said, "")),
+    ]
+    if judgement.criteria:
+        lines += ["| asked | kept |", "|:--|:--|"]
+        lines += [f"| {each.text} | {'yes' if each.passed else 'no'} |"
+                  for each in judgement.criteria]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def describe_comparison(found: PairedTest) -> str:
-    """Describe a paired test in one sentence."""
-    return (
-        f"Of the same {found.images:,} images {found.gained} are right with this version only and "
-        f"{found.lost} with the champion only: {found.gain:+.2%} (95 % interval {found.low:+.2%} "
-        f"to {found.high:+.2%}), {found.method}, p = {found.p_value:.3g}."
+def describe_judgement(judgement: Judgement) -> list[str]:
+    """Say what was measured against the champion, in a sentence or two; nothing without one."""
+    return list(_describe(judgement))
+
+
+def _describe(judgement: Judgement) -> Iterator[str]:
+    test, public, found = judgement.test, judgement.public, judgement.comparison
+    if test is None:
+        return
+    if public is not None:
+        side = "Behind" if public.gain < 0 else "Hardly ahead" if public.gain else "Not ahead"
+        yield (
+            f"{side} on {public.images:,} public images after {3 * judgement.rounds} trainings "
+            f"({_points(public.gain)} points): the sealed images were not opened. "
+            f"This was challenge {test.challenge}."
+        )
+    if found is None:
+        return
+    first = judgement.reason.partition(";")[0]
+    least = 100 * (found.minimum_gain + detectable_gain(found.error, test.level))
+    yield (
+        f"{first[:1].upper()}{first[1:]}: {_points(found.gain)} points (95 % interval "
+        f"{_points(found.low)} to {_points(found.high)}), {_images(found)}; "
+        f"p = {_probability(found.p_value)}, asked {_probability(test.level)} "
+        f"(challenge {test.challenge})."
     )
+    few = found.sealed.images < FEW_SEALED or (found.public and found.public.images < FEW_PUBLIC)
+    if few:
+        yield f"So few images show large gains only: one of {least:.1f} points, 4 times of 5."
+    elif judgement.verdict == "tie":
+        yield f"A true gain of {least:.2f} points would be found 4 times of 5."
+
+
+def _accuracies(decision: PromotionRecord) -> str:
+    if decision.accuracy is None:
+        return "The sealed images were not opened."
+    said = f"Test accuracy {decision.accuracy:.2%}"
+    if decision.champion is None:
+        return f"{said}; there was no champion."
+    if decision.champion_accuracy is None:
+        return f"{said}; that of the champion (version {decision.champion}) was not measured."
+    return (
+        f"{said}; trainings of the champion (version {decision.opponent}) have "
+        f"{decision.champion_accuracy:.2%} in the mean."
+    )
+
+
+def _images(found: Comparison) -> str:
+    mine, theirs = found.trainings
+    of = f"{mine} trainings of each" if mine == theirs else f"{mine} trainings against {theirs}"
+    if found.public is None:
+        return f"{of}, on {found.sealed.images:,} sealed images"
+    return (
+        f"{of}, on {found.public.images:,} public images left out of training and "
+        f"{found.sealed.images:,} sealed ones"
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
+
+
+def _probability(value: float) -> str:
+    if value < LEAST_P:
+        return f"less than {LEAST_P:.5f}"
+    digits = 1 if value < 0.001 else 3
+    return np.format_float_positional(value, precision=digits, fractional=False, trim="-")

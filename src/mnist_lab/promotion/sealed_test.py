@@ -1,10 +1,12 @@
-"""The opening of the sealed test images for one model; every opening is counted."""
+"""The opening of the sealed test images: for one model, or for the replicas of a challenge."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +17,16 @@ from mlflow.entities import Metric
 from numpy.typing import NDArray
 
 from mnist_lab.data import load_dataset
-from mnist_lab.data.sealed import open_test_split
+from mnist_lab.data.sealed import SealedSplit, find_test_split
 from mnist_lab.errors import DataError
-from mnist_lab.evaluation import Evaluation, evaluate
+from mnist_lab.evaluation import Evaluation, evaluate, pack_classes, unpack_classes
 from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.execution import usable_cores
-from mnist_lab.models import ModelFile, fetch, is_writable, load, load_trained, versions_of
-from mnist_lab.promotion.gate import Measured
+from mnist_lab.models import ModelFile, fetch, is_writable, load, versions_of
+from mnist_lab.promotion.gate import Costs
+from mnist_lab.promotion.openings import count_opening
 from mnist_lab.settings import Settings
-from mnist_lab.study import load_original_dataset
+from mnist_lab.study import Ledger, TrialFacts, load_original_dataset
 from mnist_lab.tracking import TAG, StudyRecord
 from mnist_lab.training import VALIDATION_BATCH, Runtime, configure, measure_latency
 
@@ -32,12 +35,10 @@ if TYPE_CHECKING:
 
     from mnist_lab.data import Dataset, Split
 
-OPENINGS = f"{TAG}test_openings"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """A model's scores on the test images; ``openings`` counts its openings, this one included."""
+    """A model's scores on sealed images; ``openings`` counts theirs, this one included."""
 
     __test__ = False  # pytest would take the class for a test by its name
 
@@ -46,14 +47,25 @@ class TestResult:
     openings: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
-    """Challenger and champion on the same sealed images; ``labels`` are ``(N,) uint8``."""
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A replica that predicts the sealed images: ``trial`` of the replicas in ``ledger``."""
 
-    test: TestResult
-    challenger: Measured
-    champion: Measured | None
-    labels: NDArray[np.uint8]
+    ledger: Ledger
+    trial: TrialFacts
+    model: ModelFile
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """The opened ``test`` images, and how often they were opened, with this.
+
+    ``champion`` are the mistakes ``(1, N_S)`` of a champion's file, None if it was not asked.
+    """
+
+    test: Split
+    openings: int
+    champion: NDArray[np.bool_] | None
 
 
 def evaluate_model(
@@ -66,13 +78,16 @@ def evaluate_model(
 ) -> TestResult:
     """Score ``model`` on the test images of its study's data set, and record the result.
 
-    The opening is counted before the images are opened: on the run, on every version made of it, and
-    on the registered models that these belong to. A run that is gone is written to no more.
+    The opening is counted before the model sees an image. A run that is gone is written to no more.
 
     Raises:
         DataError: the model file or the data set is not what it was.
     """
-    return score_both(client, model, None, record, settings, dataset=dataset).test
+    source = load_original_dataset(record, settings, dataset).source
+    network = load(client, model, settings)  # what cannot be loaded opens nothing
+    sealed = find_test_split(source, image_size=record.image_size, data_folder=settings.data_folder)
+    openings = count_opening(client, model.run, sealed.digest, uuid.uuid4().hex[:12])
+    return score(client, model, network, sealed.open(), openings, record.images.class_names)
 
 
 def evaluate_on(
@@ -85,7 +100,7 @@ def evaluate_on(
     """Score ``model`` on the test images of any data set.
 
     Of the data of its study that is ``evaluate_model``, by whatever name or path they are given. Of
-    others nothing is written down but the opening, counted by their name.
+    others nothing is written down but the opening, counted by their digest.
 
     Raises:
         DataError: the model file is not what it was, or there is no such data set.
@@ -100,8 +115,13 @@ def evaluate_on(
         return evaluate_model(client, model, record, settings, dataset=dataset)
     _require_form(given, record)
     network = load(client, model, settings)
-    openings = _count_opening(client, model.run, f"{OPENINGS}.{given.name}")
-    test = open_test_split(dataset, image_size=record.image_size, data_folder=settings.data_folder)
+    sealed = find_test_split(
+        dataset, image_size=record.image_size, data_folder=settings.data_folder
+    )
+    openings, test = (
+        count_opening(client, model.run, sealed.digest, uuid.uuid4().hex[:12]),
+        sealed.open(),
+    )
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
     names = record.images.class_names
     return TestResult(
@@ -109,56 +129,92 @@ def evaluate_on(
     )
 
 
-def score_both(
+def open_for(
     client: MlflowClient,
-    challenger: ModelFile,
-    champion: ModelFile | None,
-    record: StudyRecord,
+    entries: Sequence[Entry],
+    sealed: SealedSplit,
+    purpose: str,
     settings: Settings,
-    *,
-    dataset: str | None = None,
-) -> Scores:
-    """Score the challenger as ``evaluate_model`` does, and measure the champion beside it.
+    champion: ModelFile | None = None,
+) -> Opened:
+    """Have every replica of ``entries`` predict the sealed images that it has not predicted yet.
 
-    The champion has seen the images before: only the challenger's opening is counted.
+    All files are fetched and loaded before the first image is seen. The opening is counted once for
+    ``purpose``, also when it was interrupted and is done again. A ``champion`` of which only the file
+    is left predicts them, too.
+
+    Raises:
+        DataError: a model file is not what it was; nothing was opened.
     """
-    source = load_original_dataset(record, settings, dataset).source
     configure(Runtime(threads=usable_cores()))
-    with tempfile.TemporaryDirectory() as folder:
-        file = fetch(client, challenger, Path(folder) / "challenger")
-        network = load_trained(file, challenger.sha256, challenger.blueprint, settings)
-        champion_file, champion_network = None, None
-        if champion is not None:
-            champion_file = fetch(client, champion, Path(folder) / "champion")
-            champion_network = load_trained(
-                champion_file, champion.sha256, champion.blueprint, settings
-            )
-        openings = _count_opening(client, challenger.run, OPENINGS)
-        test = open_test_split(
-            source, image_size=record.image_size, data_folder=settings.data_folder
-        )
-        probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-        names = record.images.class_names
-        evaluation = evaluate(probabilities, test.labels, names)
-        measured = _measure(network, probabilities, evaluation, file, test)
-        before = None
-        if champion_network is not None and champion_file is not None:
-            theirs = champion_network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-            before = _measure(
-                champion_network, theirs, evaluate(theirs, test.labels, names), champion_file, test
-            )
-        if is_writable(client, challenger.run):
-            records = Path(folder) / "test"
-            _log_records(client, challenger.run, evaluation, probabilities, test, records)
-            _log(client, challenger.run, evaluation, openings)
-    for version in versions_of(client, challenger.run):
+    kept = _read_kept(entries, sealed.digest)
+    missing = [each for each, row in zip(entries, kept, strict=True) if row is None]
+    networks = [load(client, each.model, settings) for each in missing]
+    only_file = None if champion is None else load(client, champion, settings)
+    openings = count_opening(client, entries[0].model.run, sealed.digest, purpose)
+    test = sealed.open()
+    for each, network in zip(missing, networks, strict=True):
+        text = pack_classes(_predict(network, test))
+        each.ledger.write_sealed_classes(test.digest, each.trial.number, text)
+    return Opened(
+        test=test,
+        openings=openings,
+        champion=None if only_file is None else (_predict(only_file, test) != test.labels)[None],
+    )
+
+
+def read_sealed(entries: Sequence[Entry], test: Split) -> NDArray[np.bool_]:
+    """Return the mistakes ``(n, N_S)`` of replicas that have predicted the sealed images."""
+    rows = _read_kept(entries, test.digest)
+    return np.stack([row != test.labels for row in rows if row is not None])
+
+
+def _predict(network: keras.Model, test: Split) -> NDArray[np.int64]:
+    found = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+    classes: NDArray[np.int64] = found.argmax(axis=1)
+    return classes
+
+
+def _read_kept(entries: Sequence[Entry], digest: str) -> list[NDArray[np.uint8] | None]:
+    kept = {
+        ledger.name: ledger.sealed_classes(digest)
+        for ledger in {each.ledger.name: each.ledger for each in entries}.values()
+    }
+    texts = [kept[each.ledger.name].get(each.trial.number) for each in entries]
+    return [None if text is None else unpack_classes(text) for text in texts]
+
+
+def score(
+    client: MlflowClient,
+    model: ModelFile,
+    network: keras.Model,
+    test: Split,
+    openings: int,
+    class_names: Sequence[str],
+) -> TestResult:
+    """Score a model on sealed images whose opening was counted; record the result on its run."""
+    probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
+    evaluation = evaluate(probabilities, test.labels, class_names)
+    if is_writable(client, model.run):
+        with tempfile.TemporaryDirectory() as folder:
+            _log_records(client, model.run, evaluation, probabilities, test, Path(folder) / "test")
+        _log(client, model.run, evaluation, openings)
+    for version in versions_of(client, model.run):
         accuracy = repr(evaluation.accuracy)
         client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
-    return Scores(
-        test=TestResult(model=challenger, evaluation=evaluation, openings=openings),
-        challenger=measured,
-        champion=before,
-        labels=test.labels,
+    return TestResult(model=model, evaluation=evaluation, openings=openings)
+
+
+def measure_costs(
+    client: MlflowClient, model: ModelFile, network: keras.Model, test: Split
+) -> Costs:
+    """Measure what a model costs, on this machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        size = fetch(client, model, Path(scratch)).stat().st_size
+    return Costs(
+        parameters=int(network.count_params()),
+        file_size=size,
+        latency=measure_latency(network, test.images[:1]),
     )
 
 
@@ -176,39 +232,6 @@ def _require_form(given: Dataset, record: StudyRecord) -> None:
         safe="No test image was opened.",
         next_step="Give data of the same form and classes.",
     )
-
-
-def _measure(
-    network: keras.Model,
-    probabilities: NDArray[np.float32],
-    evaluation: Evaluation,
-    file: Path,
-    test: Split,
-) -> Measured:
-    return Measured(
-        predicted=probabilities.argmax(axis=1),
-        calibration_error=evaluation.calibration_error,
-        parameters=int(network.count_params()),
-        file_size=file.stat().st_size,
-        latency=measure_latency(network, test.images[:1]),
-    )
-
-
-def _count_opening(client: MlflowClient, run: str, key: str) -> int:
-    """Count one more under the tag ``key``; the run may be gone, and the versions have the count."""
-    versions, writable = versions_of(client, run), is_writable(client, run)
-    counted = [version.tags for version in versions]
-    counted += [client.get_run(run).data.tags] if writable else []
-    openings = max((int(tags.get(key, 0)) for tags in counted), default=0) + 1
-    if writable:
-        client.set_tag(run, key, str(openings))
-    for version in versions:
-        # Those before it was registered, too; a version that is deleted takes none of the sum along.
-        new = openings - int(version.tags.get(key, 0))
-        total = int(client.get_registered_model(version.name).tags.get(key, 0)) + new
-        client.set_registered_model_tag(version.name, key, str(total))
-        client.set_model_version_tag(version.name, version.version, key, str(openings))
-    return openings
 
 
 def _log_records(

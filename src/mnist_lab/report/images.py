@@ -88,11 +88,13 @@ def read_kept(
     """Read what ``trials`` have kept, from the study's folder or from MLflow; by number.
 
     Trials of which nothing was kept, nothing is left, or nothing can be read are not among them; nor
-    those that only MLflow has while it is away.
+    those that only MLflow has while it is away, nor replicas that were validated on other images.
     """
     files, tracked = TrialFiles(settings.work / study.name), study.tracked()
     found, absent = {}, {}
     for trial in trials:
+        if trial.left_out is not None:
+            continue
         local = _read(files.artifacts(trial.number) / KEPT_PREDICTIONS)
         if local is not None:
             found[trial.number] = local

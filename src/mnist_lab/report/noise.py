@@ -96,10 +96,11 @@ def _from_replicas(study: Ledger) -> float | None:
     replicas = find_replicas(study)
     if replicas is None:
         return None
-    groups: dict[int, list[float]] = {}
+    groups: dict[tuple[int, int | None], list[float]] = {}
     for trial in replicas.trials((TrialState.COMPLETE,)):
         if trial.replica_of is not None and trial.value is not None:
-            groups.setdefault(trial.replica_of, []).append(trial.value)
+            # Replicas on the same images: parts are not equally hard.
+            groups.setdefault((trial.replica_of, trial.left_out), []).append(trial.value)
     usable = [group for group in groups.values() if len(group) > 1]
     freedom = sum(len(group) - 1 for group in usable)
     if freedom < 4:

@@ -172,13 +172,15 @@ def interrupted_summary() -> StudySummary:
 
 
 def best_of_each(ranked: Sequence[TrialFacts], top: int | None) -> list[TrialFacts]:
-    """Return the (``top``) best of ``ranked`` trials; of a trial's replicas only the best counts."""
+    """Return the (``top``) best of ``ranked`` trials; of a trial's replicas that were
+    validated on the same images only the best counts."""
     found: dict[tuple[bool, int], TrialFacts] = {}
     for trial in ranked:
         if len(found) == top:
             break
-        of = trial.replica_of
-        found.setdefault((of is None, trial.number if of is None else of), trial)
+        is_former = trial.replica_of is not None and trial.left_out is None
+        key = (trial.replica_of or 0) if is_former else trial.number
+        found.setdefault((is_former, key), trial)
     return list(found.values())
 
 
@@ -240,7 +242,7 @@ def _note_confirmation(confirmation: Confirmation | None) -> str:
     if confirmation is None:
         return ""
     lines = [
-        f"Confirmed with {confirmation.seeds} fresh seeds each:",
+        f"Confirmed with {confirmation.seeds} fresh trainings each:",
         "",
         "| trial | mean | 95 % interval | in the search | parameters | |",
         "|--:|--:|--:|--:|--:|:--|",

@@ -49,7 +49,7 @@ def _confirmed(confirmation: Confirmation) -> str:
     )
     others = sum(row.tied for row in confirmation.rows) - 1
     if others:
-        said += f", the smallest of the {others + 1} that are tied"
+        said += f"; {others} of the others cannot be told apart from it"
     said += "."
     if confirmation.optimism is not None and confirmation.optimism > 0:
         luck = describe_difference(objective, confirmation.optimism)

@@ -19,7 +19,14 @@ from mnist_lab.study.open import (
 )
 from mnist_lab.study.readable import ReadableStorage
 from mnist_lab.study.record import make_record
-from mnist_lab.study.replicas import Design, is_confirmed, pair_of
+from mnist_lab.study.replicas import (
+    PROMOTE_PARTS,
+    Design,
+    Replica,
+    first_replicas,
+    read_replicas,
+    replica_of,
+)
 from mnist_lab.study.seeds import draw_seed, trial_seed
 from mnist_lab.study.stopped import INTERRUPTED, Stopped, StopReason
 from mnist_lab.study.storage import connect, require_writable, translate_storage_errors
@@ -28,11 +35,13 @@ from mnist_lab.study.trials import FINISHED, STATES, TrialFacts
 __all__ = [
     "FINISHED",
     "INTERRUPTED",
+    "PROMOTE_PARTS",
     "STATES",
     "Confirmation",
     "Design",
     "Ledger",
     "ReadableStorage",
+    "Replica",
     "SingleWriterStorage",
     "StopReason",
     "Stopped",
@@ -46,8 +55,8 @@ __all__ = [
     "draw_seed",
     "find_dataset",
     "find_replicas",
+    "first_replicas",
     "is_confirmation",
-    "is_confirmed",
     "is_locked",
     "is_orphan",
     "is_untracked",
@@ -57,9 +66,10 @@ __all__ = [
     "make_record",
     "open_studies",
     "open_study",
-    "pair_of",
     "read_confirmation",
+    "read_replicas",
     "reopen_trial",
+    "replica_of",
     "require_writable",
     "searched_name",
     "searched_study",

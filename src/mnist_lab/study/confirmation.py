@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -11,46 +11,49 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from mnist_lab.config import OBJECTIVES, VAL_ACCURACY
+from mnist_lab.data import VALIDATION_PART
 from mnist_lab.study.ledger import Ledger
 from mnist_lab.study.open import find_replicas
-from mnist_lab.study.replicas import Design, Pair, pair_of
-from mnist_lab.study.trials import TrialFacts
+from mnist_lab.study.replicas import Design, first_replicas, read_replicas, second_replicas
+from mnist_lab.study.trials import FINISHED, TrialFacts
 
+Pair = tuple[int, int]  # a trial of the search, and a seed
 # The chance that a configuration is called worse than the best though it is not.
 ERROR_RATE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmedTrial:
-    """A configuration and its replicas: values of the objective by seed, in one order.
+    """A configuration and its replicas: values of the objective, by the part that was left out.
 
-    ``val_accuracy`` is the mean of their validation accuracies, whatever the objective. ``low`` to
-    ``high`` is the 95 % interval of ``mean`` over seeds, on these validation images. ``searched`` is
-    the search's value, of one run. ``tied``: it cannot be told apart from the best. ``seconds`` is the
-    mean wall time of a training, ``best`` the best replica.
+    ``val_accuracy`` is the mean of their accuracies, whatever the objective; ``mean`` that of the
+    objective, with the 95 % interval from ``low`` to ``high``: of accuracies by the number of images,
+    of other objectives by the spread of replicas. ``searched`` is the search's value, of one run on the
+    validation part; ``total`` the sum of all, by which the choice is made. ``tied``: the means cannot be
+    told apart from the best one's. ``seconds`` is the mean wall time of a training.
     """
 
     trial: int
     accuracies: tuple[float, ...]
     val_accuracy: float
     mean: float
+    total: float
     low: float
     high: float
     searched: float
     parameters: int
     seconds: float
     tied: bool
-    best: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """The comparison of a study's configurations by their replicas.
 
-    ``rows`` has the configurations, all with the same ``seeds``, by mean; ``chosen`` is the trial of
-    the one to prefer: of those tied with the best the one with the fewest parameters, and of equals
-    the fastest. ``optimism`` is by how much the best of the search was better, in the search, than in
-    the mean of its replicas (None if it is not among the rows). ``failed`` configurations have a
+    ``rows`` has the configurations, those with the most replicas (``seeds`` of them) first, and of
+    these the ``chosen`` one, which has the best total. ``optimism`` is by how much the best of the
+    search was better, in the search, than in the mean of its replicas on the same images; None where
+    they were measured on other images, or it is not among the rows. ``failed`` configurations have a
     replica that failed, and no row. ``difference`` is how far two means must be apart to be told apart.
     """
 
@@ -70,7 +73,7 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The comparison of ``(k, n)`` accuracies.
+    """The comparison of ``(k, n)`` accuracies, ``n`` of them ``replicas``.
 
     ``means`` are ``(k,)``, ``margin`` is half the width of their intervals, and ``difference`` how far
     two means must be apart to differ.
@@ -79,10 +82,13 @@ class Ranking:
     means: NDArray[np.float64]
     margin: float
     difference: float
+    replicas: int
 
 
 def rank_replicas(accuracies: NDArray[np.float64]) -> Ranking:
-    """Compare ``k`` configurations by ``(k, n)`` accuracies, one column a seed, ``n`` at least 2.
+    """Compare ``k`` configurations by ``(k, n)`` accuracies, one column a seed or a part left out.
+
+    With one replica each nothing is known of noise: all differences are possible.
 
     The interval of a mean is Student's, of the spread within configurations, pooled. For differences,
     runs are paired by seed: what seeds have in common is taken out (a randomised block design, seeds
@@ -92,6 +98,8 @@ def rank_replicas(accuracies: NDArray[np.float64]) -> Ranking:
     """
     k, n = accuracies.shape
     means = accuracies.mean(axis=1)
+    if n == 1:
+        return Ranking(means=means, margin=np.inf, difference=np.inf, replicas=n)
     within = accuracies - means[:, None]
     paired = within - within.mean(axis=0)
     student, tukey = _quantiles(k, n)
@@ -101,6 +109,7 @@ def rank_replicas(accuracies: NDArray[np.float64]) -> Ranking:
         means=means,
         margin=float(student * spread / np.sqrt(n)),
         difference=float(tukey * noise / np.sqrt(n)),
+        replicas=n,
     )
 
 
@@ -118,40 +127,132 @@ def _quantiles(k: int, n: int) -> tuple[float, float]:
 def read_confirmation(study: Ledger, design: Design | None = None) -> Confirmation | None:
     """Compare the replicas of ``study``; None while too few have finished.
 
-    Of ``design``: None while one of its replicas has not finished. Without one, of the widest
-    comparison there is: of as many configurations as share at least two seeds, by all that they share.
+    Of ``design``: None while one of its replicas has not finished. Without one, of the trials that have
+    a replica. A study that an earlier version confirmed, by several seeds on the validation images,
+    keeps that comparison until it is confirmed again.
     """
+    found = read_replicas(study)
+    if not found:
+        return _read_former(study)
+    first = design.first(study) if design else first_replicas(found)
+    wanted = [*first, *second_replicas(study, first, found)]
+    if any(each not in found for each in wanted):
+        return None
+    failed = {each.of for each in wanted if found[each].state == TrialState.FAIL}
+    trained: dict[int, list[TrialFacts]] = {}
+    for replica in wanted:
+        if replica.of not in failed:
+            trained.setdefault(replica.of, []).append(found[replica])
+    return _compare(study, trained, failed)
+
+
+def _read_former(study: Ledger) -> Confirmation | None:
+    """Compare replicas that left no part out: of as many trials as share at least two seeds."""
     replicas = find_replicas(study)
     if replicas is None:
         return None
-    trials = replicas.trials()
-    done = {pair_of(trial): trial for trial in trials if trial.state == TrialState.COMPLETE}
-    failures = {pair_of(trial) for trial in trials if trial.state == TrialState.FAIL}
-    wanted = design.replicas(study) if design is not None else [pair_of(trial) for trial in trials]
-    failed = {of for of, _ in (failures - done.keys()) & set(wanted)}
-    usable = [pair for pair in wanted if pair[0] not in failed]
-    if design is None:
-        usable = _widest([pair for pair in usable if pair in done])
-    if not usable or any(pair not in done for pair in usable):
+    done: dict[Pair, TrialFacts] = {}
+    failed = set()
+    for trial in replicas.trials(FINISHED):
+        if trial.replica_of is None or trial.left_out is not None or trial.planned_seed is None:
+            continue
+        if trial.state == TrialState.COMPLETE:
+            done[trial.replica_of, trial.planned_seed] = trial
+        elif trial.state == TrialState.FAIL:
+            failed.add((trial.replica_of, trial.planned_seed))
+    lost = {of for of, _ in failed - done.keys()}
+    trained: dict[int, list[TrialFacts]] = {}
+    for pair in _widest([pair for pair in done if pair[0] not in lost]):
+        trained.setdefault(pair[0], []).append(done[pair])
+    return _compare(study, trained, lost)
+
+
+def _compare(
+    study: Ledger, trained: Mapping[int, Sequence[TrialFacts]], failed: Collection[int]
+) -> Confirmation | None:
+    """Rank trials by their ``trained`` replicas; the best of those with the most is chosen."""
+    if not trained:
         return None
-    seeds = list(dict.fromkeys(seed for _, seed in usable))
-    whole = {of: [done[of, seed] for seed in seeds] for of in dict.fromkeys(of for of, _ in usable)}
-    searched = {trial.number: trial.value or 0.0 for trial in study.ranked()}
+    seeds = max(len(each) for each in trained.values())
+    whole = {of: each for of, each in trained.items() if len(each) == seeds}
+    searched = {trial.number: trial for trial in study.ranked()}
+    ranking = rank_replicas(np.array([[trial.score for trial in each] for each in whole.values()]))
+    if _counts_images(study, trained):
+        error = _margin_by_images(study, float(ranking.means.max()), seeds)
+        ranking = replace(ranking, difference=error)
+    tied = {
+        of
+        for of, mean in zip(whole, ranking.means, strict=True)
+        if ranking.means.max() - mean <= ranking.difference
+    }
+    rows = [
+        _row(study, of, each, searched.get(of), ranking, is_tied=of in tied)
+        for of, each in trained.items()
+    ]
     more_is_better = OBJECTIVES[study.record.objective]
-    rows, difference = _rank(whole, searched, more_is_better=more_is_better)
-    ties = [row for row in rows if row.tied]
+    sign = 1 if more_is_better else -1
+    rows.sort(key=lambda row: (row.trial not in whole, -sign * row.total))
     means = {row.trial: row.mean for row in rows}
     best = next(iter(searched))
-    sign = 1 if more_is_better else -1
+    comparable = best in means and trained[best][0].left_out is None
     return Confirmation(
         study=study.name,
-        seeds=len(seeds),
-        rows=rows,
-        chosen=min(ties, key=lambda row: (row.parameters, row.seconds)).trial,
-        optimism=sign * (searched[best] - means[best]) if best in means else None,
-        difference=difference,
+        seeds=seeds,
+        rows=tuple(rows),
+        chosen=rows[0].trial,
+        optimism=sign * ((searched[best].value or 0.0) - means[best]) if comparable else None,
+        difference=ranking.difference,
         failed=len(failed),
         objective=study.record.objective,
+    )
+
+
+def _counts_images(study: Ledger, trained: Mapping[int, Sequence[TrialFacts]]) -> bool:
+    """Whether replicas are shares of right images, each on images that were left out."""
+    leaves_out = all(trial.left_out is not None for each in trained.values() for trial in each)
+    return leaves_out and study.record.objective == VAL_ACCURACY
+
+
+def _margin_by_images(study: Ledger, accuracy: float, parts: int) -> float:
+    """1.96 standard errors of an accuracy, by the number of images in so many parts.
+
+    It serves for differences, too: two models miss mostly the same images.
+    """
+    images = parts * (study.record.splits["train"].images // VALIDATION_PART)
+    bounded = min(max(accuracy, 1 / images), 1 - 1 / images)
+    return float(1.96 * (bounded * (1 - bounded) / images) ** 0.5)
+
+
+def _row(
+    study: Ledger,
+    of: int,
+    trials: Sequence[TrialFacts],
+    searched: TrialFacts | None,
+    ranking: Ranking,
+    *,
+    is_tied: bool,
+) -> ConfirmedTrial:
+    values = [trial.value or 0.0 for trial in trials]
+    mean, before = float(np.mean(values)), 0.0 if searched is None else searched.value or 0.0
+    leaves_out = trials[0].left_out is not None
+    margin = (
+        _margin_by_images(study, mean, len(trials))
+        if _counts_images(study, {of: trials})
+        else ranking.margin * (ranking.replicas / len(trials)) ** 0.5
+    )
+    most = 1.0 if OBJECTIVES[study.record.objective] else np.inf
+    return ConfirmedTrial(
+        trial=of,
+        accuracies=tuple(values),
+        val_accuracy=float(np.mean([trial.val_accuracy for trial in trials])),
+        mean=mean,
+        total=sum(values) + before if leaves_out else mean,
+        low=max(0.0, mean - margin),
+        high=float(min(most, mean + margin)),
+        searched=before,
+        parameters=int(trials[0].scalars["parameters"]),
+        seconds=float(np.mean([trial.scalars["fit_seconds"] for trial in trials])),
+        tied=is_tied,
     )
 
 
@@ -167,33 +268,3 @@ def _widest(pairs: Collection[Pair]) -> list[Pair]:
         whole = [of for of in {of for of, _ in pairs} if all((of, s) in pairs for s in shared)]
         choices.append((len(whole), count, [(of, s) for s in shared for of in sorted(whole)]))
     return max(choices)[2] if choices else []
-
-
-def _rank(
-    whole: Mapping[int, Sequence[TrialFacts]],
-    searched: Mapping[int, float],
-    *,
-    more_is_better: bool,
-) -> tuple[tuple[ConfirmedTrial, ...], float]:
-    ranking = rank_replicas(np.array([[trial.score for trial in each] for each in whole.values()]))
-    sign, most = (1, 1.0) if more_is_better else (-1, np.inf)
-    rows = []
-    for (of, trials), score in zip(whole.items(), ranking.means, strict=True):
-        mean = sign * float(score)
-        scalars = [trial.scalars for trial in trials]
-        rows.append(
-            ConfirmedTrial(
-                trial=of,
-                accuracies=tuple(trial.value or 0.0 for trial in trials),
-                val_accuracy=float(np.mean([trial.val_accuracy for trial in trials])),
-                mean=mean,
-                low=max(0.0, mean - ranking.margin),
-                high=float(min(most, mean + ranking.margin)),
-                searched=searched.get(of, 0.0),
-                parameters=int(scalars[0]["parameters"]),
-                seconds=float(np.mean([each["fit_seconds"] for each in scalars])),
-                tied=bool(ranking.means.max() - score <= ranking.difference),
-                best=min(trials, key=lambda trial: trial.rank_key).number,
-            )
-        )
-    return tuple(sorted(rows, key=lambda row: -sign * row.mean)), ranking.difference

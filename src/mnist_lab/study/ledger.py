@@ -24,6 +24,8 @@ from mnist_lab.tracking import State, StudyRecord
 
 _STOPPED, _TRIAL_RUN, _NAMES = "stopped", "run:", "names"
 _WARM_START = "warm_start"
+_SEALED = "sealed:"
+_DIGITS = 16  # of a digest, in the name of an attribute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +160,16 @@ class Ledger:
             f"trial of study {self.name}", number or "best", [str(t.number) for t in found]
         )
 
-    def queue_replica(self, params: Params, *, of: int, seed: int) -> None:
-        """Queue a trial that trains trial ``of`` of another study again, with another seed."""
-        attributes = {"replica_of": of, "planned_seed": seed}
+    def queue_replica(
+        self, params: Params, *, of: int, seed: int, left_out: int, round_: int
+    ) -> None:
+        """Queue a trial that trains trial ``of`` of another study again, without a part."""
+        attributes = {
+            "replica_of": of,
+            "planned_seed": seed,
+            "left_out": left_out,
+            "round": round_,
+        }
         self.study.enqueue_trial(dict(params), user_attrs=attributes)
 
     def queue_point(self, point: Params, *, baseline: bool, defaults: bool) -> None:
@@ -192,6 +201,20 @@ class Ledger:
         if trial.number not in self._finished:
             self._finished[trial.number] = TrialFacts.read(trial)
         return self._finished[trial.number]
+
+    # What replicas predict of the sealed images. Kept here, so that they need be opened once only.
+
+    def sealed_classes(self, digest: str) -> dict[int, str]:
+        """Return the packed classes that trials gave the sealed images of ``digest``, by number."""
+        prefix = f"{_SEALED}{digest[:_DIGITS]}:"
+        return {
+            int(key.removeprefix(prefix)): value
+            for key, value in self.study.user_attrs.items()
+            if key.startswith(prefix)
+        }
+
+    def write_sealed_classes(self, digest: str, trial: int, classes: str) -> None:
+        self.study.set_user_attr(f"{_SEALED}{digest[:_DIGITS]}:{trial}", classes)
 
     # What the tracker has. Kept with the study: a finished trial's attributes cannot be written.
 

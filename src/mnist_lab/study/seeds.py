@@ -6,7 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
-_REPLICA_STREAM = 11  # beside those of trials, which have no third word, and of parameters
+_PART_STREAM = 13  # beside those of trials, which have no third word, and of parameters
 
 
 def trial_seed(seed: int, trial: int) -> int:
@@ -14,12 +14,12 @@ def trial_seed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0] >> 1)
 
 
-def replica_seed(seed: int, replica: int) -> int:
-    """Return the seed of a replica, the same for all trials, and none that a search uses.
+def part_seed(seed: int, part: int, round_: int) -> int:
+    """Return the seed of a replica without ``part`` in a round, the same for all trials of a study.
 
-    So trials are compared seed by seed.
+    No search uses it.
     """
-    sequence = np.random.SeedSequence([seed, _REPLICA_STREAM, replica])
+    sequence = np.random.SeedSequence([seed, _PART_STREAM, part, round_])
     return int(sequence.generate_state(1)[0] >> 1)
 
 

@@ -51,6 +51,9 @@ class TrialFacts:
             queued value get their defaults if ``takes_defaults``, else they are drawn.
         planned_seed: the seed it was queued with; None if its number decides.
         replica_of: the trial of the confirmed study that it trains again.
+        left_out: the part of the public images that it is not trained on, 0 to 5; ``round`` counts the
+            trainings of a trial without it, from 1; ``predicted`` are the classes that it gives these
+            images, packed. None for replicas of earlier versions.
         audited_at: the epoch after which it would have been pruned, and was trained on.
         pruned_at: the epoch after which the pruner decided to prune it.
         is_managed: mnist-lab wrote it, or has yet to train it; others came by ``add_trial``.
@@ -81,6 +84,9 @@ class TrialFacts:
     takes_defaults: bool
     planned_seed: int | None
     replica_of: int | None
+    left_out: int | None
+    round: int
+    predicted: str
     audited_at: int | None
     pruned_at: int | None
     is_managed: bool
@@ -123,6 +129,9 @@ class TrialFacts:
             takes_defaults=bool(attrs.get("defaults")),
             planned_seed=attrs.get("planned_seed"),
             replica_of=attrs.get("replica_of"),
+            left_out=attrs.get("left_out"),
+            round=int(attrs.get("round", 1)),
+            predicted=str(attrs.get("predicted", "")),
             audited_at=attrs.get("audited_at"),
             pruned_at=attrs.get("pruned_at"),
             is_managed=is_managed(trial),
@@ -273,6 +282,8 @@ class TrialWriter:
     def result(self, event: TrialFinished) -> None:
         self._set("scalars", event.scalars)
         self._set("environment", event.environment)
+        if event.predicted:
+            self._set("predicted", event.predicted)
 
     def failure(
         self, reason: str, detail: str, measured: Mapping[str, float] | None = None

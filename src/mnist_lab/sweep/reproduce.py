@@ -118,6 +118,7 @@ def _job(
         checkpoints=False,
         objective=record.objective,
         class_weights=record.class_weights,
+        left_out=trial.left_out,
     )
 
 

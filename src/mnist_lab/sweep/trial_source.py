@@ -220,4 +220,5 @@ class TrialSource:
             class_weights=self.config.class_weights,
             keep_predictions=self.config.keep_predictions,
             limits=self._limits,
+            left_out=self.study.trial(number).left_out,
         )

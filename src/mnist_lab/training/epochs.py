@@ -55,14 +55,23 @@ class EpochMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The epochs of a training; ``precision`` is that of its steps' products."""
+    """The epochs of a training; ``precision`` is that of its steps' products.
+
+    ``keeps_last``: the model has the weights of the last epoch, not of the best.
+    """
 
     epochs: tuple[EpochMetrics, ...]
     precision: str = FLOAT32
+    keeps_last: bool = False
 
     @property
     def best(self) -> EpochMetrics:
-        """The epoch with the best objective; of equals, the lowest validation loss."""
+        """The epoch with the best objective; of equals, the lowest validation loss.
+
+        The last one where its weights are kept.
+        """
+        if self.keeps_last:
+            return self.epochs[-1]
         return max(self.epochs, key=_merit)
 
     @property

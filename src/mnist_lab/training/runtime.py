@@ -5,6 +5,7 @@ TensorFlow is imported only when it is Keras's backend.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ def _configure_tensorflow(runtime: Runtime) -> None:
     with _muted_stderr():
         import tensorflow as tf
 
+    # Its advice on retracing: here a process may load many models, and use each once.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     gpus = tf.config.list_physical_devices("GPU")

@@ -48,6 +48,7 @@ class TrainingPlan:
     Images are shifted by up to ``shift`` pixels each way, and with ``flip`` mirrored left to right half
     of the time, anew in every epoch. ``objective`` is what the best epoch is chosen by. ``balanced``:
     an epoch draws as many images as there are, with repetition, of every class equally often.
+    ``keeps_last``: the weights of the last epoch are kept, so that no image has chosen an epoch.
     """
 
     epochs: int
@@ -58,6 +59,7 @@ class TrainingPlan:
     flip: bool = False
     objective: str = VAL_ACCURACY
     balanced: bool = False
+    keeps_last: bool = False
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
     report: Report = lambda _: None,
     checkpoints: Checkpoints | None = None,
 ) -> History:
-    """Fit ``model`` in place and leave it with the weights of its best epoch.
+    """Fit ``model`` in place; leave it with the weights of its best epoch, or of its last.
 
     Args:
         model: compiled; takes images and labels in ``form``.
@@ -110,8 +112,9 @@ def train(
         if checkpoints is not None:
             checkpoints.save(take_checkpoint(model, epochs, best_weights, engine.precision))
         report(tuple(epochs))
-    model.set_weights(best_weights)
-    return History(epochs=tuple(epochs), precision=engine.precision)
+    if not plan.keeps_last:
+        model.set_weights(best_weights)
+    return History(epochs=tuple(epochs), precision=engine.precision, keeps_last=plan.keeps_last)
 
 
 def score(

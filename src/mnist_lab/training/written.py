@@ -48,7 +48,7 @@ def train_as_written(
     form: ModelForm,
     report: Report,
 ) -> History:
-    """Train ``model`` by ``fit``, and leave it with the weights of its best epoch.
+    """Train ``model`` by ``fit``; leave it with the weights of its best epoch, or as ``fit`` left it.
 
     Args:
         fit: called as KerasTuner calls it, ``(model, x, y, epochs=, validation_data=, callbacks=)``.
@@ -74,8 +74,9 @@ def train_as_written(
         raise follower.diverged
     if not follower.epochs:
         raise _NO_CALLBACKS
-    model.set_weights(follower.best_weights)
-    return History(epochs=tuple(follower.epochs), precision=FLOAT32)
+    if not plan.keeps_last:
+        model.set_weights(follower.best_weights)
+    return History(epochs=tuple(follower.epochs), precision=FLOAT32, keeps_last=plan.keeps_last)
 
 
 def try_fit(fit: Fit, model: keras.Model, batch: tuple[Any, Any]) -> dict[str, Any]:

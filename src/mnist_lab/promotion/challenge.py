@@ -1,0 +1,143 @@
+"""The challenges of a registered model: counted, so that each is tested at a level of its own.
+
+They are tags of the registered model, one each, by the digest of the sealed images: deleting a version
+or changing the policy loses none. Only other sealed images begin anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+
+from mnist_lab.models import read_tags, versions_named
+from mnist_lab.promotion.evidence import level_of
+from mnist_lab.promotion.gate import GatePolicy, Test
+from mnist_lab.tracking import TAG
+
+_DIGITS = 16  # of a digest, in the name of a tag
+_DECISION = f"{TAG}decision"
+PENDING = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenger:
+    """Who challenges, whom, and by which policy: the same three are the same challenge.
+
+    ``ensemble`` is the number of trainings whose mean it is, 0 for a single one.
+    """
+
+    study: str
+    study_id: str
+    trial: int
+    ensemble: int
+    champion: int
+    policy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """One challenge, counted by ``number`` from 1; ``promotions`` are those before it.
+
+    ``verdict`` is the gate's, empty until it has decided.
+    """
+
+    number: int
+    when: str
+    by: Challenger
+    significance: float
+    promotions: int
+    verdict: str
+
+    @property
+    def test(self) -> Test:
+        return Test(
+            challenge=self.number,
+            level=level_of(self.significance, self.number, self.promotions),
+            significance=self.significance,
+        )
+
+
+def digest_policy(policy: GatePolicy) -> str:
+    """Return a digest of every limit."""
+    return hashlib.sha256(json.dumps(asdict(policy), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_challenges(client: MlflowClient, name: str, digest: str) -> list[Challenge]:
+    """Read the challenges of a registered model on the sealed images of ``digest``, oldest first."""
+    prefix, found = _prefix(digest), []
+    for key, value in sorted(read_tags(client, name).items()):
+        if key.startswith(prefix):
+            facts = json.loads(value)
+            by = Challenger(**facts.pop("by"))
+            found.append(Challenge(number=int(key.removeprefix(prefix)), by=by, **facts))
+    return found
+
+
+def begin_challenge(
+    client: MlflowClient,
+    name: str,
+    digest: str,
+    by: Challenger,
+    policy: GatePolicy,
+    *,
+    dataset_digest: str,
+) -> Challenge:
+    """Return the challenge of ``by``: the next, or the same again, with its number and level.
+
+    Its significance is the least that any challenge so far was held at. Decisions of earlier versions
+    on the data of ``dataset_digest`` count as challenges.
+    """
+    earlier = read_challenges(client, name, digest)
+    for each in earlier:
+        if each.by == by:
+            return each
+    number, promotions = _count_former(client, name, dataset_digest)
+    if earlier:
+        last = earlier[-1]
+        number, promotions = last.number, last.promotions + (last.verdict == "promote")
+    challenge = Challenge(
+        number=number + 1,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=by,
+        significance=min([policy.significance, *(each.significance for each in earlier)]),
+        promotions=promotions,
+        verdict=PENDING,
+    )
+    _write(client, name, digest, challenge)
+    return challenge
+
+
+def finish_challenge(
+    client: MlflowClient, name: str, digest: str, challenge: Challenge, verdict: str
+) -> None:
+    """Write the gate's verdict about a challenge."""
+    _write(client, name, digest, replace(challenge, verdict=verdict))
+
+
+def _write(client: MlflowClient, name: str, digest: str, challenge: Challenge) -> None:
+    facts = asdict(challenge)
+    del facts["number"]
+    key = f"{_prefix(digest)}{challenge.number:04d}"
+    client.set_registered_model_tag(name, key, json.dumps(facts))
+
+
+def _count_former(client: MlflowClient, name: str, dataset_digest: str) -> tuple[int, int]:
+    """Count the decisions of earlier versions against a champion, and their promotions."""
+    tests = promotions = 0
+    for version in versions_named(client, name):
+        if version.tags.get(f"{TAG}dataset_digest") != dataset_digest:
+            continue
+        facts = json.loads(version.tags.get(_DECISION, "{}"))
+        judgement = facts.get("judgement", {})
+        if facts.get("champion") is not None and "test" not in judgement:
+            tests += 1
+            promotions += judgement.get("verdict") == "promote"
+    return tests, promotions
+
+
+def _prefix(digest: str) -> str:
+    return f"{TAG}challenge.{digest[:_DIGITS]}."
