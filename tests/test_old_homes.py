@@ -203,29 +203,30 @@ def test_sync_writes_an_old_study_into_an_empty_tracker(tmp_path):
     assert states == {"complete": 3, "pruned": 1, "failed": 1, "interrupted": 1}
 
 
-@pytest.mark.slow  # trains a replica each of two trials
-def test_an_old_confirmation_is_kept_and_extended(repaired):
-    two = repaired.json("confirm", "old", *FEW, "--seeds", "2")
+@pytest.mark.slow  # trains three replicas
+def test_an_old_confirmation_is_kept_beside_the_new(repaired):
+    former = {trial.number: trial.value for trial in repaired.trials("old+confirm")}
+    assert len(former) == 4
+    found = repaired.json("confirm", "old", *FEW)
+    assert [len(row["accuracies"]) for row in found["rows"]] == [2, 1]
     replicas = repaired.trials("old+confirm")
-    assert len(replicas) == 4  # as before: none was trained again
-    assert sorted(each for row in two["rows"] for each in row["accuracies"]) == sorted(
-        trial.value for trial in replicas
-    )
-    three = repaired.json("confirm", "old", *FEW, "--seeds", "3")
-    former = {row["trial"]: row["accuracies"] for row in two["rows"]}
-    assert {row["trial"]: row["accuracies"][:2] for row in three["rows"]} == former
-    assert len(repaired.trials("old+confirm")) == 6
+    assert len(replicas) == 7
+    assert {trial.number: trial.value for trial in replicas[:4]} == former
 
 
-@pytest.mark.slow  # resumes the study, confirms it, scores two versions
+@pytest.mark.slow  # resumes the study, trains replicas of it and of the old champion
 def test_a_study_is_promoted_over_the_old_champion_and_taken_back(repaired):
     (before,) = repaired.json("models", "mnist-fnn")["versions"]
-    repaired.type_in(*SWEEP, "--trials", "7")
-    words = ("promote", "old", *FEW, "--seeds", "2", "--force", "--json")
+    sweep = [words if words != "old" else "new" for words in SWEEP]
+    repaired.type_in(*sweep, "--trials", "1")
+    words = ("promote", "new", "--top", "1", "--force", "--json")
     promoted = json.loads(repaired.type_in_process(*words))
     assert (promoted["promoted"], promoted["version"]) == (True, 2)
-    assert promoted["decision"]["champion"] == 1
-    assert promoted["decision"]["champion_accuracy"] == before["test_accuracy"]
+    decision = promoted["decision"]
+    assert (decision["champion"], decision["openings"]) == (1, before["test_openings"] + 1)
+    assert decision["judgement"]["test"]["challenge"] == 1
+    parts = [trial.user_attrs.get("left_out") for trial in repaired.trials("old+confirm")]
+    assert {2, 3, 4} <= set(parts)
     assert repaired.champion == 2
     repaired.type_in("rollback", "mnist-fnn")
     assert repaired.champion == 1

@@ -27,7 +27,7 @@ def left_in(folder):
     return [each.name for each in folder.iterdir() if not each.name.startswith(".coverage")]
 
 
-AGAIN = ("--top", "1", "--seeds", "2")
+AGAIN = ("--top", "1")
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ CHAMPION = "tiny-fnn@champion"
         ("studies", "tiny"),
         ("leaderboard s", "(baseline)"),
         ("compare s 0 1", "val_accuracy, epoch 1"),
-        ("confirm s --top 1 --seeds 2", "chosen"),
-        ("promote s --top 1 --seeds 2 --dry-run", "It is confirmed"),
+        ("confirm s --top 1", "chosen"),
+        ("promote s --top 1 --dry-run", "It is confirmed"),
         ("models", "champion"),
         ("models tiny-fnn", "champion -> 1"),
         (f"models {CHAMPION}", "# tiny-fnn, version 1"),

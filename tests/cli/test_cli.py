@@ -337,20 +337,20 @@ def registered(monkeypatch):
     """What is registered and promoted, answered without Keras."""
     from mnist_lab import models, study
     from mnist_lab import promotion as promotions
+    from mnist_lab.api import run as api
     from mnist_lab.models.versions import VersionRow
     from mnist_lab.promotion.aliases import AliasEvent
     from mnist_lab.promotion.decision import PromotionRecord
-    from mnist_lab.promotion.gate import GatePolicy, Measured, judge
+    from mnist_lab.promotion.evidence import Arm, compare_arms
+    from mnist_lab.promotion.gate import Costs, GatePolicy, Test, judge, judge_first
     from mnist_lab.promotion.promote import Promotion
 
-    labels = np.arange(1000, dtype=np.uint8) % 10
+    random, costs = np.random.default_rng(0), Costs(parameters=9, file_size=9, latency=1.0)
+    test = Test(challenge=1, level=0.0304, significance=0.05)
 
-    def measured(wrong):
-        predicted = labels.astype(np.int64)
-        predicted[:wrong] = (predicted[:wrong] + 1) % 10
-        return Measured(
-            predicted=predicted, calibration_error=0.01, parameters=9, file_size=9, latency=1.0
-        )
+    def arm(share):
+        parts = {part: random.random((3, 1000)) < share for part in (2, 3, 4)}
+        return Arm(parts=parts, sealed=random.random((11, 1000)) < share)
 
     rows = [
         VersionRow(
@@ -362,17 +362,22 @@ def registered(monkeypatch):
                        done=True)  # fmt: skip
     monkeypatch.setattr(models, "list_versions", lambda client, name=None: rows)
     monkeypatch.setattr(promotions, "read_history", lambda client, name: [event])
-    monkeypatch.setattr(study, "is_confirmed", lambda *_, **__: True)
+    monkeypatch.setattr(study, "read_confirmation", lambda *_, **__: True)
     monkeypatch.setattr(study, "open_study", lambda *_: None)
+    monkeypatch.setattr(api, "write_pages", lambda *_, **__: api.Pages())
 
-    def promotes(*, wrong=10, before=60, forced=False, already=False):
-        policy = GatePolicy(maximum_recall_loss=1.0)
-        judgement = judge(
-            measured(wrong), None if before is None else measured(before), labels, policy
-        )
+    def promotes(*, wrong=0.01, before=0.06, forced=False, already=False):
+        policy = GatePolicy()
+        judgement = (
+            judge_first(1 - wrong, 0.01, costs, policy)
+            if before is None
+            else judge(compare_arms(arm(wrong), arm(before)), {"3": (0.0, 0.0)}, 0.01, costs, policy,
+                       test, is_smaller=False)
+        )  # fmt: skip
+        against = None if before is None else 1
         decision = PromotionRecord(
-            when="now", version=2, champion=None if before is None else 1, forced=forced,
-            accuracy=1 - wrong / 1000, champion_accuracy=before and 1 - before / 1000,
+            when="now", version=2, champion=against, opponent=against, forced=forced,
+            accuracy=1 - wrong, champion_accuracy=before and 1 - before,
             openings=1, policy=policy, judgement=judgement,
         )  # fmt: skip
         promotion = Promotion(
@@ -390,9 +395,10 @@ def test_a_promotion_says_what_was_and_what_is(lab, registered):
     code, out, _ = lab("promote", "s")
     assert code == 0
     assert "mnist-cnn, version 2: trial 3 of s, validation accuracy 99.00%" in out
-    assert "The champion is version 1, test accuracy 94.00%." in out
-    assert "50 are right with this version only and 0 with the champion only: +5.00%" in out
-    assert "\nVerdict: promote (certainly better than the champion)." in out
+    assert "The champion is version 1, test accuracy 94.00% in the mean of its trainings." in out
+    assert "\nBetter than the champion: +" in out
+    assert "11 trainings of each, on 3,000 public images" in out
+    assert "\nVerdict: promote (better than the champion)." in out
     assert "mnist-cnn@champion is now version 2." in out
     assert "mnist-lab rollback mnist-cnn" in out
 
@@ -405,17 +411,18 @@ def test_a_promotion_as_json(lab, registered):
 
 
 def test_a_worse_model_is_refused_with_the_interval_and_exits_with_one(lab, registered):
-    registered(wrong=60, before=10)
+    registered(wrong=0.06, before=0.01)
     code, out, _ = lab("promote", "s")
     assert code == 1
-    assert "-5.00% (95 % interval" in out
+    assert "\nWorse than the champion: -" in out
+    assert "(95 % interval -" in out
     assert "\nVerdict: reject" in out
     assert "No alias but challenger was moved." in out
     assert json.loads(lab("promote", "s", "--json")[1])["promoted"] is False
 
 
 def test_a_promotion_by_force_says_so(lab, registered):
-    registered(wrong=60, before=10, forced=True)
+    registered(wrong=0.06, before=0.01, forced=True)
     code, out, _ = lab("promote", "s", "--force")
     assert code == 0
     assert "is now version 2 by force." in out
@@ -720,15 +727,15 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     gate = settings.root / "gate.toml"
     gate.write_text("minimum_accuracy = 0.0\nmaximum_calibration_error = 1.0\n")
     type_in("sweep", "cnn", "--trials", "3", *words, "--study", "first", "--keep-models", "2")
-    again = ("--top", "2", "--seeds", "2")
+    again = ("--top", "2")
     planned = type_in("promote", "first", "--dry-run", *again)
     assert "Nothing was trained, registered or opened." in planned
     confirmed = json.loads(type_in("confirm", "first", *again, "--json"))
-    assert [len(row["accuracies"]) for row in confirmed["rows"]] == [2, 2]
+    assert [len(row["accuracies"]) for row in confirmed["rows"]] == [2, 1]
     assert "It is confirmed: trial" in type_in("promote", "first", "--dry-run", *again)
     promoted = type_in("promote", "first", *again, "--gate", str(gate))
     assert "tiny-cnn@champion is now version 1" in promoted
-    assert "(opening 1 for this model)" in promoted
+    assert "(opening 1 of these images)" in promoted
     assert "Nothing to do: trial" in type_in("promote", "first", *again, code=1)
     opened = json.loads(type_in("evaluate", "tiny-cnn@champion", "--json"))
     assert (opened["openings"], opened["samples"]) == (2, 120)
@@ -738,9 +745,10 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     run = client.get_run(rows[0]["run"])
     assert run.data.tags["mnist_lab.stage"] == "confirm"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        "card", "config.json", "decision", "evaluation", "figures", "model", "test",
+        "card", "config.json", "decision", "evaluation", "model", "test",
     }  # fmt: skip
-    assert len(client.search_logged_models([run.info.experiment_id])) == 4
+    # Two of the search, three of confirm, three of promote.
+    assert len(client.search_logged_models([run.info.experiment_id])) == 8
     model = plain_mlflow.keras.load_model("models:/tiny-cnn@champion")
     assert model.predict(np.zeros((2, 28, 28), np.uint8), verbose=0).shape == (2, 10)
 

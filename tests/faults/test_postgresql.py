@@ -18,7 +18,7 @@ import pytest
 from mnist_lab.config import SweepConfig
 from mnist_lab.errors import BusyError, ServiceError
 from mnist_lab.settings import Settings
-from mnist_lab.study import is_locked, lock, lock_study, open_study, storage
+from mnist_lab.study import is_locked, lock, lock_model, lock_study, open_study, storage
 from mnist_lab.sweep import launch
 from services import PG_CTL, Postgres
 
@@ -134,6 +134,17 @@ def test_a_study_that_another_machine_sweeps_is_known_to_be_locked(there, elsewh
         with lock_study(elsewhere, "t"):  # another study is free
             assert is_locked(there, "t")
     assert not is_locked(elsewhere, "s")
+
+
+def test_two_machines_do_not_decide_about_one_model_at_once(there, elsewhere):
+    with lock_model(there, "mnist-fnn"):
+        with pytest.raises(BusyError, match="decided about just now by mnist-lab"):
+            with lock_model(elsewhere, "mnist-fnn"):
+                pass
+        with lock_model(elsewhere, "mnist-cnn"):  # another model is free
+            pass
+    with lock_model(elsewhere, "mnist-fnn"):
+        pass
 
 
 def test_the_lock_is_taken_again_after_the_server_was_restarted(server, there, elsewhere):

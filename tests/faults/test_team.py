@@ -152,7 +152,7 @@ def test_a_team_sweeps_promotes_and_predicts_from_folders_that_have_only_the_add
 
     lab("one", "sweep", "fnn", "--trials", "2", "--epochs", "8", "--dataset", "digits")
     name = "digits-fnn-v2-8ep"
-    promoted = lab("one", "promote", name, "--top", "1", "--seeds", "2", "--force")
+    promoted = lab("one", "promote", name, "--top", "1", "--force")
     assert "digits-fnn@champion is now version 1" in promoted
     assert name in lab("two", "studies")
     assert "1" in lab("two", "models")

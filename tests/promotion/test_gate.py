@@ -126,10 +126,11 @@ def test_a_tie_says_which_gain_would_be_found():
 def test_a_challenge_that_ends_early_says_that_nothing_was_opened():
     behind = Difference(gain=-0.0003, variance=1e-8, images=30_000)
     judgement = judge_unopened(behind, 1, replace(TEST, challenge=3))
-    assert describe_judgement(judgement) == [
+    (said,) = describe_judgement(judgement)
+    assert said == (
         "Behind on 30,000 public images after 3 trainings (-0.03 points): the sealed images were not "
         "opened. This was challenge 3."
-    ]
+    )
     assert judge_unopened(replace(behind, gain=0.0), 1, TEST).reason.startswith("not ahead")
 
 

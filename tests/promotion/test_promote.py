@@ -391,7 +391,7 @@ def test_a_damaged_champion_opens_nothing(make_study, promote, client):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match="is refused"):
         promote("b")
-    assert aliases(client) == {"champion": 1, "challenger": 2}
+    assert aliases(client) == {"champion": 1}
     assert count_openings(client, NAME) == 1
 
 
@@ -405,25 +405,26 @@ class Killed(BaseException):
     """As a kill -9: nothing catches it."""
 
 
-WRITES = ("create_model_version", "set_registered_model_alias", "delete_registered_model_alias",
+WRITES = ("create_model_version", "set_registered_model_alias", "set_experiment_tag", "delete_registered_model_alias",
           "set_registered_model_tag", "set_model_version_tag", "log_artifacts", "set_tag",
           "log_batch")  # fmt: skip
 
 
-# Its 18 writes, and what follows the last; those between decision and aliases always.
+# Its writes, and what follows the last; those between decision and aliases always.
 POINTS = [
-    pytest.param(point, marks=() if point in (15, 17) else pytest.mark.slow) for point in range(18)
+    pytest.param(point, marks=() if point in (18, 21) else pytest.mark.slow) for point in range(23)
 ]
 
 
-@pytest.mark.only_by_default("15")
+@pytest.mark.only_by_default("18")
 @pytest.mark.parametrize("point", POINTS)
 def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
-    make_study, promote, client, monkeypatch, point
+    make_study, promote, stage, client, monkeypatch, point
 ):
     make_study("a", "none")
     make_study("b", "good")
     promote("a")
+    stage.train_all("a", "b")
     left = [point]
 
     def dying(method):
@@ -452,6 +453,9 @@ def test_a_promotion_that_was_killed_anywhere_converges_when_it_is_typed_again(
     assert aliases(client) == {"champion": 2, "previous": 1}
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
     assert read_history(client, NAME)[-1].done
+    (challenge,) = challenges(client)
+    assert (challenge.number, challenge.verdict) == (1, "promote")
+    assert read_decision(client.get_model_version(NAME, "2")).openings == 2
 
 
 # A promotion in a process of its own that is killed when it gives the alias ``champion``.
@@ -481,11 +485,12 @@ promotions.promote(open_client(settings), sys.argv[1], settings, design=Design(t
 
 @pytest.mark.slow
 def test_a_promotion_whose_process_was_killed_is_finished_by_the_next(
-    make_study, promote, client, settings
+    make_study, promote, stage, client, settings
 ):
     make_study("a", "none")
     make_study("b", "good")
     promote("a")
+    stage.train_all("a", "b")
     environment = {**os.environ, "MNIST_LAB_HOME": str(settings.root)}
     dead = subprocess.run([sys.executable, "-c", DYING, "b"], env=environment, check=False)
     assert dead.returncode == -signal.SIGKILL

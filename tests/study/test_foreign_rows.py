@@ -92,7 +92,7 @@ def test_no_sampler_learns_from_it(mixed, sweep, sampler):
 @pytest.mark.slow
 def test_it_is_neither_confirmed_nor_synced(mixed, settings):
     _, confirmation = confirm(
-        settings, "s", Design(top=5, seeds=2), workers=1,
+        settings, "s", Design(top=5), workers=1,
         trainer="fakes:run_trial", make_tracker=lambda *_: NullTracker(),
     )  # fmt: skip
     assert {row.trial for row in confirmation.rows} <= {0, 1, 2}
@@ -198,8 +198,8 @@ def test_every_point_of_a_small_space_is_tried_before_any_is_tried_twice(sweep, 
 def test_a_point_that_was_tried_often_counts_as_one_configuration(sweep, raw, settings):
     (settings.root / "small.py").write_text(SMALL)
     sweep(trials=10, space=str(settings.root / "small.py") + ":small", pruner="none")
-    pairs = Design(top=5, seeds=2).replicas(open_study(settings, "s"))
-    params = [tuple(raw().trials[of].params.values()) for of, _ in pairs[: len(pairs) // 2]]
+    wanted = Design(top=5).first(open_study(settings, "s"))
+    params = [tuple(raw().trials[each.of].params.values()) for each in wanted]
     assert len(params) == len(set(params)) == 4
 
 

@@ -129,7 +129,8 @@ def _train(study: str, replicas: Sequence[Replica], settings: Settings, **option
     from mnist_lab.sweep import train_replicas
 
     with watch() as watcher:
-        watcher.announce(f"{len(replicas)} trainings of trial {replicas[0].of} of {study}.")
+        if replicas:  # else only MLflow lacks something
+            watcher.announce(f"{len(replicas)} trainings of trial {replicas[0].of} of {study}.")
         result = train_replicas(settings, study, replicas, listener=watcher.listener, **options)
     if result.signal:
         raise InterruptedSweep("Interrupted.", exit_code=result.signal)
@@ -143,7 +144,7 @@ def _train(study: str, replicas: Sequence[Replica], settings: Settings, **option
         raise MnistLabError(
             f"MLflow lacks {result.lag.items} records of {result.study} ({result.lag.why}).",
             safe="No alias was moved, and what is trained is kept.",
-            next_step=f"Type: mnist-lab sync {result.study}",
+            next_step="When it answers, type: mnist-lab sync, and then the same command again.",
         )
 
 

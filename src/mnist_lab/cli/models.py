@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mnist_lab.data import ImageForm
     from mnist_lab.models import ModelFile, Prediction, VersionRow
-    from mnist_lab.promotion import AliasEvent
+    from mnist_lab.promotion import AliasEvent, Challenge
     from mnist_lab.settings import Settings
 
 
@@ -82,19 +82,27 @@ def _show_card(client: MlflowClient, reference: str, *, as_json: bool) -> None:
 def _show_model(client: MlflowClient, name: str, *, as_json: bool) -> None:
     from mnist_lab.errors import UnknownNameError
     from mnist_lab.models import count_openings, list_versions
-    from mnist_lab.promotion import read_history
+    from mnist_lab.promotion import read_all_challenges, read_history
 
     rows = list_versions(client, name)
     if not rows:
         known = sorted({row.name for row in list_versions(client)})
         raise UnknownNameError("registered model", name, known)
     history, openings = read_history(client, name), count_openings(client, name)
+    challenges = read_all_challenges(client, name)
     if as_json:
-        versions, events = [asdict(row) for row in rows], [asdict(event) for event in history]
-        print_json({"versions": versions, "history": events, "test_openings": openings})
+        print_json(
+            {
+                "versions": [asdict(row) for row in rows],
+                "challenges": [{**asdict(each), "level": each.test.level} for each in challenges],
+                "history": [asdict(event) for event in history],
+                "test_openings": openings,
+            }
+        )
         return
     _print_versions(rows)
-    typer.echo(f"\nThe sealed test images were opened {openings} times.\n")
+    typer.echo(f"\nThe sealed test images were opened {openings} times for these versions.\n")
+    _print_challenges(challenges)
     _print_history(history)
 
 
@@ -111,6 +119,21 @@ def _print_versions(rows: Sequence[VersionRow]) -> None:
         ("trial", lambda row: "" if row.trial is None else str(row.trial)),
     )
     print_table(rows, columns)
+
+
+def _print_challenges(challenges: Sequence[Challenge]) -> None:
+    if not challenges:
+        return
+    columns = (
+        ("challenge", lambda each: str(each.number)),
+        ("when", lambda each: each.when),
+        ("by", lambda each: f"{each.by.study}:{each.by.trial}"),
+        ("champion", lambda each: str(each.by.champion)),
+        ("level", lambda each: f"{each.test.level:.2g}"),
+        ("verdict", lambda each: each.verdict or "interrupted: type the command again"),
+    )
+    print_table(challenges, columns)
+    typer.echo("")
 
 
 def _print_history(history: Sequence[AliasEvent]) -> None:

@@ -2,7 +2,7 @@
 
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card
-from mnist_lab.promotion.challenge import Challenge, read_challenges
+from mnist_lab.promotion.challenge import Challenge, read_all_challenges
 from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.openings import count_openings_of
@@ -23,8 +23,8 @@ __all__ = [
     "find_holder",
     "model_name",
     "promote",
+    "read_all_challenges",
     "read_card",
-    "read_challenges",
     "read_history",
     "read_policy",
     "rollback",

@@ -8,20 +8,18 @@ the move. The events are the history that ``mnist-lab models MODEL`` shows.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mnist_lab.errors import BusyError, MnistLabError
+from mnist_lab.errors import MnistLabError
 from mnist_lab.models import CHAMPION, MISSING, PREVIOUS, read_tags, verify_version
 from mnist_lab.settings import Settings
+from mnist_lab.study import lock_model
 from mnist_lab.tracking import TAG
 
 _EVENT = f"{TAG}history."
@@ -40,26 +38,6 @@ class AliasEvent:
     why: str
     aliases: Mapping[str, int | None]
     done: bool
-
-
-@contextmanager
-def lock_model(settings: Settings, name: str) -> Iterator[None]:
-    """Lock a registered model on this machine against other decisions.
-
-    Raises:
-        BusyError: another command has locked it.
-    """
-    settings.work.mkdir(parents=True, exist_ok=True)
-    try:
-        slug = re.sub(r"[^\w.-]", "-", name)
-        with FileLock(settings.work / f"model-{slug}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise BusyError(
-            f"Another command decides about {name} just now.",
-            safe="Nothing was written.",
-            next_step="Type it again when that one has ended.",
-        ) from None
 
 
 def find_holder(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:

@@ -19,7 +19,7 @@ from mnist_lab.promotion.gate import GatePolicy, Test
 from mnist_lab.tracking import TAG
 
 _DIGITS = 16  # of a digest, in the name of a tag
-_DECISION = f"{TAG}decision"
+_DECISION, _CHALLENGE = f"{TAG}decision", f"{TAG}challenge."
 PENDING = ""
 
 
@@ -68,12 +68,21 @@ def digest_policy(policy: GatePolicy) -> str:
 
 def read_challenges(client: MlflowClient, name: str, digest: str) -> list[Challenge]:
     """Read the challenges of a registered model on the sealed images of ``digest``, oldest first."""
-    prefix, found = _prefix(digest), []
+    return _read(client, name, _prefix(digest))
+
+
+def read_all_challenges(client: MlflowClient, name: str) -> list[Challenge]:
+    """Read all challenges of a registered model, on whichever sealed images, by number."""
+    return sorted(_read(client, name, _CHALLENGE), key=lambda each: (each.when, each.number))
+
+
+def _read(client: MlflowClient, name: str, prefix: str) -> list[Challenge]:
+    found = []
     for key, value in sorted(read_tags(client, name).items()):
         if key.startswith(prefix):
             facts = json.loads(value)
             by = Challenger(**facts.pop("by"))
-            found.append(Challenge(number=int(key.removeprefix(prefix)), by=by, **facts))
+            found.append(Challenge(number=int(key.rpartition(".")[2]), by=by, **facts))
     return found
 
 
@@ -140,4 +149,4 @@ def _count_former(client: MlflowClient, name: str, dataset_digest: str) -> tuple
 
 
 def _prefix(digest: str) -> str:
-    return f"{TAG}challenge.{digest[:_DIGITS]}."
+    return f"{_CHALLENGE}{digest[:_DIGITS]}."

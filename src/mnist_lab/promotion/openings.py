@@ -34,10 +34,13 @@ def count_openings_of(client: MlflowClient, digest: str) -> int:
     )
 
 
-def count_opening(client: MlflowClient, run: str, digest: str, purpose: str) -> int:
+def count_opening(
+    client: MlflowClient, run: str, digest: str, purpose: str, *, is_own: bool = True
+) -> int:
     """Count an opening for the model of ``run``; return how often these images were opened, with it.
 
-    The same ``purpose`` is counted once. The run may be gone.
+    The same ``purpose`` is counted once. The run may be gone. ``is_own``: the images are those of its
+    study, and are counted on its versions, too.
     """
     experiment = _find_experiment(client, run)
     key = f"{_OPENING}{digest[:_DIGITS]}.{purpose}"
@@ -49,8 +52,12 @@ def count_opening(client: MlflowClient, run: str, digest: str, purpose: str) -> 
             total = sum(int(each.data.tags[OPENINGS]) for each in before)
             client.set_experiment_tag(experiment, _BEFORE, str(total))
         client.set_experiment_tag(experiment, key, datetime.now(UTC).isoformat(timespec="seconds"))
-        _count_for_model(client, run)
-    return count_openings_of(client, digest)
+        if is_own:
+            _count_for_model(client, run)
+    # Experiments can be deleted for good, with their tags; then the versions still have theirs.
+    versions = versions_of(client, run) if is_own else []
+    on_versions = [int(each.tags.get(OPENINGS, 0)) for each in versions]
+    return max([count_openings_of(client, digest), *on_versions])
 
 
 def _find_experiment(client: MlflowClient, run: str) -> str:

@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ from mnist_lab.models import (
     verify_version,
     versions_named,
 )
-from mnist_lab.promotion.aliases import find_holder, finish_pending, lock_model, move
+from mnist_lab.promotion.aliases import find_holder, finish_pending, move
 from mnist_lab.promotion.card import gather, write_card
 from mnist_lab.promotion.challenge import (
     Challenge,
@@ -73,10 +75,12 @@ from mnist_lab.study import (
     Replica,
     load_original_dataset,
     load_original_space,
+    lock_model,
     open_study,
     read_confirmation,
 )
 from mnist_lab.tracking import TAG, StudyRecord
+from mnist_lab.tracking.runs import experiment_name, find_runs
 
 # Trains replicas of a study on the data at a path; when it returns, each has finished, and MLflow has
 # its model.
@@ -198,7 +202,6 @@ def promote(
             policy=policy,
             train=train,
         )
-        _ensure_registered_model(client, candidate)
         decision = _decide(contest, champion, force=force)
         if decision.promoted:
             _make_champion(client, name, decision)
@@ -240,8 +243,14 @@ def _find_candidate(settings: Settings, name: str, design: Design) -> Candidate:
 
 def _is_of(version: ModelVersion, candidate: Candidate) -> bool:
     """Return whether a version was made of the candidate's trial."""
-    found = version.tags.get(f"{TAG}study_id"), version.tags.get(f"{TAG}trial")
-    return found == (candidate.record.id, str(candidate.contender.trial))
+    trial = version.tags.get(f"{TAG}trial")
+    return trial == str(candidate.contender.trial) and _is_of_study(version, candidate.record)
+
+
+def _is_of_study(version: ModelVersion, record: StudyRecord) -> bool:
+    """Return whether a version comes from a study; the first versions have only its name."""
+    found = version.tags.get(f"{TAG}study"), version.tags.get(f"{TAG}study_id", record.id)
+    return found == (record.name, record.id)
 
 
 def _find_opponent(
@@ -272,12 +281,12 @@ def _find_opponent(
     return Opponent(
         version=int(version.version),
         model=find_version_model(client, version),
-        contender=_find_contender(version, candidate.record, settings),
+        contender=_find_contender(client, version, candidate.record, settings),
     )
 
 
 def _find_contender(
-    version: ModelVersion, record: StudyRecord, settings: Settings
+    client: MlflowClient, version: ModelVersion, record: StudyRecord, settings: Settings
 ) -> Contender | None:
     """The trial of a version, in its study; None where that is gone, or was made anew since."""
     name, trial = version.tags.get(f"{TAG}study", ""), version.tags.get(f"{TAG}trial", "")
@@ -285,14 +294,24 @@ def _find_contender(
         study = open_study(settings, name)
     except UnknownNameError:
         return None
-    is_same = study.is_managed and study.record.id == version.tags.get(f"{TAG}study_id")
+    is_same = study.is_managed and _is_of_study(version, study.record)
     if not is_same or not trial.isdigit() or study.record.dataset_digest != record.dataset_digest:
         return None
     try:
         load_original_space(study.record)
     except MnistLabError:  # changed, or gone: it cannot be trained again
         return None
+    if not _has_page(client, study.record):  # deleted: MLflow cannot take its replicas
+        return None
     return Contender(search=study, trial=int(trial))
+
+
+def _has_page(client: MlflowClient, record: StudyRecord) -> bool:
+    experiment = client.get_experiment_by_name(experiment_name(record.dataset, record.family))
+    if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+        return False
+    pages = f"tags.`{TAG}study_id` = '{record.page}' AND tags.`{TAG}level` = 'study'"
+    return bool(find_runs(client, [experiment.experiment_id], pages))
 
 
 def _require_same_data(champion: ModelVersion | None, record: StudyRecord, *, force: bool) -> None:
@@ -492,14 +511,18 @@ def _open(
 
 def _entries(contest: Contest, contender: Contender, rounds: int) -> list[Entry]:
     """The replicas that predict the sealed images; of an opponent those whose model is still there."""
-    ledger, found = contender.ledger(), []
-    is_mine = contender is contest.candidate.contender
-    for trial in contender.replicas(rounds).values():
+    ledger, trials = contender.ledger(), contender.replicas(rounds).values()
+    name, found = contest.candidate.name, []
+    try:
+        models = [_find_model(contest.client, name, ledger, trial.number) for trial in trials]
+    except MnistLabError:  # interrupted before MLflow had them: nothing is trained, they are logged
+        contest.train(contender.study, (), contest.source)
+        models = []
+    for trial, known in zip_longest(trials, models):
         try:
-            name = contest.candidate.name
-            model = _find_model(contest.client, name, ledger, trial.number)
-        except (DataError, UnknownNameError):
-            if is_mine:
+            model = known or _find_model(contest.client, name, ledger, trial.number)
+        except MnistLabError:
+            if contender is contest.candidate.contender:
                 raise
             continue
         found.append(Entry(ledger=ledger, trial=trial, model=model))
@@ -561,6 +584,7 @@ def _register(contest: Contest, model: ModelFile) -> ModelVersion:
     """Make a version of this model, unless there is one: made before an interruption."""
     client, candidate = contest.client, contest.candidate
     load(client, model, contest.settings)  # looked at before it is registered
+    _ensure_registered_model(client, candidate)
     for version in versions_named(client, candidate.name):
         if (version.tags.get(f"{TAG}sha256"), version.run_id) == (model.sha256, model.run):
             return version

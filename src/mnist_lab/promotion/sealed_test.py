@@ -118,10 +118,9 @@ def evaluate_on(
     sealed = find_test_split(
         dataset, image_size=record.image_size, data_folder=settings.data_folder
     )
-    openings, test = (
-        count_opening(client, model.run, sealed.digest, uuid.uuid4().hex[:12]),
-        sealed.open(),
-    )
+    purpose = uuid.uuid4().hex[:12]
+    openings = count_opening(client, model.run, sealed.digest, purpose, is_own=False)
+    test = sealed.open()
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
     names = record.images.class_names
     return TestResult(

@@ -3,7 +3,7 @@
 from mnist_lab.study._optuna import SingleWriterStorage, reopen_trial, use_fast_tpe, view
 from mnist_lab.study.confirmation import Confirmation, read_confirmation
 from mnist_lab.study.ledger import Ledger, Tracked, WarmPoint, is_untracked
-from mnist_lab.study.lock import StudyLock, is_locked, lock_study
+from mnist_lab.study.lock import StudyLock, is_locked, lock_model, lock_study
 from mnist_lab.study.names import confirm_name, is_confirmation, searched_name, study_name
 from mnist_lab.study.open import (
     create_study,
@@ -62,6 +62,7 @@ __all__ = [
     "is_untracked",
     "load_original_dataset",
     "load_original_space",
+    "lock_model",
     "lock_study",
     "make_record",
     "open_studies",

@@ -1,12 +1,13 @@
-"""One supervisor a study: a file lock on this machine, and one in a PostgreSQL that machines share."""
+"""One supervisor a study, one decision a model: file locks, and locks in a PostgreSQL of a team."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ _HOLDER = sqlalchemy.text(
 
 
 class DatabaseLock:
-    """An advisory lock of PostgreSQL on a study; the server drops it when this process dies.
+    """An advisory lock of PostgreSQL named ``key``; the server drops it when this process dies.
 
-    It has a connection of its own: one that went back to a pool would keep the lock.
+    It has a connection of its own: one that went back to a pool would keep the lock. ``busy`` says what
+    the holder of the lock does.
     """
 
-    def __init__(self, address: str, study: str) -> None:
-        self._study = study
+    def __init__(self, address: str, key: str, busy: BusyError) -> None:
+        self._key = key
+        self._busy = busy
         self._name = f"mnist-lab {os.getpid()} on {platform.node()}"[:LONGEST_NAME]
         self._holder = ""
         self._engine = _open_engine(address, application=self._name)
@@ -66,9 +69,9 @@ class DatabaseLock:
             raise StorageInternalError("The study's database does not answer.") from error
         self.release()
         raise BusyError(
-            f"Study {self._study!r} is being swept by {self._holder}.",
-            safe="It goes on.",
-            next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
+            f"{self._busy.problem} {self._holder}.",
+            safe=self._busy.safe,
+            next_step=self._busy.next_step,
         )
 
     def verify(self) -> None:
@@ -110,7 +113,7 @@ class DatabaseLock:
 
     def _ask(self, query: sqlalchemy.TextClause) -> Any:
         assert self._connection is not None
-        given = {"study": _key(self._study)} if ":study" in query.text else {}
+        given = {"study": self._key} if ":study" in query.text else {}
         return self._connection.execute(query, given).scalar()
 
 
@@ -151,12 +154,40 @@ def lock_study(settings: Settings, name: str) -> Iterator[StudyLock]:
         if not _is_shared(settings):
             yield StudyLock()
             return
-        database = DatabaseLock(settings.storage, name)
+        database = DatabaseLock(settings.storage, _key(name), _being_swept(name))
         try:
             database.take()
             yield StudyLock(database)
         finally:
             database.release()
+
+
+@contextmanager
+def lock_model(settings: Settings, name: str) -> Iterator[None]:
+    """Lock a registered model against other decisions, on this machine and in a team's database.
+
+    Raises:
+        BusyError: another command has locked it.
+        StorageInternalError: the database does not answer.
+    """
+    settings.work.mkdir(parents=True, exist_ok=True)
+    busy = BusyError(
+        f"{name} is decided about just now by",
+        safe="Nothing was written.",
+        next_step="Type it again when that one has ended.",
+    )
+    slug = re.sub(r"[^\w.-]", "-", name)
+    try:
+        with FileLock(settings.work / f"model-{slug}.lock", timeout=0), ExitStack() as held:
+            if _is_shared(settings):
+                database = DatabaseLock(settings.storage, f"mnist-lab model {name}", busy)
+                held.callback(database.release)
+                database.take()
+            yield
+    except Timeout:
+        raise BusyError(
+            f"{busy.problem} another command.", safe=busy.safe, next_step=busy.next_step
+        ) from None
 
 
 @contextmanager
@@ -168,10 +199,9 @@ def _lock_file(folder: Path, name: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text() if holder.exists() else "unknown"
+        busy = _being_swept(name)
         raise BusyError(
-            f"Study {name!r} is being swept by process {who}.",
-            safe="It goes on.",
-            next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
+            f"{busy.problem} process {who}.", safe=busy.safe, next_step=busy.next_step
         ) from None
     try:
         holder.write_text(str(os.getpid()))
@@ -195,6 +225,14 @@ def _find_holder(settings: Settings, name: str) -> bool:
         return False  # who reads the study will say that its database is away
     finally:
         engine.dispose()
+
+
+def _being_swept(study: str) -> BusyError:
+    return BusyError(
+        f"Study {study!r} is being swept by",
+        safe="It goes on.",
+        next_step="Wait for it, or stop it with Ctrl-C in its terminal.",
+    )
 
 
 def _key(study: str) -> str:
