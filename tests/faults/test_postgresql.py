@@ -138,9 +138,11 @@ def test_a_study_that_another_machine_sweeps_is_known_to_be_locked(there, elsewh
 
 def test_two_machines_do_not_decide_about_one_model_at_once(there, elsewhere):
     with lock_model(there, "mnist-fnn"):
-        with pytest.raises(BusyError, match="decided about just now by mnist-lab"):
-            with lock_model(elsewhere, "mnist-fnn"):
-                pass
+        with (
+            pytest.raises(BusyError, match="decided about just now by mnist-lab"),
+            lock_model(elsewhere, "mnist-fnn"),
+        ):
+            pass
         with lock_model(elsewhere, "mnist-cnn"):  # another model is free
             pass
     with lock_model(elsewhere, "mnist-fnn"):

@@ -130,13 +130,22 @@ class Stage:
                 found = Contender(search=open_study(self.settings, name), trial=0)
                 self.train(name, found.missing(round_), "")
 
+    def log_missing(self, name):
+        """Log the models of replicas that MLflow lacks."""
+        ledger = open_study(self.settings, confirm_name(name))
+        for number, tracked in ledger.tracked().items():
+            if "mnist_lab.model" not in self.client.get_run(tracked.run).data.tags:
+                self._log(name, number, tracked.run)
+
     def train_one(self, name, replica, value):
-        skill = self.skills[name]
-        number, run = self._queue(name, replica, value, skill)
-        facts = model_record(self.networks[skill], study=confirm_name(name), trial=number,
-                             scalars={}, params={})  # fmt: skip
-        self.tracker.log_model(run, facts)
+        number, run = self._queue(name, replica, value, self.skills[name])
+        self._log(name, number, run)
         return run
+
+    def _log(self, name, number, run):
+        facts = model_record(self.networks[self.skills[name]], study=confirm_name(name),
+                             trial=number, scalars={}, params={})  # fmt: skip
+        self.tracker.log_model(run, facts)
 
     def _queue(self, name, replica, value, skill):
         ledger = open_study(self.settings, confirm_name(name))

@@ -18,6 +18,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from mnist_lab import promotion as promotions
+from mnist_lab.data import part_labels
 from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
 from mnist_lab.evaluation.figures import draw_predictions
@@ -30,14 +31,15 @@ from mnist_lab.models.versions import (
 )
 from mnist_lab.promotion.aliases import move, read_history
 from mnist_lab.promotion.challenge import read_challenges
+from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.decision import read_decision
 from mnist_lab.promotion.evidence import level_of
 from mnist_lab.promotion.gate import Costs
-from mnist_lab.study import Replica
+from mnist_lab.study import PROMOTE_PARTS, Replica, open_study
 
 NAME = "tiny-fnn"
-# The module: the package has a function of its name.
-promoting = importlib.import_module("mnist_lab.promotion.promote")
+# The module, which has a function of its name.
+examining = importlib.import_module("mnist_lab.promotion.examine")
 # Nothing can be better by so much.
 STRICT = promotions.GatePolicy(
     minimum_gain=1.0, maximum_recall_loss=1.0, maximum_calibration_error=1.0, maximum_latency=1e6
@@ -144,7 +146,7 @@ def test_a_model_that_is_much_smaller_need_not_be_better(
     make_study("a", "good")
     make_study("b", "good")
     promote("a")
-    monkeypatch.setattr(promoting, "_search_costs", lambda each: COSTS[each.study])
+    monkeypatch.setattr(examining, "_search_costs", lambda each: COSTS[each.study])
     policy = replace(lenient, margin=0.9)
     decision = promote("b", policy=policy).decision
     assert decision.judgement.reason.startswith("smaller or faster")
@@ -405,9 +407,9 @@ class Killed(BaseException):
     """As a kill -9: nothing catches it."""
 
 
-WRITES = ("create_model_version", "set_registered_model_alias", "set_experiment_tag", "delete_registered_model_alias",
-          "set_registered_model_tag", "set_model_version_tag", "log_artifacts", "set_tag",
-          "log_batch")  # fmt: skip
+WRITES = ("create_model_version", "set_registered_model_alias", "set_experiment_tag",
+          "delete_registered_model_alias", "set_registered_model_tag",
+          "set_model_version_tag", "log_artifacts", "set_tag", "log_batch")  # fmt: skip
 
 
 # Its writes, and what follows the last; those between decision and aliases always.
@@ -660,3 +662,33 @@ def test_a_decision_of_another_version_is_made_again(make_study, promote, client
     promote("b")
     client.set_model_version_tag(NAME, "2", "mnist_lab.decision", '{"verdict": "unheard of"}')
     assert promote("b").decision.openings == 2
+
+
+def test_images_that_helped_to_choose_count_for_nothing(make_study, stage, settings, small_dataset):
+    make_study("a", "some")
+    stage.train_all("a")
+    contender = Contender(search=open_study(settings, "a"), trial=0)
+    labels = {part: part_labels(small_dataset, part) for part in PROMOTE_PARTS}
+    arm = contender.arm(3, labels)
+    assert {part: rows.shape for part, rows in arm.parts.items()} == dict.fromkeys(
+        (2, 3, 4), (3, 120)
+    )
+    assert len(contender.replicas(3)) == 11  # those of confirm predict the sealed images only
+
+
+def test_a_promotion_that_was_cut_off_before_mlflow_had_the_models_logs_them(
+    make_study, promote, stage, client
+):
+    run = make_study("a")
+    client.delete_tag(run, "mnist_lab.model")
+    asked = []
+
+    def train(name, replicas, source):
+        asked.append(list(replicas))
+        if not replicas:  # what a sweep with nothing to train does
+            stage.log_missing(name)
+            return
+        stage.train(name, replicas, source)
+
+    assert promote("a", train=train).promoted
+    assert asked[-1] == []

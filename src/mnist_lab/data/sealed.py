@@ -16,7 +16,7 @@ from mnist_lab.data.named import BUNDLED
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SealedSplit:
-    """A test split that is known by its ``digest`` and number of ``images`` until ``open`` is called."""
+    """A test split of which only ``digest`` and number of ``images`` are known until ``open``."""
 
     digest: str
     images: int

@@ -3,10 +3,11 @@
 from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, rollback
 from mnist_lab.promotion.card import read_card
 from mnist_lab.promotion.challenge import Challenge, read_all_challenges
+from mnist_lab.promotion.contest import Train, model_name
 from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.openings import count_openings_of
-from mnist_lab.promotion.promote import Promotion, Train, model_name, promote
+from mnist_lab.promotion.promote import Promotion, promote
 from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on
 
 __all__ = [

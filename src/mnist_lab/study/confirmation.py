@@ -28,9 +28,9 @@ class ConfirmedTrial:
 
     ``val_accuracy`` is the mean of their accuracies, whatever the objective; ``mean`` that of the
     objective, with the 95 % interval from ``low`` to ``high``: of accuracies by the number of images,
-    of other objectives by the spread of replicas. ``searched`` is the search's value, of one run on the
-    validation part; ``total`` the sum of all, by which the choice is made. ``tied``: the means cannot be
-    told apart from the best one's. ``seconds`` is the mean wall time of a training.
+    of other objectives by the spread of replicas. ``searched`` is the search's value, of one run on
+    the validation part; ``total`` the sum of all, by which the choice is made. ``tied``: the mean
+    cannot be told apart from the best. ``seconds`` is the mean wall time of a training.
     """
 
     trial: int

@@ -1,0 +1,273 @@
+"""A challenge: rounds of trainings, one opening of the sealed images, a version, a judgement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import zip_longest
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from mnist_lab.config import describe_value
+from mnist_lab.errors import MnistLabError
+from mnist_lab.models import (
+    ModelFile,
+    find_trial_model,
+    find_version_model,
+    load,
+    versions_named,
+)
+from mnist_lab.promotion.card import gather, write_card
+from mnist_lab.promotion.challenge import Challenge
+from mnist_lab.promotion.contender import Contender
+from mnist_lab.promotion.contest import Candidate, Contest
+from mnist_lab.promotion.decision import PromotionRecord
+from mnist_lab.promotion.evidence import (
+    ROUNDS,
+    Arm,
+    Difference,
+    bound_recall_losses,
+    compare_arms,
+    compare_public,
+    is_futile,
+    pick_shipped,
+)
+from mnist_lab.promotion.gate import (
+    Costs,
+    Judgement,
+    judge,
+    judge_first,
+    judge_unopened,
+)
+from mnist_lab.promotion.sealed_test import Entry, measure_costs, open_for, read_sealed, score
+from mnist_lab.study import Ledger
+from mnist_lab.tracking import TAG
+
+
+def examine(
+    contest: Contest, champion: int | None, challenge: Challenge | None, *, force: bool
+) -> PromotionRecord:
+    """Train rounds, open the sealed images if that is worth it, register a version, and judge it."""
+    is_smaller = _is_smaller(contest)
+    margin = contest.policy.margin if is_smaller else 0.0
+    public, rounds = _train_rounds(contest, margin)
+    blank = PromotionRecord(
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=0,
+        champion=champion,
+        opponent=None if contest.opponent is None else contest.opponent.version,
+        forced=False,
+        accuracy=None,
+        champion_accuracy=None,
+        openings=0,
+        policy=contest.policy,
+        judgement=Judgement(verdict="tie", reason=""),
+    )
+    entries = _entries(contest, contest.candidate.contender, rounds)
+    if not entries:
+        raise MnistLabError(
+            f"No replica of trial {contest.candidate.contender.trial} could be trained.",
+            safe="No alias was moved.",
+            next_step=f"See why: mnist-lab leaderboard {contest.candidate.contender.study}+confirm",
+        )
+    version = _register(contest, entries[0].model)
+    if public is not None and not force:
+        assert challenge is not None
+        judgement = judge_unopened(public, rounds, challenge.test)
+        return replace(blank, version=int(version.version), judgement=judgement)
+    return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
+
+
+def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, int]:
+    """Train up to three rounds of both; return how many, and what shows that more are futile, if so.
+
+    Where nobody is to be compared with on the public images, one round is trained.
+    """
+    mine, opponent = contest.candidate.contender, contest.opponent
+    theirs = None if opponent is None else opponent.contender
+    for round_ in range(1, ROUNDS + 1):
+        for each in filter(None, (mine, theirs)):
+            if missing := each.missing(round_):
+                contest.train(each.study, missing, contest.source)
+        if theirs is None:
+            return None, round_
+        arms = mine.arm(round_, contest.labels), theirs.arm(round_, contest.labels)
+        public = compare_public(*arms)
+        if public is None:  # one of them could not be trained
+            return None, round_
+        if is_futile(public, round_, margin):
+            return public, round_
+    return None, ROUNDS
+
+
+def _open(
+    contest: Contest,
+    entries: Sequence[Entry],
+    rounds: int,
+    blank: PromotionRecord,
+    challenge: Challenge | None,
+    *,
+    is_smaller: bool,
+) -> PromotionRecord:
+    client, candidate, opponent = contest.client, contest.candidate, contest.opponent
+    theirs: list[Entry] = []
+    if opponent is not None and opponent.contender is not None:
+        theirs = _entries(contest, opponent.contender, ROUNDS)
+    file_only = opponent.model if opponent is not None and not theirs else None
+    opened = open_for(
+        client, [*entries, *theirs], contest.sealed, contest.purpose, contest.settings, file_only
+    )
+    wrong = read_sealed(entries, opened.test)
+    shipped = entries[pick_shipped(wrong, list(range(len(wrong))))]
+    version = _register(contest, shipped.model)  # another one, if it is not the first
+    network = load(client, shipped.model, contest.settings)
+    names = candidate.record.images.class_names
+    result = score(client, shipped.model, network, opened.test, opened.openings, names)
+    costs = measure_costs(client, shipped.model, network, opened.test)
+    found = replace(
+        blank,
+        version=int(version.version),
+        accuracy=result.evaluation.accuracy,
+        openings=opened.openings,
+    )
+    calibration = result.evaluation.calibration_error
+    if opponent is None or challenge is None:
+        judgement = judge_first(result.evaluation.accuracy, calibration, costs, contest.policy)
+        if blank.champion is not None:
+            why = "the champion's file cannot be read or is of other data: they were not compared"
+            judgement = replace(judgement, reason=why)
+    else:
+        champion = Arm(parts={}, sealed=opened.champion)
+        if theirs:
+            assert opponent.contender is not None
+            against = read_sealed(theirs, opened.test)
+            champion = opponent.contender.arm(ROUNDS, contest.labels, against)
+        arm = candidate.contender.arm(rounds, contest.labels, wrong)
+        losses = bound_recall_losses(arm, champion, contest.labels, opened.test.labels)
+        judgement = judge(
+            compare_arms(arm, champion, minimum_gain=contest.policy.minimum_gain),
+            {names[label]: loss for label, loss in losses.items()},
+            calibration,
+            costs,
+            contest.policy,
+            challenge.test,
+            is_smaller=is_smaller,
+        )
+        assert champion.sealed is not None
+        found = replace(found, champion_accuracy=float(1 - champion.sealed.mean()))
+    decision = replace(found, judgement=judgement)
+    facts = gather(
+        version,
+        shipped.model,
+        decision,
+        result.evaluation,
+        candidate.confirmation,
+        contest.settings,
+    )
+    write_card(client, version, facts)
+    return decision
+
+
+def _entries(contest: Contest, contender: Contender, rounds: int) -> list[Entry]:
+    """The replicas that predict the sealed images; of an opponent those whose model is still there."""
+    ledger, trials = contender.ledger(), contender.replicas(rounds).values()
+    name, found = contest.candidate.name, []
+    try:
+        models = [_find_model(contest.client, name, ledger, trial.number) for trial in trials]
+    except MnistLabError:  # interrupted before MLflow had them: nothing is trained, they are logged
+        contest.train(contender.study, (), contest.source)
+        models = []
+    for trial, known in zip_longest(trials, models):
+        try:
+            model = known or _find_model(contest.client, name, ledger, trial.number)
+        except MnistLabError:
+            if contender is contest.candidate.contender:
+                raise
+            continue
+        found.append(Entry(ledger=ledger, trial=trial, model=model))
+    return found
+
+
+def _find_model(client: MlflowClient, name: str, replicas: Ledger, replica: int) -> ModelFile:
+    """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
+    tracked = replicas.tracked().get(replica)
+    for version in versions_named(client, name):
+        of = version.tags.get(f"{TAG}replica"), version.tags.get(f"{TAG}replicas_id")
+        if of == (str(replica), replicas.record.id) or (tracked and version.run_id == tracked.run):
+            return find_version_model(client, version)
+    return find_trial_model(client, replicas.find_run(replica))
+
+
+def _is_smaller(contest: Contest) -> bool:
+    """Whether the challenger is smaller or faster than the champion, by the searches' trials."""
+    opponent = contest.opponent
+    if not contest.policy.margin or opponent is None or opponent.contender is None:
+        return False
+    mine, theirs = (
+        _search_costs(each) for each in (contest.candidate.contender, opponent.contender)
+    )
+    return mine.is_smaller_than(theirs)
+
+
+def _search_costs(contender: Contender) -> Costs:
+    scalars = contender.search.trial(contender.trial).scalars
+    return Costs(
+        parameters=int(scalars["parameters"]),
+        file_size=0,
+        latency=float(scalars.get("latency_ms", math.inf)),
+    )
+
+
+# The registry
+
+
+def _ensure_registered_model(client: MlflowClient, candidate: Candidate) -> None:
+    if not client.search_registered_models(f"name = '{candidate.name}'"):
+        tags = {f"{TAG}family": candidate.record.family}
+        client.create_registered_model(candidate.name, tags=tags)
+
+
+def _register(contest: Contest, model: ModelFile) -> ModelVersion:
+    """Make a version of this model, unless there is one: made before an interruption."""
+    client, candidate = contest.client, contest.candidate
+    load(client, model, contest.settings)  # looked at before it is registered
+    _ensure_registered_model(client, candidate)
+    for version in versions_named(client, candidate.name):
+        if (version.tags.get(f"{TAG}sha256"), version.run_id) == (model.sha256, model.run):
+            return version
+    confirmation, choice, record = (
+        candidate.confirmation,
+        candidate.confirmation.choice,
+        candidate.record,
+    )
+    return client.create_model_version(
+        candidate.name,
+        source=f"models:/{model.model}",
+        run_id=model.run,
+        model_id=model.model,
+        tags={
+            f"{TAG}study": confirmation.study,
+            f"{TAG}study_id": record.id,
+            f"{TAG}trial": str(choice.trial),
+            f"{TAG}replica": str(model.trial),
+            f"{TAG}replicas_id": candidate.contender.ledger().record.id,
+            f"{TAG}run": model.run,
+            f"{TAG}space": record.space,
+            f"{TAG}space_digest": record.space_digest,
+            f"{TAG}dataset": record.dataset,
+            f"{TAG}dataset_digest": record.dataset_digest,
+            f"{TAG}sealed_digest": contest.sealed.digest,
+            f"{TAG}sha256": model.sha256,
+            **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
+            f"{TAG}val_accuracy": repr(choice.val_accuracy),
+            f"{TAG}objective": confirmation.objective,
+            f"{TAG}{confirmation.objective}_low": repr(choice.low),
+            f"{TAG}{confirmation.objective}_high": repr(choice.high),
+        },
+        description=f"Trial {choice.trial} of study {confirmation.study}: {confirmation.objective} "
+        f"{describe_value(confirmation.objective, choice.mean)}, the mean of "
+        f"{confirmation.seeds} trainings with fresh seeds.",
+    )
