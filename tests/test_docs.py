@@ -69,7 +69,8 @@ def test_every_option_of_a_command_is_in_the_reference(name):
     section = re.search(
         rf"^## mnist-lab {name}\n(.*?)(?=^## |\Z)", REFERENCE.read_text(), re.M | re.S
     )
-    options = [option for each in COMMANDS[name].params for option in each.opts]
+    shown = [each for each in COMMANDS[name].params if not getattr(each, "hidden", False)]
+    options = [option for each in shown for option in each.opts]
     for option in options:
         if option.startswith("--"):
             assert re.search(rf"^  (-\w, )?{option}\b", section.group(1), re.M), option

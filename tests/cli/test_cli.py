@@ -438,7 +438,7 @@ def test_a_champion_is_not_promoted_over_itself(lab, registered):
 def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
     out = lab("models", "mnist-cnn")[1]
     assert "champion -> 2" in out
-    assert "The sealed test images were opened 0 times." in out
+    assert "The sealed test images were opened 0 times for these versions." in out
     shown = json.loads(lab("models", "mnist-cnn", "--json")[1])
     assert shown["history"][0]["why"] == "promote: x"
 

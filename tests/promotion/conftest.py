@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import keras
 import pytest
@@ -14,6 +16,8 @@ from mnist_lab import promotion as promotions
 from mnist_lab.config import SweepConfig
 from mnist_lab.data import leave_out
 from mnist_lab.evaluation import pack_classes
+from mnist_lab.models.versions import fetch
+from mnist_lab.models.versions import load as load_for_real
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.gate import GatePolicy
 from mnist_lab.search.pruners import make_pruner
@@ -66,6 +70,24 @@ def tensorflow_as_it_is(monkeypatch):
     """A command sets TensorFlow up first; here the suite has imported it already."""
     for module in ("promotion.sealed_test", "models.versions"):
         monkeypatch.setattr(f"mnist_lab.{module}.configure", lambda _: None)
+
+
+LOADED = {}  # by digest: four networks serve all tests
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch):
+    """Networks are loaded once a session; their files are fetched and checked each time."""
+
+    def load(client, model, settings):
+        with tempfile.TemporaryDirectory() as folder:
+            fetch(client, model, Path(folder))
+        if model.sha256 not in LOADED:
+            LOADED[model.sha256] = load_for_real(client, model, settings)
+        return LOADED[model.sha256]
+
+    for module in ("sealed_test", "examine"):
+        monkeypatch.setattr(f"mnist_lab.promotion.{module}.load", load)
 
 
 @pytest.fixture

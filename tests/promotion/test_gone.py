@@ -23,6 +23,7 @@ from mnist_lab.models.versions import (
     find_version_model,
     is_writable,
     list_versions,
+    load,
 )
 
 NAME = "tiny-fnn"
@@ -299,6 +300,7 @@ def test_a_file_that_keras_cannot_load_is_not_registered(make_study, promote, cl
     def fail(*_, **__):
         raise ValueError("an unknown word")
 
+    monkeypatch.setattr("mnist_lab.promotion.examine.load", load)  # not one that was loaded before
     monkeypatch.setattr("keras.saving.load_model", fail)
     with pytest.raises(DataError, match="an unknown word"):
         promote("a")

@@ -117,6 +117,7 @@ def test_equal_models_are_a_tie(make_study, promote, client):
     assert aliases(client) == {"champion": 1, "challenger": 2}
 
 
+@pytest.mark.slow
 def test_a_champion_without_replicas_is_trained_once_and_kept(make_study, promote, stage):
     make_study("a", "none")
     promote("a")
@@ -140,6 +141,7 @@ def test_a_champion_whose_study_is_gone_is_compared_by_its_file(
     assert aliases(client) == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.slow
 def test_a_model_that_is_much_smaller_need_not_be_better(
     make_study, promote, client, lenient, monkeypatch
 ):

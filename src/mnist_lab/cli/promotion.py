@@ -162,12 +162,12 @@ def promote_command(
     as_json: bool = JSON_OPTION,
     **typed: Any,
 ) -> None:
-    """Make a study's choice the champion, if it is shown to be better.
+    """Make a study's choice the champion, if it is better.
 
     The study is confirmed first. Its choice and the champion are trained in up to three rounds, each
     training without another part of the training images, and compared on what was left out. Only a
-    choice that is not behind meets the sealed test images. If it is better and keeps every limit, it
-    becomes champion, and the champion previous. Exit code 1 when nothing was promoted.
+    choice that is not behind meets the sealed test images. If it is shown to be better and keeps every
+    limit, it becomes champion, and the champion previous. Exit code 1 when nothing was promoted.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """

@@ -127,7 +127,7 @@ def find_opponent(
     *,
     force: bool,
 ) -> Opponent | None:
-    """Find the best champion so far; by force None for one whose file cannot be read, or of other data."""
+    """Find the best champion so far; by force None for one that cannot be compared."""
     if champion is None:
         return None
     best = champion.tags.get(f"{TAG}best_champion", str(champion.version))
