@@ -99,7 +99,8 @@ def test_a_model_that_is_too_sure_is_rejected():
 
 def test_the_first_champion_needs_an_accuracy_only():
     assert judge_first(0.95, 0.01, COSTS, POLICY).verdict == "promote"
-    assert judge_first(0.85, 0.01, COSTS, POLICY).verdict == "reject"
+    judgement = judge_first(0.85, 0.01, COSTS, POLICY)
+    assert (judgement.verdict, judgement.reason) == ("reject", "limits not kept: accuracy")
 
 
 def test_smaller_is_a_fifth_less_of_parameters_or_of_time():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -121,7 +121,8 @@ def judge_first(
         text=f"test accuracy {accuracy:.2%}, at least {least:.2%}",
     )
     criteria = enough, *_judge_costs(calibration_error, costs, policy)
-    return _with_limits("promote", "the first of its name, and it keeps every limit", criteria)
+    found = _with_limits("promote", "", criteria)
+    return replace(found, reason=found.reason or "the first of its name, and it keeps every limit")
 
 
 def judge_unopened(public: Difference, rounds: int, test: Test) -> Judgement:
@@ -153,14 +154,7 @@ def judge(
         _judge_recall(losses, policy),
         *_judge_costs(calibration_error, costs, policy),
     )
-    found = _with_limits(verdict, reason, criteria)
-    return Judgement(
-        verdict=found.verdict,
-        reason=found.reason,
-        criteria=criteria,
-        test=test,
-        comparison=comparison,
-    )
+    return replace(_with_limits(verdict, reason, criteria), test=test, comparison=comparison)
 
 
 def _weigh(
@@ -180,7 +174,8 @@ def _weigh(
 def _with_limits(verdict: GateVerdict, reason: str, criteria: tuple[Criterion, ...]) -> Judgement:
     broken = [each.name for each in criteria if not each.passed]
     if broken:
-        verdict, reason = "reject", f"{reason}; limits not kept: {', '.join(broken)}"
+        found = f"limits not kept: {', '.join(broken)}"
+        verdict, reason = "reject", f"{reason}; {found}" if reason else found
     return Judgement(verdict=verdict, reason=reason, criteria=criteria)
 
 
@@ -189,13 +184,17 @@ def _judge_recall(losses: Mapping[str, tuple[float, float]], policy: GatePolicy)
     worst = max(losses, key=lambda name: losses[name][1])
     loss, low = losses[worst]
     most = policy.maximum_recall_loss
+    said = (
+        f"class {worst} loses {100 * loss:.2f} points of recall, at least {100 * low:.2f}"
+        if low > 0
+        else "no class is shown to lose recall"
+    )
     return Criterion(
         name="recall",
         passed=low <= most,
         value=low,
         limit=most,
-        text=f"class {worst} loses {100 * max(0.0, loss):.2f} points of recall, at least "
-        f"{100 * max(0.0, low):.2f}; at most {100 * most:.2f} are allowed",
+        text=f"{said}; at most {100 * most:.2f} points are allowed",
     )
 
 

@@ -84,7 +84,7 @@ def _uncertain(report: StudyReport) -> list[str]:
     if report.confirmation is not None:
         rows = report.confirmation.rows
         lines.append(
-            f"- Means of {report.confirmation.seeds} seeds closer than "
+            f"- Means of {report.confirmation.seeds} trainings closer than "
             f"{report.show_difference(report.confirmation.difference)} are tied: "
             f"{', '.join(f'trial {row.trial}' for row in rows if row.tied)}."
         )
