@@ -44,8 +44,8 @@ def _confirmed(confirmation: Confirmation) -> str:
         describe_value(objective, value) for value in (chosen.mean, chosen.low, chosen.high)
     )
     said = (
-        f"Take trial {chosen.trial}: {mean} in the mean of {confirmation.seeds} fresh trainings (95 % interval "
-        f"{low} to {high})"
+        f"Take trial {chosen.trial}: {mean} in the mean of {confirmation.seeds} fresh trainings "
+        f"(95 % interval {low} to {high})"
     )
     others = sum(row.tied for row in confirmation.rows) - 1
     if others:
