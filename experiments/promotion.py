@@ -358,6 +358,10 @@ def main() -> None:
         result["any promotion in 20 equal challenges"] = {
             way: share(sum(each > 0 for each in found), chains) for way, found in repeated.items()
         }
+        futile = simulate_repeated(spec, chains, 20, options.seed, counts_futile=False)["new"]
+        result["the same, challenges that ended unopened not counted"] = share(
+            sum(each > 0 for each in futile), chains
+        )
         result["any promotion in 20 challenges at one level"] = simulate_peeking(
             spec, chains, 20, options.seed
         )

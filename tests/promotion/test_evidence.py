@@ -103,7 +103,7 @@ def test_twenty_equal_challengers_in_a_row_promote_as_rarely_as_said():
     assert np.mean([each > 0 for each in found]) <= 0.05 + three_sd(0.05, 100)
 
 
-def test_it_would_not_be_so_if_challenges_were_not_counted():
+def test_challenges_that_were_all_held_at_one_level_would_promote_more_often():
     fooled = simulation.simulate_peeking(CNN, 60, 40, 4)
     assert fooled > 0.05 + three_sd(0.05, 60)
 
@@ -214,6 +214,19 @@ def test_recall_is_lost_only_where_a_class_is_shown_to_lose_it():
     assert loss == pytest.approx(0.1, abs=0.02)
     assert 0.05 < low < loss
     assert max(low for label, (_, low) in losses(forgets).items() if label != 3) < 0.005
+
+
+def test_of_a_class_with_few_images_no_loss_is_shown():
+    right, wrong = (Arm(parts={}, sealed=np.full((3, 4), each)) for each in (False, True))
+    assert bound_recall_losses(wrong, right, {}, np.zeros(4, np.uint8)) == {0: (1.0, -1.0)}
+
+
+def test_a_part_of_one_image_is_left_aside():
+    random = np.random.default_rng(0)
+    first, second = arm(random, 0.02), arm(random, 0.03)
+    arms = [Arm(parts={**each.parts, 4: each.parts[4][:, :1]}, sealed=each.sealed)
+            for each in (first, second)]  # fmt: skip
+    assert compare_public(*arms).images == 4000
 
 
 def test_the_file_that_ships_is_the_first_unless_it_is_worse_than_the_others():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def test_smaller_is_a_fifth_less_of_parameters_or_of_time():
     assert replace(COSTS, parameters=800).is_smaller_than(COSTS)
     assert replace(COSTS, parameters=5000, latency=0.8).is_smaller_than(COSTS)
     assert not replace(COSTS, parameters=801, latency=0.81).is_smaller_than(COSTS)
+    assert not COSTS.is_smaller_than(replace(COSTS, latency=math.inf))  # not measured
 
 
 def test_a_promotion_says_gain_interval_images_level_and_count():
@@ -136,7 +138,7 @@ def test_a_challenge_that_ends_early_says_that_nothing_was_opened():
 
 
 def test_few_images_are_said_to_show_large_gains_only():
-    said = describe_judgement(judged(compared(error=0.01, public=400)))
+    said = describe_judgement(judged(compared(error=0.01, public=200)))
     assert said[-1] == "So few images show large gains only: one of 2.7 points, 4 times of 5."
 
 
@@ -157,6 +159,7 @@ def test_the_documented_policy_file_has_every_key_at_its_default():
     [
         ("significanse = 0.1", "significanse"),
         ("significance = 2", "significance"),
+        ("significance = 0", "significance"),
         ("test = 'mcnemar'", "Delete the line"),
         ("maximum_parameters = 0", "maximum_parameters"),
         ("test = ", "no TOML"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import optuna
 import pytest
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from optuna.trial import TrialState
 
 from mnist_lab import promotion as promotions
 from mnist_lab.data import part_labels
@@ -38,8 +38,6 @@ from mnist_lab.promotion.gate import Costs
 from mnist_lab.study import PROMOTE_PARTS, Replica, open_study
 
 NAME = "tiny-fnn"
-# The module, which has a function of its name.
-examining = importlib.import_module("mnist_lab.promotion.examine")
 # Nothing can be better by so much.
 STRICT = promotions.GatePolicy(
     minimum_gain=1.0, maximum_recall_loss=1.0, maximum_calibration_error=1.0, maximum_latency=1e6
@@ -148,7 +146,7 @@ def test_a_model_that_is_much_smaller_need_not_be_better(
     make_study("a", "good")
     make_study("b", "good")
     promote("a")
-    monkeypatch.setattr(examining, "_search_costs", lambda each: COSTS[each.study])
+    monkeypatch.setattr(Contender, "costs", lambda self: COSTS[self.study])
     policy = replace(lenient, margin=0.9)
     decision = promote("b", policy=policy).decision
     assert decision.judgement.reason.startswith("smaller or faster")
@@ -229,7 +227,7 @@ def test_challenges_of_earlier_versions_are_counted(make_study, promote, client,
     make_study("a", "none")
     make_study("b", "good")
     promote("a")
-    former = {"champion": 1, "judgement": {"verdict": "promote", "comparison": {}}}
+    former = {"champion": 1, "judgement": {"verdict": "promote", "comparison": {"gain": 0.01}}}
     for _ in range(2):
         client.create_model_version(NAME, "somewhere", tags={
             "mnist_lab.dataset_digest": record.dataset_digest,
@@ -694,3 +692,57 @@ def test_a_promotion_that_was_cut_off_before_mlflow_had_the_models_logs_them(
 
     assert promote("a", train=train).promoted
     assert asked[-1] == []
+
+
+def test_a_challenge_that_ended_unopened_counts(make_study, promote, client):
+    make_study("a", "some")
+    make_study("b", "none")
+    make_study("c", "good")
+    promote("a")
+    assert promote("b").decision.judgement.rounds == 1
+    test = promote("c").decision.judgement.test
+    assert (test.challenge, test.level) == (2, pytest.approx(level_of(0.05, 2, 0)))
+
+
+@pytest.mark.slow
+def test_a_challenge_that_was_forced_counts_and_is_no_promotion_by_the_test(
+    make_study, promote, client
+):
+    make_study("a", "good")
+    make_study("b", "none")
+    make_study("c", "good")
+    promote("a")
+    promote("b", force=True)
+    (first,) = challenges(client)
+    assert first.verdict != "promote"
+    assert "promoted by force" in promotions.read_card(client, client.get_model_version(NAME, "2"))
+    test = promote("c").decision.judgement.test
+    assert (test.challenge, test.level) == (2, pytest.approx(level_of(0.05, 2, 0)))
+
+
+@pytest.mark.parametrize(("reason", "again"), [("crashed", True), ("diverged", False)])
+def test_a_replica_is_trained_again_if_it_failed_for_a_transient_reason(
+    make_study, settings, reason, again
+):
+    make_study("a")
+    replica = Replica(of=0, left_out=3)
+    ledger = open_study(settings, "a+confirm")
+    ledger.queue_replica(
+        open_study(settings, "a").trial(0).params, of=0, seed=1, left_out=3, round_=1
+    )
+    number = ledger.study.ask().number
+    ledger.write(number).start(seed=1, attempt=1)
+    ledger.write(number).failure(reason, "as this test goes")
+    ledger.finish(number, TrialState.FAIL)
+    missing = Contender(search=open_study(settings, "a"), trial=0).missing(1)
+    assert (replica in missing) == again
+
+
+def test_the_champion_in_use_is_compared_where_the_best_one_was_deleted(
+    make_study, promote, client
+):
+    make_study("a", "none")
+    make_study("b", "good")
+    promote("a")
+    client.set_model_version_tag(NAME, "1", "mnist_lab.best_champion", "9")
+    assert promote("b").decision.opponent == 1

@@ -213,9 +213,17 @@ def test_a_confirmation_of_an_earlier_version_stands_until_there_is_a_new_one(fo
     assert (former.seeds, len(former.rows)) == (3, 2)
     assert former.chosen == max(row.trial for row in former.rows)
     assert former.optimism is not None
+    best = formerly.trial(former.chosen)
+    ledger = open_study(settings, "s+confirm")
+    ledger.queue_replica(best.params, of=best.number, seed=1, left_out=2, round_=1)
+    number = ledger.study.ask().number  # as ``promote`` trains them
+    ledger.write(number).start(seed=1, attempt=1)
+    ledger.write(number).result(finished(number, 1, 0.9))
+    ledger.finish(number, TrialState.COMPLETE, 0.9)
+    assert read_confirmation(formerly, Design(top=2)) == former
     _, confirmation = run(settings, top=2)
     assert confirmation.seeds == 2
-    assert len(replicas(settings)) == 9
+    assert len(replicas(settings)) == 10
 
 
 @pytest.mark.slow

@@ -124,15 +124,15 @@ def _print_confirmation(confirmation: Confirmation) -> None:
     title = f"{confirmation.study}: trained again with fresh seeds, {confirmation.objective}"
     print_table(confirmation.rows, columns, title=title)
     finalists = [row for row in confirmation.rows if len(row.accuracies) == confirmation.seeds]
-    ties = sum(row.tied for row in finalists) - 1
+    ties = sum(row.tied for row in finalists if row.trial != confirmation.chosen)
     apart = (
         f"{100 * confirmation.difference:.2f} points" if is_share else show(confirmation.difference)
     )
     if len(finalists) > 1:
         typer.echo(
             f"\nMeans less than {apart} apart cannot be told apart: {ties or 'none'} of the others "
-            f"{'is' if ties < 2 else 'are'} tied with the choice. It is the best in the sum of all "
-            "trainings, the search's included."
+            f"{'is' if ties < 2 else 'are'} tied with the best. The choice is the best in the sum of "
+            "all trainings, the search's included."
         )
     if confirmation.failed:
         typer.echo(
@@ -284,7 +284,11 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
         f"(mean of fresh trainings){tested}."
     )
     if decision.opponent is not None:
-        against = f"The champion is version {decision.opponent}"
+        against = (
+            f"The champion is version {decision.champion}"
+            if decision.opponent == decision.champion
+            else f"It was compared with version {decision.opponent}, the best champion so far"
+        )
         mean = decision.champion_accuracy
         said = (
             "" if mean is None else f", test accuracy {percent(mean)} in the mean of its trainings"
@@ -298,7 +302,7 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     if not promotion.promoted:
         typer.echo(
             f"No alias but challenger was moved. To promote it all the same: "
-            f"mnist-lab promote {promotion.study} --force"
+            f"{shlex.join(['mnist-lab', *sys.argv[1:], '--force'])}"
         )
         return
     forced = " by force" if decision.forced else ""

@@ -21,7 +21,7 @@ def part_rows(training: Split, part: int) -> NDArray[np.intp]:
     """Return the rows of ``training`` that are of ``part``, 0 to 4, ascending.
 
     Each part has a fifth of every class. Which images that are depends on their bytes alone, and
-    copies of an image are in one part.
+    copies of an image with the same label are in one part.
     """
     digests = np.array(image_digests(training.images))
     order = np.lexsort((digests, training.labels))

@@ -48,23 +48,41 @@ def write_card(client: MlflowClient, version: ModelVersion, facts: dict[str, Any
     client.update_model_version(version.name, str(version.version), shown)
 
 
+def rewrite_card(client: MlflowClient, version: ModelVersion, decision: PromotionRecord) -> None:
+    """Show another ``decision`` on the card of ``version``, if it has one."""
+    facts = _read_facts(client, version)
+    if facts is not None:
+        write_card(client, version, {**facts, "decision": asdict(decision)})
+
+
 def read_card(client: MlflowClient, version: ModelVersion) -> str:
     """Return the card of a version, drawn from the facts that were kept, or from its description.
 
     Raises:
-        UnknownNameError: it has none, because no gate has decided about it.
+        UnknownNameError: it has none, because it never met the sealed images.
     """
+    facts = _read_facts(client, version)
+    if facts is not None:
+        return render(facts)
+    if str(version.description).startswith(f"# {version.name}, version "):
+        return str(version.description)
+    name = f"{version.name}/{version.version}"
+    raise UnknownNameError(
+        "model card of",
+        name,
+        (),
+        next_step="A version has one when it has met the sealed images: mnist-lab models shows which.",
+    )
+
+
+def _read_facts(client: MlflowClient, version: ModelVersion) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             path = client.download_artifacts(str(version.run_id), f"{FOLDER}/{FACTS}", scratch)
-            return render(json.loads(Path(path).read_text()))
+            facts: dict[str, Any] = json.loads(Path(path).read_text())
         except (MlflowException, OSError):
-            if str(version.description).startswith(f"# {version.name}, version "):
-                return str(version.description)
-            name = f"{version.name}/{version.version}"
-            raise UnknownNameError(
-                "model card of", name, (), next_step="A card is made when it is promoted."
-            ) from None
+            return None
+        return facts
 
 
 def render(facts: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The challenges of a registered model: counted, so that each is tested at a level of its own.
 
-They are tags of the registered model, one each, by the digest of the sealed images: deleting a version
-or changing the policy loses none. Only other sealed images begin anew.
+They are tags of the registered model, one each, by the digests of the sealed images and of who
+challenges: deleting a version or changing the policy loses none, and two at once overwrite none. Only
+other sealed images begin anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from mlflow import MlflowClient
 
@@ -20,7 +22,7 @@ from mnist_lab.tracking import TAG
 
 _DIGITS = 16  # of a digest, in the name of a tag
 _DECISION, _CHALLENGE = f"{TAG}decision", f"{TAG}challenge."
-PENDING = ""
+PENDING, FORCED = "", "forced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Challenger:
 class Challenge:
     """One challenge, counted by ``number`` from 1; ``promotions`` are those before it.
 
-    ``verdict`` is the gate's, empty until it has decided.
+    ``verdict`` is the gate's, empty until it has decided, ``forced`` if nothing was compared.
     """
 
     number: int
@@ -63,7 +65,7 @@ class Challenge:
 
 def digest_policy(policy: GatePolicy) -> str:
     """Return a digest of every limit."""
-    return hashlib.sha256(json.dumps(asdict(policy), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(asdict(policy))
 
 
 def read_challenges(client: MlflowClient, name: str, digest: str) -> list[Challenge]:
@@ -82,8 +84,8 @@ def _read(client: MlflowClient, name: str, prefix: str) -> list[Challenge]:
         if key.startswith(prefix):
             facts = json.loads(value)
             by = Challenger(**facts.pop("by"))
-            found.append(Challenge(number=int(key.rpartition(".")[2]), by=by, **facts))
-    return found
+            found.append(Challenge(by=by, **facts))
+    return sorted(found, key=lambda each: each.number)
 
 
 def begin_challenge(
@@ -127,11 +129,14 @@ def finish_challenge(
     _write(client, name, digest, replace(challenge, verdict=verdict))
 
 
+def _digest(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
 def _write(client: MlflowClient, name: str, digest: str, challenge: Challenge) -> None:
-    facts = asdict(challenge)
-    del facts["number"]
-    key = f"{_prefix(digest)}{challenge.number:04d}"
-    client.set_registered_model_tag(name, key, json.dumps(facts))
+    key = f"{_prefix(digest)}{_digest(asdict(challenge.by))}"
+    client.set_registered_model_tag(name, key, json.dumps(asdict(challenge)))
 
 
 def _count_former(client: MlflowClient, name: str, dataset_digest: str) -> tuple[int, int]:
@@ -144,7 +149,8 @@ def _count_former(client: MlflowClient, name: str, dataset_digest: str) -> tuple
         judgement = facts.get("judgement", {})
         if facts.get("champion") is not None and "test" not in judgement:
             tests += 1
-            promotions += judgement.get("verdict") == "promote"
+            compared = bool(judgement.get("comparison"))
+            promotions += compared and judgement.get("verdict") == "promote"
     return tests, promotions
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from optuna.trial import TrialState
 from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import unpack_classes
 from mnist_lab.promotion.evidence import Arm
+from mnist_lab.promotion.gate import Costs
+from mnist_lab.search import TRANSIENT
 from mnist_lab.study import (
     PROMOTE_PARTS,
     Ledger,
@@ -34,9 +37,14 @@ class Contender:
         return self.search.name
 
     def missing(self, round_: int) -> list[Replica]:
-        """List the replicas of a round, from 1, that were not trained yet."""
-        there = read_replicas(self.search)
-        return [each for each in self._round(round_) if each not in there]
+        """List the replicas of a round, from 1, to train; transient failures are trained again."""
+        found = read_replicas(self.search)
+        return [
+            each
+            for each in self._round(round_)
+            if each not in found
+            or (found[each].state == TrialState.FAIL and found[each].reason in TRANSIENT)
+        ]
 
     def ledger(self) -> Ledger:
         """Open the study of its replicas.
@@ -61,6 +69,15 @@ class Contender:
             for each in (*wanted, *others)
             if each in found and found[each].state == TrialState.COMPLETE
         }
+
+    def costs(self) -> Costs:
+        """Return what the search measured of its model; a latency that is not known is infinite."""
+        scalars = self.search.trial(self.trial).scalars
+        return Costs(
+            parameters=int(scalars["parameters"]),
+            file_size=0,
+            latency=float(scalars.get("latency_ms", math.inf)),
+        )
 
     def arm(
         self,

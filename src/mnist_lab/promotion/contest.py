@@ -10,18 +10,20 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from mnist_lab.data.sealed import SealedSplit
 from mnist_lab.errors import DataError, MnistLabError, UnknownNameError
-from mnist_lab.models import ModelFile, find_version_model, verify_version
+from mnist_lab.models import MISSING, ModelFile, find_version_model, verify_version
 from mnist_lab.promotion.contender import Contender
-from mnist_lab.promotion.gate import GatePolicy
+from mnist_lab.promotion.gate import Costs, GatePolicy
 from mnist_lab.settings import Settings
 from mnist_lab.study import (
     Confirmation,
     Design,
     Replica,
+    StudyLock,
     load_original_space,
     open_study,
     read_confirmation,
@@ -52,12 +54,14 @@ class Opponent:
     """The version that a challenger is compared with: the best champion so far.
 
     ``contender`` is None where its study is gone or cannot be trained again: then its ``model`` file
-    alone is compared, on the sealed images.
+    alone is compared, on the sealed images. ``costs`` are those of the champion in use, which may be a
+    smaller one; None if they are not known.
     """
 
     version: int
     model: ModelFile
     contender: Contender | None
+    costs: Costs | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class Contest:
     source: str  # of the data
     policy: GatePolicy
     train: Train
+    lock: StudyLock
 
     @property
     def purpose(self) -> str:
@@ -130,8 +135,7 @@ def find_opponent(
     """Find the best champion so far; by force None for one that cannot be compared."""
     if champion is None:
         return None
-    best = champion.tags.get(f"{TAG}best_champion", str(champion.version))
-    version = client.get_model_version(champion.name, best)
+    version = _find_best(client, champion)
     if version.tags.get(f"{TAG}dataset_digest") not in (None, candidate.record.dataset_digest):
         return None
     try:
@@ -144,11 +148,24 @@ def find_opponent(
             f"mnist-lab promote {candidate.contender.study} --force"
         )
         raise
+    in_use = _find_contender(client, champion, candidate.record, settings)
     return Opponent(
         version=int(version.version),
+        costs=None if in_use is None else in_use.costs(),
         model=find_version_model(client, version),
         contender=_find_contender(client, version, candidate.record, settings),
     )
+
+
+def _find_best(client: MlflowClient, champion: ModelVersion) -> ModelVersion:
+    """Find the best champion so far; the champion itself if that was deleted."""
+    best = champion.tags.get(f"{TAG}best_champion", str(champion.version))
+    try:
+        return client.get_model_version(champion.name, best)
+    except MlflowException as error:
+        if error.error_code in MISSING:
+            return champion
+        raise
 
 
 def _find_contender(

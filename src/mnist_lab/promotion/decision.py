@@ -20,7 +20,8 @@ from mnist_lab.tracking import TAG
 
 _DECISION = f"{TAG}decision"
 LEAST_P = 0.00001
-FEW_PUBLIC, FEW_SEALED = 600, 200  # images, with fewer of which only a large gain can be shown
+# Images with fewer of which only a large gain can be shown; of 600 public ones half are left out.
+FEW_PUBLIC, FEW_SEALED = 300, 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ POWER = 0.8  # the chance with which the smallest detectable gain would be found
 FUTILE_BELOW: Mapping[int, float] = {1: 0.0, 2: 0.5}
 ROUNDS = 3
 NORMAL = NormalDist()
+FEW_IMAGES = 10  # of a class: with less no loss is shown
 ROUNDING = 1e-20  # of variances: what equal trainings differ by in floating point
 
 
@@ -89,7 +90,7 @@ def compare_public(challenger: Arm, champion: Arm) -> Difference | None:
     A part's images were seen by none of its trainings. Means and variances of parts are averaged as in
     cross-validation (Bayle, Bayle, Janson and Mackey 2020, arXiv 2007.12671).
     """
-    shared = sorted(set(challenger.parts) & set(champion.parts))
+    shared = _shared_parts(challenger, champion)
     if not shared:
         return None
     found = [_compare(challenger.parts[part], champion.parts[part]) for part in shared]
@@ -201,7 +202,7 @@ def bound_recall_losses(
     """
     assert challenger.sealed is not None
     assert champion.sealed is not None
-    shared = sorted(set(challenger.parts) & set(champion.parts))
+    shared = _shared_parts(challenger, champion)
     losses = [-_by_image(challenger.parts[part], champion.parts[part]) for part in shared]
     losses.append(-_by_image(challenger.sealed, champion.sealed))
     labels = np.concatenate([*(part_labels[part] for part in shared), sealed_labels])
@@ -210,8 +211,10 @@ def bound_recall_losses(
     found = {}
     for label in classes:
         mine = every[labels == label]
-        error = float(np.std(mine, ddof=1)) / len(mine) ** 0.5 if len(mine) > 1 else np.inf
-        found[int(label)] = float(mine.mean()), float(mine.mean() - quantile * error)
+        loss, low = float(mine.mean()), -1.0  # of a few images nothing is shown
+        if len(mine) >= FEW_IMAGES:
+            low = loss - quantile * float(np.std(mine, ddof=1)) / len(mine) ** 0.5
+        found[int(label)] = loss, low
     return found
 
 
@@ -228,6 +231,15 @@ def pick_shipped(sealed: Wrong, order: list[int], level: float = 0.01) -> int:
         if NORMAL.cdf(-standardise(difference.gain, difference.variance**0.5)) >= level:
             return row
     return order[0]
+
+
+def _shared_parts(challenger: Arm, champion: Arm) -> list[int]:
+    """The parts that both left out and that have images enough for a variance."""
+    return [
+        part
+        for part in sorted(set(challenger.parts) & set(champion.parts))
+        if challenger.parts[part].shape[1] > 1
+    ]
 
 
 def _by_image(challenger: Wrong, champion: Wrong) -> NDArray[np.float64]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import zip_longest
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from mnist_lab.config import describe_value
-from mnist_lab.errors import MnistLabError
+from mnist_lab.errors import BusyError, InterruptedSweep, MnistLabError
 from mnist_lab.models import (
     ModelFile,
     find_trial_model,
@@ -20,7 +19,7 @@ from mnist_lab.models import (
     load,
     versions_named,
 )
-from mnist_lab.promotion.card import gather, write_card
+from mnist_lab.promotion.card import gather
 from mnist_lab.promotion.challenge import Challenge
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.contest import Candidate, Contest
@@ -36,20 +35,28 @@ from mnist_lab.promotion.evidence import (
     pick_shipped,
 )
 from mnist_lab.promotion.gate import (
-    Costs,
     Judgement,
     judge,
     judge_first,
     judge_unopened,
 )
+from mnist_lab.promotion.openings import count_for_model
 from mnist_lab.promotion.sealed_test import Entry, measure_costs, open_for, read_sealed, score
 from mnist_lab.study import Ledger
 from mnist_lab.tracking import TAG
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A decision, and the ``facts`` of the model card; None where the sealed images stayed sealed."""
+
+    decision: PromotionRecord
+    facts: dict[str, Any] | None
+
+
 def examine(
     contest: Contest, champion: int | None, challenge: Challenge | None, *, force: bool
-) -> PromotionRecord:
+) -> Examined:
     """Train rounds, open the sealed images if that is worth it, register a version, and judge it."""
     is_smaller = _is_smaller(contest)
     margin = contest.policy.margin if is_smaller else 0.0
@@ -66,18 +73,19 @@ def examine(
         policy=contest.policy,
         judgement=Judgement(verdict="tie", reason=""),
     )
-    entries = _entries(contest, contest.candidate.contender, rounds)
+    entries = _entries(contest, contest.candidate.contender, rounds, is_mine=True)
     if not entries:
         raise MnistLabError(
             f"No replica of trial {contest.candidate.contender.trial} could be trained.",
             safe="No alias was moved.",
             next_step=f"See why: mnist-lab leaderboard {contest.candidate.contender.study}+confirm",
         )
+    assert entries[0].model is not None
     version = _register(contest, entries[0].model)
     if public is not None and not force:
         assert challenge is not None
         judgement = judge_unopened(public, rounds, challenge.test)
-        return replace(blank, version=int(version.version), judgement=judgement)
+        return Examined(replace(blank, version=int(version.version), judgement=judgement), None)
     return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
 
 
@@ -96,7 +104,13 @@ def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, i
             return None, round_
         arms = mine.arm(round_, contest.labels), theirs.arm(round_, contest.labels)
         public = compare_public(*arms)
-        if public is None:  # one of them could not be trained
+        if not arms[0].parts:
+            raise MnistLabError(
+                f"No training of trial {mine.trial} of {mine.study} came to its end.",
+                safe="The sealed images were not opened, and no alias was moved.",
+                next_step=f"See why: mnist-lab leaderboard {mine.study}+confirm",
+            )
+        if public is None:  # the champion could not be trained
             return None, round_
         if is_futile(public, round_, margin):
             return public, round_
@@ -111,18 +125,21 @@ def _open(
     challenge: Challenge | None,
     *,
     is_smaller: bool,
-) -> PromotionRecord:
+) -> Examined:
     client, candidate, opponent = contest.client, contest.candidate, contest.opponent
     theirs: list[Entry] = []
     if opponent is not None and opponent.contender is not None:
-        theirs = _entries(contest, opponent.contender, ROUNDS)
+        theirs = _entries(contest, opponent.contender, ROUNDS, is_mine=False)
     file_only = opponent.model if opponent is not None and not theirs else None
     opened = open_for(
         client, [*entries, *theirs], contest.sealed, contest.purpose, contest.settings, file_only
     )
     wrong = read_sealed(entries, opened.test)
     shipped = entries[pick_shipped(wrong, list(range(len(wrong))))]
+    assert shipped.model is not None
     version = _register(contest, shipped.model)  # another one, if it is not the first
+    if shipped is not entries[0]:
+        count_for_model(client, shipped.model.run)
     network = load(client, shipped.model, contest.settings)
     names = candidate.record.images.class_names
     result = score(client, shipped.model, network, opened.test, opened.openings, names)
@@ -167,28 +184,50 @@ def _open(
         candidate.confirmation,
         contest.settings,
     )
-    write_card(client, version, facts)
-    return decision
+    return Examined(decision, facts)
 
 
-def _entries(contest: Contest, contender: Contender, rounds: int) -> list[Entry]:
-    """The replicas that predict the sealed images; of an opponent those whose model is still there."""
-    ledger, trials = contender.ledger(), contender.replicas(rounds).values()
-    name, found = contest.candidate.name, []
-    try:
-        models = [_find_model(contest.client, name, ledger, trial.number) for trial in trials]
-    except MnistLabError:  # interrupted before MLflow had them: nothing is trained, they are logged
-        contest.train(contender.study, (), contest.source)
-        models = []
-    for trial, known in zip_longest(trials, models):
+def _entries(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> list[Entry]:
+    """The replicas that predict the sealed images, with the networks of those that have yet to.
+
+    Of an opponent only those whose classes are kept, or whose model is still there.
+    """
+    client, ledger = contest.client, contender.ledger()
+    kept = ledger.sealed_classes(contest.sealed.digest)
+    found, has_published = [], False
+    for trial in contender.replicas(rounds).values():
         try:
-            model = known or _find_model(contest.client, name, ledger, trial.number)
+            model = _find_model(client, contest.candidate.name, ledger, trial.number)
         except MnistLabError:
-            if contender is contest.candidate.contender:
+            if trial.number in kept and not is_mine:
+                found.append(Entry(ledger=ledger, trial=trial, model=None, network=None))
+                continue
+            if (
+                not has_published
+            ):  # interrupted before MLflow had it: nothing is trained, it is logged
+                _publish(contest, contender, is_mine=is_mine)
+                has_published = True
+            model = None
+        try:
+            model = model or _find_model(client, contest.candidate.name, ledger, trial.number)
+            network = None if trial.number in kept else load(client, model, contest.settings)
+        except MnistLabError:
+            if is_mine:
                 raise
             continue
-        found.append(Entry(ledger=ledger, trial=trial, model=model))
+        found.append(Entry(ledger=ledger, trial=trial, model=model, network=network))
     return found
+
+
+def _publish(contest: Contest, contender: Contender, *, is_mine: bool) -> None:
+    """Have MLflow take what it lacks of a contender's replicas; an opponent's may be gone for good."""
+    try:
+        contest.train(contender.study, (), contest.source)
+    except (InterruptedSweep, BusyError):
+        raise
+    except MnistLabError:
+        if is_mine:
+            raise
 
 
 def _find_model(client: MlflowClient, name: str, replicas: Ledger, replica: int) -> ModelFile:
@@ -202,23 +241,11 @@ def _find_model(client: MlflowClient, name: str, replicas: Ledger, replica: int)
 
 
 def _is_smaller(contest: Contest) -> bool:
-    """Whether the challenger is smaller or faster than the champion, by the searches' trials."""
+    """Whether the challenger is smaller or faster than the champion in use, by the searches' trials."""
     opponent = contest.opponent
-    if not contest.policy.margin or opponent is None or opponent.contender is None:
+    if not contest.policy.margin or opponent is None or opponent.costs is None:
         return False
-    mine, theirs = (
-        _search_costs(each) for each in (contest.candidate.contender, opponent.contender)
-    )
-    return mine.is_smaller_than(theirs)
-
-
-def _search_costs(contender: Contender) -> Costs:
-    scalars = contender.search.trial(contender.trial).scalars
-    return Costs(
-        parameters=int(scalars["parameters"]),
-        file_size=0,
-        latency=float(scalars.get("latency_ms", math.inf)),
-    )
+    return contest.candidate.contender.costs().is_smaller_than(opponent.costs)
 
 
 # The registry

@@ -5,6 +5,7 @@ Numbers in, a decision with its reasons out.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -29,7 +30,7 @@ class GatePolicy:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    significance: Share = 0.05
+    significance: Annotated[float, Field(gt=0, le=1)] = 0.05
     minimum_gain: Share = 0.0
     margin: Share = 0.0
     minimum_accuracy: Share = 0.9
@@ -61,9 +62,9 @@ class Costs:
     latency: float
 
     def is_smaller_than(self, other: Costs) -> bool:
-        return (
-            self.parameters <= SMALLER * other.parameters or self.latency <= SMALLER * other.latency
-        )
+        """Return whether it costs at most a share ``SMALLER``; an unknown latency is no measure."""
+        is_faster = math.isfinite(other.latency) and self.latency <= SMALLER * other.latency
+        return self.parameters <= SMALLER * other.parameters or is_faster
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def count_opening(
             client.set_experiment_tag(experiment, _BEFORE, str(total))
         client.set_experiment_tag(experiment, key, datetime.now(UTC).isoformat(timespec="seconds"))
         if is_own:
-            _count_for_model(client, run)
+            count_for_model(client, run)
     # Experiments can be deleted for good, with their tags; then the versions still have theirs.
     versions = versions_of(client, run) if is_own else []
     on_versions = [int(each.tags.get(OPENINGS, 0)) for each in versions]
@@ -70,7 +70,7 @@ def _find_experiment(client: MlflowClient, run: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _count_for_model(client: MlflowClient, run: str) -> None:
+def count_for_model(client: MlflowClient, run: str) -> None:
     """Count one more on the run, on the versions made of it, and on their registered models."""
     versions, writable = versions_of(client, run), is_writable(client, run)
     counted = [version.tags for version in versions]

@@ -8,7 +8,7 @@ counted is kept at once, so an interrupted promotion goes on where it was.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -17,7 +17,9 @@ from mnist_lab.data import part_labels
 from mnist_lab.data.sealed import find_test_split
 from mnist_lab.models import CHALLENGER, CHAMPION, PREVIOUS, versions_named
 from mnist_lab.promotion.aliases import find_holder, finish_pending, move
+from mnist_lab.promotion.card import rewrite_card, write_card
 from mnist_lab.promotion.challenge import (
+    FORCED,
     Challenge,
     Challenger,
     begin_challenge,
@@ -84,7 +86,7 @@ def promote(
     """
     candidate = find_candidate(settings, study_name, design)
     name, record = candidate.name, candidate.record
-    with lock_model(settings, name):
+    with lock_model(settings, name) as lock:
         finish_pending(client, name)
         champion = find_holder(client, name, CHAMPION)
         if champion is not None and is_of(champion, candidate):
@@ -103,9 +105,11 @@ def promote(
             source=data.source,
             policy=policy,
             train=train,
+            lock=lock,
         )
         decision = _decide(contest, champion, force=force)
         if decision.promoted:
+            lock.verify()
             _make_champion(client, name, decision)
     return _result(candidate, decision.version, decision)
 
@@ -128,24 +132,26 @@ def _decide(contest: Contest, champion: ModelVersion | None, *, force: bool) -> 
     """Return the gate's decision; an earlier one of the same two by the same policy stands."""
     client, candidate = contest.client, contest.candidate
     before = None if champion is None else int(champion.version)
-    decision = _find_decision(contest, before)
+    decision, facts = _find_decision(contest, before), None
     if decision is None or (force and decision.accuracy is None):
         challenge = _begin(contest, before)
-        decision = examine(contest, before, challenge, force=force)
+        examined = examine(contest, before, challenge, force=force)
+        decision, facts = examined.decision, examined.facts
         if challenge is not None:
-            finish_challenge(
-                client,
-                candidate.name,
-                contest.sealed.digest,
-                challenge,
-                decision.judgement.verdict,
-            )
+            judgement = decision.judgement
+            verdict = FORCED if judgement.test is None else judgement.verdict
+            contest.lock.verify()
+            finish_challenge(client, candidate.name, contest.sealed.digest, challenge, verdict)
     compared = before is None or decision.opponent is not None
     forced = force and (decision.judgement.verdict != "promote" or not compared)
-    decision = replace(decision, forced=forced)
+    is_other, decision = forced != decision.forced, replace(decision, forced=forced)
     version = client.get_model_version(candidate.name, str(decision.version))
     move(client, candidate.name, f"challenger from {candidate.contender.study}",
          {CHALLENGER: decision.version})  # fmt: skip
+    if facts is not None:  # before the decision, which would not be made again
+        write_card(client, version, {**facts, "decision": asdict(decision)})
+    elif is_other:
+        rewrite_card(client, version, decision)
     write_decision(client, version, decision)
     return decision
 
@@ -165,6 +171,7 @@ def _begin(contest: Contest, champion: int | None) -> Challenge | None:
     if champion is None:
         return None
     candidate = contest.candidate
+    contest.lock.verify()
     return begin_challenge(
         contest.client,
         candidate.name,

@@ -49,11 +49,15 @@ class TestResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A replica that predicts the sealed images: ``trial`` of the replicas in ``ledger``."""
+    """A replica that predicts the sealed images: ``trial`` of the replicas in ``ledger``.
+
+    ``network`` is None where its classes are kept; then its ``model`` may be gone.
+    """
 
     ledger: Ledger
     trial: TrialFacts
-    model: ModelFile
+    model: ModelFile | None
+    network: keras.Model | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +142,7 @@ def open_for(
 ) -> Opened:
     """Have every replica of ``entries`` predict the sealed images that it has not predicted yet.
 
-    All files are fetched and loaded before the first image is seen. The opening is counted once for
+    Their networks were loaded before the first image is seen. The opening is counted once for
     ``purpose``, also when it was interrupted and is done again. A ``champion`` of which only the file
     is left predicts them, too.
 
@@ -146,14 +150,14 @@ def open_for(
         DataError: a model file is not what it was; nothing was opened.
     """
     configure(Runtime(threads=usable_cores()))
-    kept = _read_kept(entries, sealed.digest)
-    missing = [each for each, row in zip(entries, kept, strict=True) if row is None]
-    networks = [load(client, each.model, settings) for each in missing]
     only_file = None if champion is None else load(client, champion, settings)
+    assert entries[0].model is not None
     openings = count_opening(client, entries[0].model.run, sealed.digest, purpose)
     test = sealed.open()
-    for each, network in zip(missing, networks, strict=True):
-        text = pack_classes(_predict(network, test))
+    for each in entries:
+        if each.network is None:
+            continue
+        text = pack_classes(_predict(each.network, test))
         each.ledger.write_sealed_classes(test.digest, each.trial.number, text)
     return Opened(
         test=test,

@@ -26,6 +26,7 @@ from mnist_lab.study.replicas import (
     first_replicas,
     read_replicas,
     replica_of,
+    second_replicas,
 )
 from mnist_lab.study.seeds import draw_seed, trial_seed
 from mnist_lab.study.stopped import INTERRUPTED, Stopped, StopReason
@@ -74,6 +75,7 @@ __all__ = [
     "require_writable",
     "searched_name",
     "searched_study",
+    "second_replicas",
     "study_name",
     "study_names",
     "translate_storage_errors",

@@ -132,7 +132,7 @@ def read_confirmation(study: Ledger, design: Design | None = None) -> Confirmati
     keeps that comparison until it is confirmed again.
     """
     found = read_replicas(study)
-    if not found:
+    if not first_replicas(found):  # those of ``promote`` compare nothing here
         return _read_former(study)
     first = design.first(study) if design else first_replicas(found)
     wanted = [*first, *second_replicas(study, first, found)]
@@ -218,7 +218,7 @@ def _margin_by_images(study: Ledger, accuracy: float, parts: int) -> float:
 
     It serves for differences, too: two models miss mostly the same images.
     """
-    images = parts * (study.record.splits["train"].images // VALIDATION_PART)
+    images = max(1, parts * study.record.splits["train"].images // VALIDATION_PART)
     bounded = min(max(accuracy, 1 / images), 1 - 1 / images)
     return float(1.96 * (bounded * (1 - bounded) / images) ** 0.5)
 

@@ -118,13 +118,13 @@ class DatabaseLock:
 
 
 class StudyLock:
-    """What a supervisor holds of its study; ``database`` is None for a file on this machine."""
+    """What is held of a study or a model; ``database`` is None for a file on this machine."""
 
     def __init__(self, database: DatabaseLock | None = None) -> None:
         self._database = database
 
     def verify(self) -> None:
-        """Check that the study is still locked; see ``DatabaseLock.verify``."""
+        """Check that it is still locked; see ``DatabaseLock.verify``."""
         if self._database is not None:
             self._database.verify()
 
@@ -163,7 +163,7 @@ def lock_study(settings: Settings, name: str) -> Iterator[StudyLock]:
 
 
 @contextmanager
-def lock_model(settings: Settings, name: str) -> Iterator[None]:
+def lock_model(settings: Settings, name: str) -> Iterator[StudyLock]:
     """Lock a registered model against other decisions, on this machine and in a team's database.
 
     Raises:
@@ -179,11 +179,13 @@ def lock_model(settings: Settings, name: str) -> Iterator[None]:
     slug = re.sub(r"[^\w.-]", "-", name)
     try:
         with FileLock(settings.work / f"model-{slug}.lock", timeout=0), ExitStack() as held:
-            if _is_shared(settings):
-                database = DatabaseLock(settings.storage, f"mnist-lab model {name}", busy)
-                held.callback(database.release)
-                database.take()
-            yield
+            if not _is_shared(settings):
+                yield StudyLock()
+                return
+            database = DatabaseLock(settings.storage, f"mnist-lab model {name}", busy)
+            held.callback(database.release)
+            database.take()
+            yield StudyLock(database)
     except Timeout:
         raise BusyError(
             f"{busy.problem} another command.", safe=busy.safe, next_step=busy.next_step

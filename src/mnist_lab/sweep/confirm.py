@@ -36,6 +36,7 @@ from mnist_lab.study import (
     replica_of,
     require_writable,
     searched_name,
+    second_replicas,
     translate_storage_errors,
 )
 from mnist_lab.sweep.launch import SweepSetup, run_sweep
@@ -78,8 +79,10 @@ def confirm(
     """
     searched = _open(settings, name)
     found, result = read_replicas(searched), None
-    again = [each for each in design.first(searched) if _is_worth_a_retry(found.get(each))]
-    while wanted := [*again, *design.missing(searched)]:
+    first = design.first(searched)
+    known = [*first, *second_replicas(searched, first, found)]
+    again = [each for each in known if _is_worth_a_retry(found.get(each))]
+    while wanted := list(dict.fromkeys([*again, *design.missing(searched)])):
         result = train_replicas(settings, name, wanted, **options)
         if result.signal or result.stopped:
             break
