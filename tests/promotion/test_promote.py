@@ -746,3 +746,16 @@ def test_the_champion_in_use_is_compared_where_the_best_one_was_deleted(
     promote("a")
     client.set_model_version_tag(NAME, "1", "mnist_lab.best_champion", "9")
     assert promote("b").decision.opponent == 1
+
+
+def test_a_file_that_is_worse_than_its_siblings_is_passed_over(
+    make_study, promote, client, monkeypatch
+):
+    run = make_study("a")
+    monkeypatch.setattr("mnist_lab.promotion.examine.pick_shipped", lambda wrong, order: order[1])
+    decision = promote("a").decision
+    (version,) = client.search_model_versions(f"name = '{NAME}'")
+    assert version.run_id != run
+    assert int(version.version) == decision.version
+    assert version.tags["mnist_lab.test_openings"] == "1"
+    assert promote("a").already

@@ -23,7 +23,7 @@ from mnist_lab.promotion.card import gather
 from mnist_lab.promotion.challenge import Challenge
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.contest import Candidate, Contest
-from mnist_lab.promotion.decision import PromotionRecord
+from mnist_lab.promotion.decision import PromotionRecord, read_decision
 from mnist_lab.promotion.evidence import (
     ROUNDS,
     Arm,
@@ -86,7 +86,10 @@ def examine(
         assert challenge is not None
         judgement = judge_unopened(public, rounds, challenge.test)
         return Examined(replace(blank, version=int(version.version), judgement=judgement), None)
-    return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
+    examined = _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
+    if examined.decision.version != int(version.version) and not read_decision(version):
+        contest.client.delete_model_version(version.name, str(version.version))  # passed over
+    return examined
 
 
 def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, int]:
