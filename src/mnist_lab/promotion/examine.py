@@ -74,12 +74,6 @@ def examine(
         judgement=Judgement(verdict="tie", reason=""),
     )
     entries = _entries(contest, contest.candidate.contender, rounds, is_mine=True)
-    if not entries:
-        raise MnistLabError(
-            f"No replica of trial {contest.candidate.contender.trial} could be trained.",
-            safe="No alias was moved.",
-            next_step=f"See why: mnist-lab leaderboard {contest.candidate.contender.study}+confirm",
-        )
     assert entries[0].model is not None
     version = _register(contest, entries[0].model)
     if public is not None and not force:
@@ -103,16 +97,16 @@ def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, i
         for each in filter(None, (mine, theirs)):
             if missing := each.missing(round_):
                 contest.train(each.study, missing, contest.source)
-        if theirs is None:
-            return None, round_
-        arms = mine.arm(round_, contest.labels), theirs.arm(round_, contest.labels)
-        public = compare_public(*arms)
-        if not arms[0].parts:
+        arm = mine.arm(round_, contest.labels)
+        if not arm.parts:
             raise MnistLabError(
                 f"No training of trial {mine.trial} of {mine.study} came to its end.",
                 safe="The sealed images were not opened, and no alias was moved.",
                 next_step=f"See why: mnist-lab leaderboard {mine.study}+confirm",
             )
+        if theirs is None:
+            return None, round_
+        public = compare_public(arm, theirs.arm(round_, contest.labels))
         if public is None:  # the champion could not be trained
             return None, round_
         if is_futile(public, round_, margin):
