@@ -216,7 +216,7 @@ def test_an_old_confirmation_is_kept_beside_the_new(repaired):
 
 @pytest.mark.slow  # resumes the study, trains replicas of it and of the old champion
 def test_a_study_is_promoted_over_the_old_champion_and_taken_back(repaired):
-    (before,) = repaired.json("models", "mnist-fnn")["versions"]
+    before = repaired.json("models", "mnist-fnn")
     sweep = [words if words != "old" else "new" for words in SWEEP]
     repaired.type_in(*sweep, "--trials", "1")
     words = ("promote", "new", "--top", "1", "--force", "--json")

@@ -355,7 +355,7 @@ def registered(monkeypatch):
     rows = [
         VersionRow(
             name="mnist-cnn", version=2, aliases=("champion",), study="s", trial=3,
-            val_accuracy=0.99, test_accuracy=0.985, test_openings=1, verdict="promote", run="r",
+            val_accuracy=0.99, test_accuracy=0.985, verdict="promote", run="r",
         )
     ]  # fmt: skip
     event = AliasEvent(number=1, when="2026-11-24", why="promote: x", aliases={"champion": 2},
@@ -395,7 +395,7 @@ def test_a_promotion_says_what_was_and_what_is(lab, registered):
     code, out, _ = lab("promote", "s")
     assert code == 0
     assert "mnist-cnn, version 2: trial 3 of s, validation accuracy 99.00%" in out
-    assert "The champion is version 1, test accuracy 94.00% in the mean of its trainings." in out
+    assert "trainings of the champion (version 1) have 94.00% in the mean." in out
     assert "\nBetter than the champion: +" in out
     assert "11 trainings of each, on 3,000 public images" in out
     assert "\nVerdict: promote (better than the champion)." in out
@@ -438,7 +438,7 @@ def test_a_champion_is_not_promoted_over_itself(lab, registered):
 def test_a_model_is_shown_with_the_history_of_its_aliases(lab, registered):
     out = lab("models", "mnist-cnn")[1]
     assert "champion -> 2" in out
-    assert "The sealed test images were opened 0 times for these versions." in out
+    assert "Openings of their sealed test images, for whichever model: 0." in out
     shown = json.loads(lab("models", "mnist-cnn", "--json")[1])
     assert shown["history"][0]["why"] == "promote: x"
 

@@ -68,8 +68,7 @@ def _train(files, train):
 @pytest.fixture(autouse=True)
 def tensorflow_as_it_is(monkeypatch):
     """A command sets TensorFlow up first; here the suite has imported it already."""
-    for module in ("promotion.sealed_test", "models.versions"):
-        monkeypatch.setattr(f"mnist_lab.{module}.configure", lambda _: None)
+    monkeypatch.setattr("mnist_lab.models.versions.configure", lambda _: None)
 
 
 LOADED = {}  # by digest: four networks serve all tests

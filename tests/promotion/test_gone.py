@@ -18,13 +18,13 @@ from mnist_lab.models.export import export
 from mnist_lab.models.predict import predict
 from mnist_lab.models.serving import prepare
 from mnist_lab.models.versions import (
-    count_openings,
     find_version,
     find_version_model,
     is_writable,
     list_versions,
     load,
 )
+from mnist_lab.promotion.openings import count_openings_for
 
 NAME = "tiny-fnn"
 
@@ -130,14 +130,21 @@ def test_a_champion_whose_run_is_gone_is_not_promoted_over_itself(champion, lose
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "experiment for good"])
-def test_openings_go_on_being_counted_on_the_version(
-    champion, lose, client, settings, record, what
-):
+def test_openings_go_on_being_counted(champion, lose, client, settings, record, what):
     lose(champion, what)
     model = find_version_model(client, find_version(client, f"{NAME}@champion"))
     assert promotions.evaluate_model(client, model, record, settings).openings == 2
-    (row,) = list_versions(client)
-    assert (row.test_openings, count_openings(client, NAME)) == (2, 2)
+    assert count_openings_for(client, NAME) == 2
+
+
+def test_openings_are_counted_elsewhere_where_the_default_experiment_was_deleted(
+    champion, client, settings, record
+):
+    client.delete_experiment("0")
+    model = find_version_model(client, find_version(client, f"{NAME}@champion"))
+    found = [promotions.evaluate_model(client, model, record, settings).openings for _ in "12"]
+    assert found == [1, 2]
+    assert client.get_experiment_by_name("mnist-lab/openings") is not None
 
 
 @pytest.mark.slow
@@ -223,7 +230,7 @@ def test_a_champion_whose_file_is_gone_stops_a_promotion_with_the_command_that_d
     model_file(client, 1).unlink()
     with pytest.raises(DataError, match=r"cannot be fetched.*mnist-lab promote b --force"):
         promote("b")
-    assert count_openings(client, NAME) == 1
+    assert count_openings_for(client, NAME) == 1
 
 
 @pytest.mark.slow

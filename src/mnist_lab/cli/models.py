@@ -52,8 +52,8 @@ def models_command(
 ) -> None:
     """List registered models, or show one.
 
-    Their versions, aliases, accuracies, and openings of the test set. With MODEL, the history of its
-    aliases too; with MODEL@ALIAS or MODEL/VERSION, the model card.
+    Their versions, aliases and accuracies. With MODEL, its challenges, the history of its aliases and
+    how often the test images were opened; with MODEL@ALIAS or MODEL/VERSION, the model card.
 
     Example: mnist-lab models mnist-cnn
     """
@@ -81,14 +81,14 @@ def _show_card(client: MlflowClient, reference: str, *, as_json: bool) -> None:
 
 def _show_model(client: MlflowClient, name: str, *, as_json: bool) -> None:
     from mnist_lab.errors import UnknownNameError
-    from mnist_lab.models import count_openings, list_versions
-    from mnist_lab.promotion import read_all_challenges, read_history
+    from mnist_lab.models import list_versions
+    from mnist_lab.promotion import count_openings_for, read_all_challenges, read_history
 
     rows = list_versions(client, name)
     if not rows:
         known = sorted({row.name for row in list_versions(client)})
         raise UnknownNameError("registered model", name, known)
-    history, openings = read_history(client, name), count_openings(client, name)
+    history, openings = read_history(client, name), count_openings_for(client, name)
     challenges = read_all_challenges(client, name)
     if as_json:
         print_json(
@@ -101,7 +101,7 @@ def _show_model(client: MlflowClient, name: str, *, as_json: bool) -> None:
         )
         return
     _print_versions(rows)
-    typer.echo(f"\nThe sealed test images were opened {openings} times for these versions.\n")
+    typer.echo(f"\nOpenings of their sealed test images, for whichever model: {openings}.\n")
     _print_challenges(challenges)
     _print_history(history)
 
@@ -113,7 +113,6 @@ def _print_versions(rows: Sequence[VersionRow]) -> None:
         ("aliases", lambda row: ", ".join(row.aliases)),
         ("validation", lambda row: percent(row.val_accuracy)),
         ("test", lambda row: percent(row.test_accuracy)),
-        ("test openings", lambda row: str(row.test_openings)),
         ("gate", lambda row: row.verdict),
         ("study", lambda row: row.study),
         ("trial", lambda row: "" if row.trial is None else str(row.trial)),

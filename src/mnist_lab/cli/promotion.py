@@ -263,7 +263,7 @@ def rollback_command(
 
 
 def _print_promotion(promotion: Promotion, settings: Settings) -> None:
-    from mnist_lab.promotion import describe_judgement
+    from mnist_lab.promotion import describe_accuracies, describe_judgement
 
     which = f"trial {promotion.trial} of {promotion.study}"
     version = f"{promotion.name}, version {promotion.version}"
@@ -273,27 +273,10 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     decision = promotion.decision
     assert decision is not None
     judgement = decision.judgement
-    tested = (
-        ""
-        if decision.accuracy is None
-        else f", test accuracy {percent(decision.accuracy)} (opening {decision.openings} of these "
-        "images)"
-    )
-    typer.echo(
-        f"{version}: {which}, validation accuracy {percent(promotion.val_accuracy)} "
-        f"(mean of fresh trainings){tested}."
-    )
-    if decision.opponent is not None:
-        against = (
-            f"The champion is version {decision.champion}"
-            if decision.opponent == decision.champion
-            else f"It was compared with version {decision.opponent}, the best champion so far"
-        )
-        mean = decision.champion_accuracy
-        said = (
-            "" if mean is None else f", test accuracy {percent(mean)} in the mean of its trainings"
-        )
-        typer.echo(f"{against}{said}.")
+    validation = percent(promotion.val_accuracy)
+    typer.echo(f"{version}: {which}, validation accuracy {validation} (mean of fresh trainings).")
+    if said := describe_accuracies(decision):
+        typer.echo(said)
     for sentence in describe_judgement(judgement):
         typer.echo(sentence)
     for each in judgement.criteria:

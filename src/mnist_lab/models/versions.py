@@ -72,7 +72,6 @@ class VersionRow:
     trial: int | None
     val_accuracy: float | None
     test_accuracy: float | None
-    test_openings: int
     verdict: str
     run: str
 
@@ -257,11 +256,6 @@ def versions_named(client: MlflowClient, name: str) -> list[ModelVersion]:
     return all_pages(client.search_model_versions, f"name = {quote}{name}{quote}")
 
 
-def count_openings(client: MlflowClient, name: str) -> int:
-    """Count the openings of the sealed images for versions of a model, deleted ones included."""
-    return int(read_tags(client, name).get(f"{TAG}test_openings", 0))
-
-
 def read_tags(client: MlflowClient, name: str) -> dict[str, str]:
     """Read the tags of a registered model; none if there is no such model."""
     try:
@@ -300,7 +294,6 @@ def _row(version: ModelVersion, aliases: dict[str, str]) -> VersionRow:
         trial=int(tags[f"{TAG}trial"]) if f"{TAG}trial" in tags else None,
         val_accuracy=number("val_accuracy"),
         test_accuracy=number("test_accuracy"),
-        test_openings=int(number("test_openings") or 0),
         verdict=tags.get(f"{TAG}verdict", ""),
         run=version.run_id or "",
     )

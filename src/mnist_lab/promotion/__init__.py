@@ -4,9 +4,13 @@ from mnist_lab.promotion.aliases import AliasEvent, find_holder, read_history, r
 from mnist_lab.promotion.card import read_card
 from mnist_lab.promotion.challenge import Challenge, read_all_challenges
 from mnist_lab.promotion.contest import Train, model_name
-from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
+from mnist_lab.promotion.decision import (
+    PromotionRecord,
+    describe_accuracies,
+    describe_judgement,
+)
 from mnist_lab.promotion.gate import GatePolicy, read_policy
-from mnist_lab.promotion.openings import count_openings_of
+from mnist_lab.promotion.openings import count_openings_for
 from mnist_lab.promotion.promote import Promotion, promote
 from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on
 
@@ -17,7 +21,8 @@ __all__ = [
     "Promotion",
     "PromotionRecord",
     "Train",
-    "count_openings_of",
+    "count_openings_for",
+    "describe_accuracies",
     "describe_judgement",
     "evaluate_model",
     "evaluate_on",

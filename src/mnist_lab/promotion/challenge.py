@@ -27,15 +27,11 @@ PENDING, FORCED = "", "forced"
 
 @dataclass(frozen=True, kw_only=True)
 class Challenger:
-    """Who challenges, whom, and by which policy: the same three are the same challenge.
-
-    ``ensemble`` is the number of trainings whose mean it is, 0 for a single one.
-    """
+    """Who challenges, whom, and by which policy: the same three are the same challenge."""
 
     study: str
     study_id: str
     trial: int
-    ensemble: int
     champion: int
     policy: str
 

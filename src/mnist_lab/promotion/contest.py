@@ -148,12 +148,14 @@ def find_opponent(
             f"mnist-lab promote {candidate.contender.study} --force"
         )
         raise
-    in_use = _find_contender(client, champion, candidate.record, settings)
+    best = in_use = _find_contender(client, champion, candidate.record, settings)
+    if version.version != champion.version:
+        best = _find_contender(client, version, candidate.record, settings)
     return Opponent(
         version=int(version.version),
-        costs=None if in_use is None else in_use.costs(),
         model=find_version_model(client, version),
-        contender=_find_contender(client, version, candidate.record, settings),
+        contender=best,
+        costs=None if in_use is None else in_use.costs(),
     )
 
 

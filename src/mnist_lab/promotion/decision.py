@@ -85,7 +85,7 @@ def describe_decision(name: str, decision: PromotionRecord) -> str:
         f"# {name}, version {decision.version}: {judgement.verdict}"
         + (" (promoted by force)" if decision.forced else ""),
         "",
-        f"{decision.when}: {judgement.reason}. {_accuracies(decision)}",
+        f"{decision.when}: {judgement.reason}. {describe_accuracies(decision)}".rstrip(),
         "",
         *(line for said in describe_judgement(judgement) for line in (said, "")),
     ]
@@ -129,18 +129,18 @@ def _describe(judgement: Judgement) -> Iterator[str]:
         yield f"A true gain of {least:.2f} points would be found 4 times of 5."
 
 
-def _accuracies(decision: PromotionRecord) -> str:
+def describe_accuracies(decision: PromotionRecord) -> str:
+    """Say what the sealed images showed of the version and of the champion; nothing if unopened."""
     if decision.accuracy is None:
-        return "The sealed images were not opened."
-    said = f"Test accuracy {decision.accuracy:.2%}"
-    if decision.champion is None:
+        return ""
+    said = f"Test accuracy {decision.accuracy:.2%} (opening {decision.openings} of these images)"
+    champion, best, mean = decision.champion, decision.opponent, decision.champion_accuracy
+    if champion is None:
         return f"{said}; there was no champion."
-    if decision.champion_accuracy is None:
-        return f"{said}; that of the champion (version {decision.champion}) was not measured."
-    return (
-        f"{said}; trainings of the champion (version {decision.opponent}) have "
-        f"{decision.champion_accuracy:.2%} in the mean."
-    )
+    if mean is None:
+        return f"{said}; that of the champion (version {champion}) was not measured."
+    who = f"version {champion}" if best == champion else f"version {best}, the best so far"
+    return f"{said}; trainings of the champion ({who}) have {mean:.2%} in the mean."
 
 
 def _images(found: Comparison) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from numpy.typing import NDArray
 
 from mnist_lab.config import describe_value
 from mnist_lab.errors import BusyError, InterruptedSweep, MnistLabError
+from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import (
     ModelFile,
     find_trial_model,
@@ -22,8 +26,8 @@ from mnist_lab.models import (
 from mnist_lab.promotion.card import gather
 from mnist_lab.promotion.challenge import Challenge
 from mnist_lab.promotion.contender import Contender
-from mnist_lab.promotion.contest import Candidate, Contest
-from mnist_lab.promotion.decision import PromotionRecord, read_decision
+from mnist_lab.promotion.contest import Candidate, Contest, Opponent
+from mnist_lab.promotion.decision import PromotionRecord
 from mnist_lab.promotion.evidence import (
     ROUNDS,
     Arm,
@@ -34,16 +38,21 @@ from mnist_lab.promotion.evidence import (
     is_futile,
     pick_shipped,
 )
-from mnist_lab.promotion.gate import (
-    Judgement,
-    judge,
-    judge_first,
-    judge_unopened,
+from mnist_lab.promotion.gate import Costs, Judgement, judge, judge_first, judge_unopened
+from mnist_lab.promotion.openings import SEALED_DIGEST
+from mnist_lab.promotion.sealed_test import (
+    Entry,
+    Opened,
+    measure_costs,
+    open_for,
+    read_sealed,
+    score,
 )
-from mnist_lab.promotion.openings import count_for_model
-from mnist_lab.promotion.sealed_test import Entry, measure_costs, open_for, read_sealed, score
-from mnist_lab.study import Ledger
+from mnist_lab.study import Ledger, TrialFacts
 from mnist_lab.tracking import TAG
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ def examine(
     is_smaller = _is_smaller(contest)
     margin = contest.policy.margin if is_smaller else 0.0
     public, rounds = _train_rounds(contest, margin)
+    entries = _entries(contest, contest.candidate.contender, rounds, is_mine=True)
     blank = PromotionRecord(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         version=0,
@@ -73,17 +83,12 @@ def examine(
         policy=contest.policy,
         judgement=Judgement(verdict="tie", reason=""),
     )
-    entries = _entries(contest, contest.candidate.contender, rounds, is_mine=True)
-    assert entries[0].model is not None
-    version = _register(contest, entries[0].model)
     if public is not None and not force:
         assert challenge is not None
+        version = _register(contest, entries[0])
         judgement = judge_unopened(public, rounds, challenge.test)
         return Examined(replace(blank, version=int(version.version), judgement=judgement), None)
-    examined = _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
-    if examined.decision.version != int(version.version) and not read_decision(version):
-        contest.client.delete_model_version(version.name, str(version.version))  # passed over
-    return examined
+    return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
 
 
 def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, int]:
@@ -123,95 +128,116 @@ def _open(
     *,
     is_smaller: bool,
 ) -> Examined:
+    """Open the sealed images, register the replica that ships, and judge the challenger by all."""
     client, candidate, opponent = contest.client, contest.candidate, contest.opponent
     theirs: list[Entry] = []
     if opponent is not None and opponent.contender is not None:
         theirs = _entries(contest, opponent.contender, ROUNDS, is_mine=False)
-    file_only = opponent.model if opponent is not None and not theirs else None
     opened = open_for(
-        client, [*entries, *theirs], contest.sealed, contest.purpose, contest.settings, file_only
+        [*entries, *theirs],
+        contest.sealed,
+        contest.purpose,
+        client=client,
+        dataset=candidate.record.dataset,
+        champion=None if opponent is None or theirs else _load(contest, opponent.model),
     )
     wrong = read_sealed(entries, opened.test)
-    shipped = entries[pick_shipped(wrong, list(range(len(wrong))))]
+    shipped = entries[pick_shipped(wrong, [row for row, each in enumerate(entries) if each.model])]
     assert shipped.model is not None
-    version = _register(contest, shipped.model)  # another one, if it is not the first
-    if shipped is not entries[0]:
-        count_for_model(client, shipped.model.run)
-    network = load(client, shipped.model, contest.settings)
-    names = candidate.record.images.class_names
-    result = score(client, shipped.model, network, opened.test, opened.openings, names)
-    costs = measure_costs(client, shipped.model, network, opened.test)
-    found = replace(
+    version = _register(contest, shipped)
+    network = shipped.network or _load(contest, shipped.model)
+    evaluation = score(client, shipped.model, network, opened, candidate.record.images.class_names)
+    arm = candidate.contender.arm(rounds, contest.labels, wrong)
+    champion = None if opponent is None else _champion_arm(contest, opponent, theirs, opened)
+    decision = replace(
         blank,
         version=int(version.version),
-        accuracy=result.evaluation.accuracy,
+        accuracy=evaluation.accuracy,
+        champion_accuracy=_mean_accuracy(champion),
         openings=opened.openings,
-    )
-    calibration = result.evaluation.calibration_error
-    if opponent is None or challenge is None:
-        judgement = judge_first(result.evaluation.accuracy, calibration, costs, contest.policy)
-        if blank.champion is not None:
-            why = "the champion's file cannot be read or is of other data: they were not compared"
-            judgement = replace(judgement, reason=why)
-    else:
-        champion = Arm(parts={}, sealed=opened.champion)
-        if theirs:
-            assert opponent.contender is not None
-            against = read_sealed(theirs, opened.test)
-            champion = opponent.contender.arm(ROUNDS, contest.labels, against)
-        arm = candidate.contender.arm(rounds, contest.labels, wrong)
-        losses = bound_recall_losses(arm, champion, contest.labels, opened.test.labels)
-        judgement = judge(
-            compare_arms(arm, champion, minimum_gain=contest.policy.minimum_gain),
-            {names[label]: loss for label, loss in losses.items()},
-            calibration,
-            costs,
-            contest.policy,
-            challenge.test,
+        judgement=_judge(
+            contest,
+            challenge,
+            (arm, champion),
+            evaluation,
+            measure_costs(client, shipped.model, network, opened.test),
+            opened.test.labels,
             is_smaller=is_smaller,
-        )
-        assert champion.sealed is not None
-        found = replace(found, champion_accuracy=float(1 - champion.sealed.mean()))
-    decision = replace(found, judgement=judgement)
+        ),
+    )
     facts = gather(
-        version,
-        shipped.model,
-        decision,
-        result.evaluation,
-        candidate.confirmation,
-        contest.settings,
+        version, shipped.model, decision, evaluation, candidate.confirmation, contest.settings
     )
     return Examined(decision, facts)
+
+
+def _judge(
+    contest: Contest,
+    challenge: Challenge | None,
+    arms: tuple[Arm, Arm | None],
+    evaluation: Evaluation,
+    costs: Costs,
+    labels: NDArray[np.uint8],
+    *,
+    is_smaller: bool,
+) -> Judgement:
+    """Judge the challenger against the champion, or by the limits alone; ``labels`` are the sealed."""
+    policy, (challenger, champion) = contest.policy, arms
+    if champion is None or challenge is None:
+        found = judge_first(evaluation.accuracy, evaluation.calibration_error, costs, policy)
+        if challenge is None:
+            return found
+        why = "the champion's file cannot be read or is of other data: they were not compared"
+        return replace(found, reason=why)
+    losses = bound_recall_losses(challenger, champion, contest.labels, labels)
+    return judge(
+        compare_arms(challenger, champion, minimum_gain=policy.minimum_gain),
+        {evaluation.class_names[label]: loss for label, loss in losses.items()},
+        evaluation.calibration_error,
+        costs,
+        policy,
+        challenge.test,
+        is_smaller=is_smaller,
+    )
+
+
+def _mean_accuracy(arm: Arm | None) -> float | None:
+    return None if arm is None or arm.sealed is None else float(1 - arm.sealed.mean())
+
+
+def _champion_arm(
+    contest: Contest, opponent: Opponent, theirs: Sequence[Entry], opened: Opened
+) -> Arm:
+    if opponent.contender is None or not theirs:  # its file alone
+        return Arm(parts={}, sealed=opened.champion)
+    against = read_sealed(theirs, opened.test)
+    return opponent.contender.arm(ROUNDS, contest.labels, against)
 
 
 def _entries(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> list[Entry]:
     """The replicas that predict the sealed images, with the networks of those that have yet to.
 
-    Of an opponent only those whose classes are kept, or whose model is still there.
+    Of an opponent only those whose classes are kept, or whose model can still be loaded.
     """
-    client, ledger = contest.client, contender.ledger()
+    ledger, trials = contender.ledger(), list(contender.replicas(rounds).values())
     kept = ledger.sealed_classes(contest.sealed.digest)
-    found, has_published = [], False
-    for trial in contender.replicas(rounds).values():
-        try:
-            model = _find_model(client, contest.candidate.name, ledger, trial.number)
-        except MnistLabError:
-            if trial.number in kept and not is_mine:
-                found.append(Entry(ledger=ledger, trial=trial, model=None, network=None))
+    models = _find_models(contest, ledger, trials)
+    if any(trial.number not in models.keys() | kept.keys() for trial in trials):
+        _publish(contest, contender, is_mine=is_mine)  # interrupted before MLflow had them
+        models = _find_models(contest, ledger, trials)
+    if is_mine and not models:
+        _find_model(contest, ledger, trials[0].number)  # whose error says why
+    found = []
+    for trial in trials:
+        model, network = models.get(trial.number), None
+        if trial.number not in kept:
+            try:
+                model = model or _find_model(contest, ledger, trial.number)
+                network = _load(contest, model)
+            except MnistLabError:
+                if is_mine:
+                    raise
                 continue
-            if (
-                not has_published
-            ):  # interrupted before MLflow had it: nothing is trained, it is logged
-                _publish(contest, contender, is_mine=is_mine)
-                has_published = True
-            model = None
-        try:
-            model = model or _find_model(client, contest.candidate.name, ledger, trial.number)
-            network = None if trial.number in kept else load(client, model, contest.settings)
-        except MnistLabError:
-            if is_mine:
-                raise
-            continue
         found.append(Entry(ledger=ledger, trial=trial, model=model, network=network))
     return found
 
@@ -227,14 +253,29 @@ def _publish(contest: Contest, contender: Contender, *, is_mine: bool) -> None:
             raise
 
 
-def _find_model(client: MlflowClient, name: str, replicas: Ledger, replica: int) -> ModelFile:
+def _find_models(
+    contest: Contest, ledger: Ledger, trials: Iterable[TrialFacts]
+) -> dict[int, ModelFile]:
+    """The models of replicas, by number, as far as MLflow has them."""
+    found = {}
+    for trial in trials:
+        with suppress(MnistLabError):
+            found[trial.number] = _find_model(contest, ledger, trial.number)
+    return found
+
+
+def _find_model(contest: Contest, replicas: Ledger, replica: int) -> ModelFile:
     """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
-    tracked = replicas.tracked().get(replica)
-    for version in versions_named(client, name):
+    client, tracked = contest.client, replicas.tracked().get(replica)
+    for version in versions_named(client, contest.candidate.name):
         of = version.tags.get(f"{TAG}replica"), version.tags.get(f"{TAG}replicas_id")
         if of == (str(replica), replicas.record.id) or (tracked and version.run_id == tracked.run):
             return find_version_model(client, version)
     return find_trial_model(client, replicas.find_run(replica))
+
+
+def _load(contest: Contest, model: ModelFile) -> keras.Model:
+    return load(contest.client, model, contest.settings)
 
 
 def _is_smaller(contest: Contest) -> bool:
@@ -254,10 +295,10 @@ def _ensure_registered_model(client: MlflowClient, candidate: Candidate) -> None
         client.create_registered_model(candidate.name, tags=tags)
 
 
-def _register(contest: Contest, model: ModelFile) -> ModelVersion:
-    """Make a version of this model, unless there is one: made before an interruption."""
-    client, candidate = contest.client, contest.candidate
-    load(client, model, contest.settings)  # looked at before it is registered
+def _register(contest: Contest, entry: Entry) -> ModelVersion:
+    """Make a version of a replica that was loaded, unless there is one, made before an interruption."""
+    client, candidate, model = contest.client, contest.candidate, entry.model
+    assert model is not None
     _ensure_registered_model(client, candidate)
     for version in versions_named(client, candidate.name):
         if (version.tags.get(f"{TAG}sha256"), version.run_id) == (model.sha256, model.run):
@@ -283,7 +324,7 @@ def _register(contest: Contest, model: ModelFile) -> ModelVersion:
             f"{TAG}space_digest": record.space_digest,
             f"{TAG}dataset": record.dataset,
             f"{TAG}dataset_digest": record.dataset_digest,
-            f"{TAG}sealed_digest": contest.sealed.digest,
+            SEALED_DIGEST: contest.sealed.digest,
             f"{TAG}sha256": model.sha256,
             **({f"{TAG}blueprint": model.blueprint.to_json()} if model.blueprint else {}),
             f"{TAG}val_accuracy": repr(choice.val_accuracy),

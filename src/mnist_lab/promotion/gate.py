@@ -97,7 +97,8 @@ class Judgement:
     """The gate's verdict and its reasons.
 
     ``test`` is None where there is no champion. ``public`` is what a challenge showed that ended after
-    ``rounds`` with the seal unopened; ``comparison`` what one showed that was opened.
+    ``rounds`` with the seal unopened; ``comparison`` what one showed that was opened. ``by_margin``: it
+    is smaller or faster, and was not shown to be better.
     """
 
     verdict: GateVerdict
@@ -107,6 +108,7 @@ class Judgement:
     public: Difference | None = None
     rounds: int = 0
     comparison: Comparison | None = None
+    by_margin: bool = False
 
 
 def judge_first(
@@ -150,20 +152,28 @@ def judge(
         is_smaller: it costs at most ``SMALLER`` of what the champion costs: with ``policy.margin`` it
             need not be better.
     """
-    verdict, reason = _weigh(comparison, policy, test, is_smaller=is_smaller)
+    is_better = comparison.p_value < test.level
+    by_margin = (
+        not is_better
+        and is_smaller
+        and policy.margin > 0
+        and is_not_worse(comparison, policy.margin, test.level)
+    )
+    verdict, reason = _weigh(comparison, policy, is_better=is_better, by_margin=by_margin)
     criteria = (
         _judge_recall(losses, policy),
         *_judge_costs(calibration_error, costs, policy),
     )
-    return replace(_with_limits(verdict, reason, criteria), test=test, comparison=comparison)
+    found = _with_limits(verdict, reason, criteria)
+    return replace(found, test=test, comparison=comparison, by_margin=by_margin)
 
 
 def _weigh(
-    comparison: Comparison, policy: GatePolicy, test: Test, *, is_smaller: bool
+    comparison: Comparison, policy: GatePolicy, *, is_better: bool, by_margin: bool
 ) -> tuple[GateVerdict, str]:
-    if comparison.p_value < test.level:
+    if is_better:
         return "promote", "better than the champion"
-    if is_smaller and policy.margin and is_not_worse(comparison, policy.margin, test.level):
+    if by_margin:
         points = f"{100 * policy.margin:.2f} points"
         return "promote", f"smaller or faster, and worse by less than {points} if at all"
     if comparison.is_worse:

@@ -1,7 +1,7 @@
 """The openings of sealed images, counted by their digest, whoever opened them and for which model.
 
-Each is a tag of the experiment that it was done in, so two at once do not overwrite each other, and
-the same purpose twice, as after an interruption, is one.
+Each is a tag of one experiment, named by the images and the purpose: two at once overwrite none, the
+same purpose twice, as after an interruption, is one, and whatever runs or models are deleted, all stay.
 """
 
 from __future__ import annotations
@@ -9,78 +9,77 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, ViewType
+from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 
-from mnist_lab.models import is_writable, versions_of
+from mnist_lab.models import MISSING, read_tags, versions_named
 from mnist_lab.tracking import TAG
 from mnist_lab.tracking.pages import all_pages
-from mnist_lab.tracking.runs import find_runs
+from mnist_lab.tracking.runs import EXPERIMENT_PREFIX, find_runs
 
-OPENINGS = f"{TAG}test_openings"  # of a run, a version and a registered model
-_OPENING, _BEFORE = f"{TAG}opening.", f"{TAG}openings_before"
+SEALED_DIGEST = f"{TAG}sealed_digest"  # of a version: the images that its model has met
+_OPENING, _BEFORE = f"{TAG}opening.", f"{TAG}openings_before."
+_FORMER = f"{TAG}test_openings"  # of runs and registered models: how earlier versions counted
 _DIGITS = 16  # of a digest, in the name of a tag
-_DEFAULT_EXPERIMENT = "0"  # every store has it
+_DEFAULT = "0"  # the experiment that every store has, unless somebody deleted it
+_INSTEAD = f"{EXPERIMENT_PREFIX}openings"
 
 
-def count_openings_of(client: MlflowClient, digest: str) -> int:
-    """Count the openings of the sealed images of ``digest``, those of deleted experiments included."""
-    found = all_pages(client.search_experiments, view_type=ViewType.ALL)
+def count_openings(client: MlflowClient, digest: str) -> int:
+    """Count the openings of the sealed images of ``digest``."""
+    tags = _find_keeper(client).tags
     prefix = f"{_OPENING}{digest[:_DIGITS]}."
-    return sum(
-        sum(key.startswith(prefix) for key in each.tags) + int(each.tags.get(_BEFORE, 0))
-        for each in found
-        if any(key.startswith(prefix) for key in each.tags)
-    )
+    before = int(tags.get(f"{_BEFORE}{digest[:_DIGITS]}", 0))
+    return before + len([key for key in tags if key.startswith(prefix)])
 
 
-def count_opening(
-    client: MlflowClient, run: str, digest: str, purpose: str, *, is_own: bool = True
-) -> int:
-    """Count an opening for the model of ``run``; return how often these images were opened, with it.
+def count_openings_for(client: MlflowClient, name: str) -> int:
+    """Count the openings of the images that the versions of a registered model have met.
 
-    The same ``purpose`` is counted once. The run may be gone. ``is_own``: the images are those of its
-    study, and are counted on its versions, too.
+    Of versions that do not name their images, by the count of earlier versions.
     """
-    experiment = _find_experiment(client, run)
+    found = {version.tags.get(SEALED_DIGEST, "") for version in versions_named(client, name)} - {""}
+    if not found:
+        return int(read_tags(client, name).get(_FORMER, 0))
+    return sum(count_openings(client, digest) for digest in found)
+
+
+def count_opening(client: MlflowClient, digest: str, purpose: str, *, dataset: str) -> int:
+    """Count an opening; return how often these images were opened, with it.
+
+    The same ``purpose`` is counted once. ``dataset`` is the name of the data, under which earlier
+    versions counted.
+    """
+    keeper = _find_keeper(client)
+    before = f"{_BEFORE}{digest[:_DIGITS]}"
+    if before not in keeper.tags:
+        client.set_experiment_tag(keeper.experiment_id, before, str(_count_former(client, dataset)))
     key = f"{_OPENING}{digest[:_DIGITS]}.{purpose}"
-    tags = client.get_experiment(experiment).tags
-    if key not in tags:
-        if not any(each.startswith(_OPENING) for each in tags):
-            # Earlier versions counted on the runs.
-            before = find_runs(client, [experiment], f"tags.`{OPENINGS}` != ''")
-            total = sum(int(each.data.tags[OPENINGS]) for each in before)
-            client.set_experiment_tag(experiment, _BEFORE, str(total))
-        client.set_experiment_tag(experiment, key, datetime.now(UTC).isoformat(timespec="seconds"))
-        if is_own:
-            count_for_model(client, run)
-    # Experiments can be deleted for good, with their tags; then the versions still have theirs.
-    versions = versions_of(client, run) if is_own else []
-    on_versions = [int(each.tags.get(OPENINGS, 0)) for each in versions]
-    return max([count_openings_of(client, digest), *on_versions])
+    if key not in keeper.tags:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        client.set_experiment_tag(keeper.experiment_id, key, now)
+    return count_openings(client, digest)
 
 
-def _find_experiment(client: MlflowClient, run: str) -> str:
+def _find_keeper(client: MlflowClient) -> Experiment:
+    """Find the experiment that has the counts."""
     try:
-        experiment = client.get_experiment(client.get_run(run).info.experiment_id)
-    except MlflowException:
-        return _DEFAULT_EXPERIMENT
-    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
-        return _DEFAULT_EXPERIMENT
-    return str(experiment.experiment_id)
+        found = client.get_experiment(_DEFAULT)
+        if found.lifecycle_stage == LifecycleStage.ACTIVE:
+            return found
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+    instead = client.get_experiment_by_name(_INSTEAD)
+    return instead or client.get_experiment(client.create_experiment(_INSTEAD))
 
 
-def count_for_model(client: MlflowClient, run: str) -> None:
-    """Count one more on the run, on the versions made of it, and on their registered models."""
-    versions, writable = versions_of(client, run), is_writable(client, run)
-    counted = [version.tags for version in versions]
-    counted += [client.get_run(run).data.tags] if writable else []
-    openings = max((int(tags.get(OPENINGS, 0)) for tags in counted), default=0) + 1
-    if writable:
-        client.set_tag(run, OPENINGS, str(openings))
-    for version in versions:
-        # Those before it was registered, too; a version that is deleted takes none of the sum along.
-        new = openings - int(version.tags.get(OPENINGS, 0))
-        total = int(client.get_registered_model(version.name).tags.get(OPENINGS, 0)) + new
-        client.set_registered_model_tag(version.name, OPENINGS, str(total))
-        client.set_model_version_tag(version.name, version.version, OPENINGS, str(openings))
+def _count_former(client: MlflowClient, dataset: str) -> int:
+    prefix = f"{EXPERIMENT_PREFIX}{dataset}-"
+    experiments = [
+        each.experiment_id
+        for each in all_pages(client.search_experiments, view_type=ViewType.ALL)
+        if each.name.startswith(prefix)
+    ]
+    runs = find_runs(client, experiments, f"tags.`{_FORMER}` != ''") if experiments else []
+    return sum(int(run.data.tags[_FORMER]) for run in runs)

@@ -180,7 +180,6 @@ def _begin(contest: Contest, champion: int | None) -> Challenge | None:
             study=candidate.contender.study,
             study_id=candidate.record.id,
             trial=candidate.contender.trial,
-            ensemble=0,
             champion=champion,
             policy=digest_policy(contest.policy),
         ),
@@ -193,8 +192,8 @@ def _make_champion(client: MlflowClient, name: str, decision: PromotionRecord) -
     aliases = {CHALLENGER: None, CHAMPION: decision.version}
     if decision.champion is not None:
         aliases[PREVIOUS] = decision.champion
-    by_margin = decision.judgement.reason.startswith("smaller")
-    best = decision.opponent if by_margin and not decision.forced else decision.version
+    by_margin = decision.judgement.by_margin and not decision.forced
+    best = decision.opponent if by_margin else decision.version
     number = str(decision.version)
     client.set_model_version_tag(name, number, f"{TAG}best_champion", str(best))
     why = "forced" if decision.forced else decision.judgement.reason

@@ -21,14 +21,13 @@ from mnist_lab.data.sealed import SealedSplit, find_test_split
 from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate, pack_classes, unpack_classes
 from mnist_lab.evaluation.figures import draw_predictions, save
-from mnist_lab.execution import usable_cores
 from mnist_lab.models import ModelFile, fetch, is_writable, load, versions_of
 from mnist_lab.promotion.gate import Costs
 from mnist_lab.promotion.openings import count_opening
 from mnist_lab.settings import Settings
 from mnist_lab.study import Ledger, TrialFacts, load_original_dataset
 from mnist_lab.tracking import TAG, StudyRecord
-from mnist_lab.training import VALIDATION_BATCH, Runtime, configure, measure_latency
+from mnist_lab.training import VALIDATION_BATCH, measure_latency
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +68,7 @@ class Opened:
 
     test: Split
     openings: int
-    champion: NDArray[np.bool_] | None
+    champion: NDArray[np.bool_] | None = None
 
 
 def evaluate_model(
@@ -90,8 +89,12 @@ def evaluate_model(
     source = load_original_dataset(record, settings, dataset).source
     network = load(client, model, settings)  # what cannot be loaded opens nothing
     sealed = find_test_split(source, image_size=record.image_size, data_folder=settings.data_folder)
-    openings = count_opening(client, model.run, sealed.digest, uuid.uuid4().hex[:12])
-    return score(client, model, network, sealed.open(), openings, record.images.class_names)
+    purpose = uuid.uuid4().hex[:12]
+    openings = count_opening(client, sealed.digest, purpose, dataset=record.dataset)
+    opened = Opened(test=sealed.open(), openings=openings)
+    names = record.images.class_names
+    evaluation = score(client, model, network, opened, names)
+    return TestResult(model=model, evaluation=evaluation, openings=openings)
 
 
 def evaluate_on(
@@ -123,7 +126,7 @@ def evaluate_on(
         dataset, image_size=record.image_size, data_folder=settings.data_folder
     )
     purpose = uuid.uuid4().hex[:12]
-    openings = count_opening(client, model.run, sealed.digest, purpose, is_own=False)
+    openings = count_opening(client, sealed.digest, purpose, dataset=given.name)
     test = sealed.open()
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
     names = record.images.class_names
@@ -133,26 +136,21 @@ def evaluate_on(
 
 
 def open_for(
-    client: MlflowClient,
     entries: Sequence[Entry],
     sealed: SealedSplit,
     purpose: str,
-    settings: Settings,
-    champion: ModelFile | None = None,
+    *,
+    client: MlflowClient,
+    dataset: str,
+    champion: keras.Model | None = None,
 ) -> Opened:
     """Have every replica of ``entries`` predict the sealed images that it has not predicted yet.
 
     Their networks were loaded before the first image is seen. The opening is counted once for
     ``purpose``, also when it was interrupted and is done again. A ``champion`` of which only the file
-    is left predicts them, too.
-
-    Raises:
-        DataError: a model file is not what it was; nothing was opened.
+    is left predicts them, too. ``dataset`` is the name of the data.
     """
-    configure(Runtime(threads=usable_cores()))
-    only_file = None if champion is None else load(client, champion, settings)
-    assert entries[0].model is not None
-    openings = count_opening(client, entries[0].model.run, sealed.digest, purpose)
+    openings = count_opening(client, sealed.digest, purpose, dataset=dataset)
     test = sealed.open()
     for each in entries:
         if each.network is None:
@@ -162,7 +160,7 @@ def open_for(
     return Opened(
         test=test,
         openings=openings,
-        champion=None if only_file is None else (_predict(only_file, test) != test.labels)[None],
+        champion=None if champion is None else (_predict(champion, test) != test.labels)[None],
     )
 
 
@@ -191,21 +189,21 @@ def score(
     client: MlflowClient,
     model: ModelFile,
     network: keras.Model,
-    test: Split,
-    openings: int,
+    opened: Opened,
     class_names: Sequence[str],
-) -> TestResult:
-    """Score a model on sealed images whose opening was counted; record the result on its run."""
+) -> Evaluation:
+    """Score a model on the opened images, and record the result on its run and its versions."""
+    test = opened.test
     probabilities = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
     evaluation = evaluate(probabilities, test.labels, class_names)
     if is_writable(client, model.run):
         with tempfile.TemporaryDirectory() as folder:
             _log_records(client, model.run, evaluation, probabilities, test, Path(folder) / "test")
-        _log(client, model.run, evaluation, openings)
+        _log(client, model.run, evaluation, opened.openings)
     for version in versions_of(client, model.run):
         accuracy = repr(evaluation.accuracy)
         client.set_model_version_tag(version.name, version.version, f"{TAG}test_accuracy", accuracy)
-    return TestResult(model=model, evaluation=evaluation, openings=openings)
+    return evaluation
 
 
 def measure_costs(
