@@ -28,12 +28,14 @@ def sweep(home: str, study: str, *words: str) -> float:
 
 def read(home: str, study: str, most: float) -> dict[str, float]:
     os.environ["MNIST_LAB_HOME"] = home
+    from optuna.trial import TrialState
+
     from mnist_lab.settings import Settings
     from mnist_lab.study import open_study
 
     trials = open_study(Settings(), study).trials()
     trained = [trial for trial in trials if trial.history]
-    complete = [trial for trial in trained if trial.value is not None]
+    complete = [trial for trial in trained if trial.state == TrialState.COMPLETE]
     within = [trial for trial in complete if trial.scalars["parameters"] <= most]
     return {
         "trials": len(trials),

@@ -67,6 +67,9 @@ def test_the_best_are_trained_without_a_part_and_the_better_half_without_another
     totals = {of: sums[of] + trial.value for of, trial in second.items()}
     assert confirmation.chosen == max(totals, key=lambda of: totals[of])
     assert confirmation.choice.total == pytest.approx(max(totals.values()))
+    said = {row.trial: row.said for row in confirmation.rows}
+    assert said[confirmation.chosen] == "chosen"
+    assert {of for of, word in said.items() if word == "dropped"} == set(first) - set(second)
 
 
 def test_all_trials_share_the_fresh_seeds_of_a_part(searched, settings):

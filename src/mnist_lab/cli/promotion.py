@@ -114,12 +114,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
         ("in the search", lambda row: show(row.searched)),
         ("parameters", lambda row: f"{row.parameters:,}"),
         ("seconds", lambda row: f"{row.seconds:.1f}"),
-        (
-            "",
-            lambda row: (
-                "chosen" if row.trial == confirmation.chosen else "tied" if row.tied else ""
-            ),
-        ),
+        ("", lambda row: row.said),
     )
     title = f"{confirmation.study}: trained again with fresh seeds, {confirmation.objective}"
     print_table(confirmation.rows, columns, title=title)
@@ -128,11 +123,15 @@ def _print_confirmation(confirmation: Confirmation) -> None:
     apart = (
         f"{100 * confirmation.difference:.2f} points" if is_share else show(confirmation.difference)
     )
+    if len(confirmation.rows) > 1:
+        typer.echo(
+            "\nThe choice has the best sum of all trainings, the search's included. The mean of a "
+            "dropped trial is of one part of the images only; parts are not equally hard."
+        )
     if len(finalists) > 1:
         typer.echo(
-            f"\nMeans less than {apart} apart cannot be told apart: {ties or 'none'} of the others "
-            f"{'is' if ties < 2 else 'are'} tied with the best. The choice is the best in the sum of "
-            "all trainings, the search's included."
+            f"Means less than {apart} apart cannot be told apart: {ties or 'none'} of the others "
+            f"{'is' if ties < 2 else 'are'} tied with the best."
         )
     if confirmation.failed:
         typer.echo(

@@ -248,10 +248,9 @@ def _note_confirmation(confirmation: Confirmation | None) -> str:
         "|--:|--:|--:|--:|--:|:--|",
     ]
     for row in confirmation.rows:
-        said = "chosen" if row.trial == confirmation.chosen else "tied" if row.tied else ""
         lines.append(
             f"| {row.trial} | {row.mean:.4f} | {row.low:.4f} to {row.high:.4f} "
-            f"| {row.searched:.4f} | {row.parameters:,} | {said} |"
+            f"| {row.searched:.4f} | {row.parameters:,} | {row.said} |"
         )
     return "\n".join(lines)
 

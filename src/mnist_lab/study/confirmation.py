@@ -30,7 +30,8 @@ class ConfirmedTrial:
     objective, with the 95 % interval from ``low`` to ``high``: of accuracies by the number of images,
     of other objectives by the spread of replicas. ``searched`` is the search's value, of one run on
     the validation part; ``total`` the sum of all, by which the choice is made. ``tied``: the mean
-    cannot be told apart from the best. ``seconds`` is the mean wall time of a training.
+    cannot be told apart from the best. ``seconds`` is the mean wall time of a training. ``said`` is
+    ``chosen``, ``tied``, ``dropped`` for a trial that was not trained a second time, or empty.
     """
 
     trial: int
@@ -44,6 +45,7 @@ class ConfirmedTrial:
     parameters: int
     seconds: float
     tied: bool
+    said: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +194,7 @@ def _compare(
     more_is_better = OBJECTIVES[study.record.objective]
     sign = 1 if more_is_better else -1
     rows.sort(key=lambda row: (row.trial not in whole, -sign * row.total))
+    rows = [replace(row, said=_say(row, is_first=row is rows[0], whole=whole)) for row in rows]
     means = {row.trial: row.mean for row in rows}
     best = next(iter(searched))
     comparable = best in means and trained[best][0].left_out is None
@@ -221,6 +224,12 @@ def _margin_by_images(study: Ledger, accuracy: float, parts: int) -> float:
     images = max(1, parts * study.record.splits["train"].images // VALIDATION_PART)
     bounded = min(max(accuracy, 1 / images), 1 - 1 / images)
     return float(1.96 * (bounded * (1 - bounded) / images) ** 0.5)
+
+
+def _say(row: ConfirmedTrial, *, is_first: bool, whole: Collection[int]) -> str:
+    if row.trial not in whole:
+        return "dropped"
+    return "chosen" if is_first else "tied" if row.tied else ""
 
 
 def _row(

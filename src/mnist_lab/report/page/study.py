@@ -93,7 +93,7 @@ def _columns(report: StudyReport) -> list[tuple[str, str]]:
         ("rank", ""),
         ("trial", ""),
         (report.record.objective, first),
-        ("95 % interval", ""),
+        ("trained again (95 %)", ""),
         ("cross-entropy", ""),
         ("parameters", ""),
         ("seconds", ""),
