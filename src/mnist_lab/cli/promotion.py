@@ -119,7 +119,7 @@ def _print_confirmation(confirmation: Confirmation) -> None:
     title = f"{confirmation.study}: trained again with fresh seeds, {confirmation.objective}"
     print_table(confirmation.rows, columns, title=title)
     finalists = [row for row in confirmation.rows if len(row.accuracies) == confirmation.seeds]
-    ties = sum(row.tied for row in finalists if row.trial != confirmation.chosen)
+    ties = sum(row.said == "tied" for row in finalists)
     apart = (
         f"{100 * confirmation.difference:.2f} points" if is_share else show(confirmation.difference)
     )

@@ -47,7 +47,7 @@ def _confirmed(confirmation: Confirmation) -> str:
         f"Take trial {chosen.trial}: {mean} in the mean of {confirmation.seeds} fresh trainings "
         f"(95 % interval {low} to {high})"
     )
-    others = sum(row.tied for row in confirmation.rows) - 1
+    others = sum(row.said == "tied" for row in confirmation.rows)
     if others:
         said += f"; {others} of the others cannot be told apart from it"
     said += "."
