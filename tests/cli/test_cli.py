@@ -732,7 +732,10 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     assert "Nothing was trained, registered or opened." in planned
     confirmed = json.loads(type_in("confirm", "first", *again, "--json"))
     assert [len(row["accuracies"]) for row in confirmed["rows"]] == [2, 1]
-    assert "It is confirmed: trial" in type_in("promote", "first", "--dry-run", *again)
+    planned = type_in("promote", "first", "--dry-run", *again)
+    assert "would be trained three times, or up to nine" in planned
+    planned = type_in("promote", "first", "--dry-run", *again, "--ensemble", "3")
+    assert "would be trained 9 times" in planned
     promoted = type_in("promote", "first", *again, "--gate", str(gate))
     assert "tiny-cnn@champion is now version 1" in promoted
     assert "(opening 1 of these images)" in promoted

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mnist_lab.data import PARTS, leave_out, load_dataset, part_labels
+from mnist_lab.data import PARTS, leave_out, load_dataset, part_split
 from mnist_lab.data.dataset import make_split
 from mnist_lab.data.parts import part_rows
 from mnist_lab.data.splits import image_digests
@@ -27,7 +27,7 @@ def test_a_part_is_left_out_of_training(small_dataset, part):
     trained = set(image_digests(divided.train.images))
     assert not trained & set(image_digests(divided.validation.images))
     assert len(divided.train) + len(divided.validation) == 720
-    np.testing.assert_array_equal(part_labels(small_dataset, part), divided.validation.labels)
+    np.testing.assert_array_equal(part_split(small_dataset, part).labels, divided.validation.labels)
 
 
 def test_the_last_part_is_the_validation_part(small_dataset):

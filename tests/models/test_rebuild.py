@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError
 from mnist_lab.execution.blueprint import Blueprint
+from mnist_lab.models.join import join
 from mnist_lab.models.rebuild import SpaceAbsentError, check_trained, load_trained
 from mnist_lab.models.safe import names_keras_only
 from mnist_lab.spaces.asking import Answers
@@ -70,6 +72,29 @@ def test_any_model_is_built_again_and_predicts_the_same(saved, settings, name):
     check_trained(file, digest, blueprint, settings)
     found = load_trained(file, digest, blueprint, settings).predict(PIXELS, verbose=0)
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_ensemble_of_strangers_models_is_built_again_and_predicts_their_mean(
+    saved, settings, tmp_path
+):
+    *one, _ = saved("subclassed")
+    random = np.random.default_rng(0)
+    whole = join([load_trained(*one, settings) for _ in range(3)])
+    whole.set_weights([random.normal(0, 0.1, each.shape) for each in whole.get_weights()])
+    file = tmp_path / "ensemble.keras"
+    save_model(whole, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    blueprint = replace(one[-1], members=3)
+    check_trained(file, digest, blueprint, settings)
+    found = load_trained(file, digest, blueprint, settings).predict(PIXELS, verbose=0)
+    assert found == pytest.approx(whole.predict(PIXELS, verbose=0), abs=1e-6)
+
+
+@pytest.mark.parametrize("members", [0, 10])
+def test_a_registry_cannot_ask_for_an_impossible_ensemble(saved, settings, members):
+    file, digest, blueprint, _ = saved("subclassed")
+    with pytest.raises(DataError, match=f"no ensemble has {members} members"):
+        load_trained(file, digest, replace(blueprint, members=members), settings)
 
 
 def test_a_blueprint_survives_json(saved):

@@ -26,7 +26,7 @@ from mnist_lab.study.ledger import Tracked
 from mnist_lab.study.names import confirm_name
 from mnist_lab.study.open import create_study, open_study
 from mnist_lab.study.record import make_record
-from mnist_lab.study.replicas import Design, Replica
+from mnist_lab.study.replicas import Design, Replica, replica_of
 from mnist_lab.study.storage import connect
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import artifact_location
@@ -85,7 +85,7 @@ def loaded_once(monkeypatch):
             LOADED[model.sha256] = load_for_real(client, model, settings)
         return LOADED[model.sha256]
 
-    for module in ("sealed_test", "examine"):
+    for module in ("sealed_test", "entries", "examine"):
         monkeypatch.setattr(f"mnist_lab.promotion.{module}.load", load)
 
 
@@ -121,6 +121,7 @@ class Stage:
     def make(self, name, skill="good", value=0.9, *, confirmed=True, model=True):
         """Make a study of one trial, its two replicas of ``confirm`` and its first of ``promote``.
 
+        ``skill`` is that of its trainings, or a tuple of those of each round.
         Return the run of the latter for part 2, whose file is registered.
         """
         own = replace(self.record, id=name, name=name)
@@ -134,7 +135,7 @@ class Stage:
         for part in (0, 1):
             self.train_one(name, Replica(of=0, left_out=part), value)
         if not model:
-            self._queue(name, Replica(of=0, left_out=2), value, skill)
+            self._queue(name, Replica(of=0, left_out=2), value)
             return None
         return self.train_one(name, Replica(of=0, left_out=2), value)
 
@@ -147,9 +148,8 @@ class Stage:
     def train_all(self, *names):
         """Train all rounds of studies: a promotion has nothing to train then."""
         for name in names:
-            for round_ in (1, 2, 3):
-                found = Contender(search=open_study(self.settings, name), trial=0)
-                self.train(name, found.missing(round_), "")
+            found = Contender(search=open_study(self.settings, name), trial=0)
+            self.train(name, found.missing(3), "")
 
     def log_missing(self, name):
         """Log the models of replicas that MLflow lacks."""
@@ -159,23 +159,30 @@ class Stage:
                 self._log(name, number, tracked.run)
 
     def train_one(self, name, replica, value):
-        number, run = self._queue(name, replica, value, self.skills[name])
+        number, run = self._queue(name, replica, value)
         self._log(name, number, run)
         return run
 
     def _log(self, name, number, run):
-        facts = model_record(self.networks[self.skills[name]], study=confirm_name(name),
+        replica = replica_of(open_study(self.settings, confirm_name(name)).trial(number))
+        facts = model_record(self.networks[self._skill(name, replica)], study=confirm_name(name),
                              trial=number, scalars={}, params={})  # fmt: skip
         self.tracker.log_model(run, facts)
 
-    def _queue(self, name, replica, value, skill):
+    def _skill(self, name, replica):
+        skill = self.skills[name]
+        return skill if isinstance(skill, str) else skill[replica.round - 1]
+
+    def _queue(self, name, replica, value):
         ledger = open_study(self.settings, confirm_name(name))
         ledger.queue_replica(
             open_study(self.settings, name).trial(0).params, of=replica.of,
             seed=replica.seed(0), left_out=replica.left_out, round_=replica.round,
         )  # fmt: skip
         number = ledger.study.ask().number
-        return number, self._finish(ledger, number, value, self.predicted(skill, replica.left_out))
+        return number, self._finish(
+            ledger, number, value, self.predicted(self._skill(name, replica), replica.left_out)
+        )
 
     def _finish(self, study, number, value, predicted=""):
         parent = self.tracker.open_study(study.record)

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
 from mnist_lab import promotion as promotions
-from mnist_lab.data import part_labels
+from mnist_lab.data import part_split
 from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import BusyError, DataError, MnistLabError, UnknownNameError, UsageError
 from mnist_lab.evaluation.figures import draw_predictions
@@ -664,12 +664,12 @@ def test_images_that_helped_to_choose_count_for_nothing(make_study, stage, setti
     make_study("a", "some")
     stage.train_all("a")
     contender = Contender(search=open_study(settings, "a"), trial=0)
-    labels = {part: part_labels(small_dataset, part) for part in PROMOTE_PARTS}
+    labels = {part: part_split(small_dataset, part).labels for part in PROMOTE_PARTS}
     arm = contender.arm(3, labels)
     assert {part: rows.shape for part, rows in arm.parts.items()} == dict.fromkeys(
         (2, 3, 4), (3, 120)
     )
-    assert len(contender.replicas(3)) == 11  # those of confirm predict the sealed images only
+    assert len(contender.groups(3)) == 11  # those of confirm predict the sealed images only
 
 
 def test_a_promotion_that_was_cut_off_before_mlflow_had_the_models_logs_them(

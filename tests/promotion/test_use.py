@@ -23,6 +23,7 @@ from mnist_lab.data import ImageForm, load_dataset
 from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import ConfigurationError, DataError, MnistLabError, UnknownNameError
 from mnist_lab.models.export import FORMATS, export
+from mnist_lab.models.join import join
 from mnist_lab.models.pictures import centre_digit, read_pictures
 from mnist_lab.models.predict import predict
 from mnist_lab.models.serving import prepare, server_command
@@ -264,6 +265,20 @@ def test_every_normalisation_is_exported_to_onnx(normalisation, tmp_path):
         next(layer for layer in network.layers if layer.name == "standardize").adapt(probes)
     _, found = FORMATS["onnx"](network, tmp_path / "m", probes)
     np.testing.assert_allclose(found, network.predict(probes, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["h5", "onnx"])
+def test_an_ensembles_normalisation_is_exported(kind, tmp_path):
+    space = get_space("fnn")
+    probes = np.random.default_rng(0).integers(0, 256, (50, 28, 28)).astype(np.uint8)
+    networks = []
+    for _ in range(2):
+        network = space.build(space.point({"normalisation": "standardize"}), (28, 28), 10)
+        next(layer for layer in network.layers if layer.name == "standardize").adapt(probes)
+        networks.append(network)
+    _, found = FORMATS[kind](join(networks), tmp_path / "m", probes)
+    expected = np.mean([each.predict(probes, verbose=0) for each in networks], axis=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -93,12 +93,14 @@ def promote_study(
     *,
     design: Design,
     policy: GatePolicy | None = None,
+    members: int = 1,
     force: bool = False,
     dataset: str | None = None,
     **options: Any,
 ) -> tuple[Promotion, Pages]:
     """Put the choice of a confirmed study before its gate, its trainings watched; write its pages.
 
+    With ``members`` an ensemble of so many trainings challenges.
     ``options`` are those of a sweep: workers, device, executor.
 
     Raises:
@@ -118,6 +120,7 @@ def promote_study(
         design=design,
         policy=policy or GatePolicy(),
         train=train,
+        members=members,
         force=force,
         dataset=dataset,
     )
@@ -163,8 +166,9 @@ def confirm_again(study: Study, *, top: int, **options: Any) -> None:
         )
 
 
-def promote_again(study: Study, *, force: bool) -> Promotion:
+def promote_again(study: Study, *, ensemble: int, force: bool) -> Promotion:
     """Put the choice of a confirmed study before its gate; see ``Study.promote``."""
+    from mnist_lab.models import LARGEST_ENSEMBLE
     from mnist_lab.study import first_replicas, read_confirmation, read_replicas
 
     if read_confirmation(study.ledger) is None:
@@ -175,7 +179,11 @@ def promote_again(study: Study, *, force: bool) -> Promotion:
         )
     confirmed = first_replicas(read_replicas(study.ledger))
     design = Design(top=max(1, len(confirmed)))
-    return promote_study(study.name, study.settings, design=design, force=force)[0]
+    if not 1 <= ensemble <= LARGEST_ENSEMBLE:
+        raise UsageError(f"ensemble is {ensemble}; it must be 1 to {LARGEST_ENSEMBLE}.")
+    return promote_study(study.name, study.settings, design=design, members=ensemble, force=force)[
+        0
+    ]
 
 
 def _reference(space: object) -> str:

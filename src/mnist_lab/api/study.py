@@ -143,15 +143,17 @@ class Study:
 
         return read_confirmation(self.ledger)
 
-    def promote(self, *, force: bool = False) -> Promotion:
+    def promote(self, *, ensemble: int = 1, force: bool = False) -> Promotion:
         """Put the confirmed choice before the gate of its registered model; it is trained for that.
+
+        With ``ensemble`` the mean of so many trainings, at most 9, is registered as one model.
 
         Raises:
             MnistLabError: the study was not confirmed; it says what to do.
         """
         from mnist_lab.api.run import promote_again
 
-        return promote_again(self, force=force)
+        return promote_again(self, ensemble=ensemble, force=force)
 
     def __repr__(self) -> str:
         ledger = self.ledger

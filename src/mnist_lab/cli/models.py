@@ -115,9 +115,13 @@ def _print_versions(rows: Sequence[VersionRow]) -> None:
         ("test", lambda row: percent(row.test_accuracy)),
         ("gate", lambda row: row.verdict),
         ("study", lambda row: row.study),
-        ("trial", lambda row: "" if row.trial is None else str(row.trial)),
+        ("trial", lambda row: "" if row.trial is None else f"{row.trial}{_mean_of(row.members)}"),
     )
     print_table(rows, columns)
+
+
+def _mean_of(members: int) -> str:
+    return "" if members == 1 else f", mean of {members}"
 
 
 def _print_challenges(challenges: Sequence[Challenge]) -> None:
@@ -126,7 +130,7 @@ def _print_challenges(challenges: Sequence[Challenge]) -> None:
     columns = (
         ("challenge", lambda each: str(each.number)),
         ("when", lambda each: each.when),
-        ("by", lambda each: f"{each.by.study}:{each.by.trial}"),
+        ("by", lambda each: f"{each.by.study}:{each.by.trial}{_mean_of(each.by.members)}"),
         ("champion", lambda each: str(each.by.champion)),
         ("level", lambda each: f"{each.test.level:.2g}"),
         ("verdict", lambda each: each.verdict or "interrupted: type the command again"),

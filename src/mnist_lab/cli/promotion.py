@@ -152,6 +152,12 @@ def promote_command(
             metavar="FILE.toml", help="What is asked.  [default: as experiments/gate.toml]"
         ),
     ] = None,
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            min=1, max=9, metavar="N", help="The mean of N trainings challenges, as one model."
+        ),
+    ] = 1,
     force: Annotated[
         bool, typer.Option("--force", help="Whatever the gate says; it is written down.")
     ] = False,
@@ -168,6 +174,8 @@ def promote_command(
     choice that is not behind meets the sealed test images. If it is shown to be better and keeps every
     limit, it becomes champion, and the champion previous. Exit code 1 when nothing was promoted.
 
+    With --ensemble 3 the mean of three trainings challenges; it is registered as one Keras model.
+
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
     from mnist_lab.api import promote_study
@@ -183,7 +191,7 @@ def promote_command(
     policy = GatePolicy() if gate is None else read_policy(gate)
     fresh = read_confirmation(open_study(settings, name), design) is not None
     if dry_run:
-        _print_plan(name, settings, design, fresh=fresh, as_json=as_json)
+        _print_plan(name, settings, design, ensemble, fresh=fresh, as_json=as_json)
         return
     if not fresh:
         confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
@@ -192,7 +200,14 @@ def promote_command(
             typer.echo("")
     try:
         promotion, pages = promote_study(
-            name, settings, design=design, policy=policy, force=force, dataset=dataset, **typed
+            name,
+            settings,
+            design=design,
+            policy=policy,
+            members=ensemble,
+            force=force,
+            dataset=dataset,
+            **typed,
         )
     except InterruptedSweep as error:
         error.safe = "What is trained is kept, and no alias was moved."
@@ -209,7 +224,7 @@ def promote_command(
 
 
 def _print_plan(
-    study: str, settings: Settings, design: Design, *, fresh: bool, as_json: bool
+    study: str, settings: Settings, design: Design, members: int, *, fresh: bool, as_json: bool
 ) -> None:
     from mnist_lab.models import CHAMPION
     from mnist_lab.promotion import find_holder, model_name
@@ -224,13 +239,15 @@ def _print_plan(
         "model": name,
         "confirm": not fresh,
         "trial": confirmation.chosen if fresh and confirmation else None,
+        "ensemble": members,
         "champion": int(champion.version) if champion else None,
     }
     if as_json:
         print_json(plan)
         return
+    times = "three times, or up to nine" if members == 1 else f"{3 * members} times"
     first = (
-        f"It is confirmed: trial {plan['trial']} would be trained three times, or up to nine."
+        f"It is confirmed: trial {plan['trial']} would be trained {times}."
         if fresh
         else f"Its {design.top} best trials would be trained again, and one chosen."
     )
@@ -273,7 +290,10 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     assert decision is not None
     judgement = decision.judgement
     validation = percent(promotion.val_accuracy)
-    typer.echo(f"{version}: {which}, validation accuracy {validation} (mean of fresh trainings).")
+    as_one = "" if promotion.members == 1 else f"{promotion.members} trainings as one model, "
+    typer.echo(
+        f"{version}: {which}, {as_one}validation accuracy {validation} (mean of fresh trainings)."
+    )
     if said := describe_accuracies(decision):
         typer.echo(said)
     for sentence in describe_judgement(judgement):

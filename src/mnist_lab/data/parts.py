@@ -31,26 +31,27 @@ def part_rows(training: Split, part: int) -> NDArray[np.intp]:
     return np.sort(order[groups % VALIDATION_PART == part])
 
 
+def part_split(dataset: Dataset, part: int) -> Split:
+    """Return the images of ``part``, in the order that ``dataset`` has them."""
+    if part == VALIDATION_PART:
+        return dataset.validation
+    rows, training = part_rows(dataset.train, part), dataset.train
+    return make_split(training.images[rows], training.labels[rows])
+
+
 def leave_out(dataset: Dataset, part: int) -> Dataset:
     """Return ``dataset`` divided anew: ``part`` validates, and all other public images train."""
     if part == VALIDATION_PART:
         return dataset
     training, validation = dataset.train, dataset.validation
-    held_out = np.zeros(len(training), bool)
-    held_out[part_rows(training, part)] = True
+    rows = part_rows(training, part)
+    others = np.ones(len(training), bool)
+    others[rows] = False
     return replace(
         dataset,
         train=make_split(
-            np.concatenate([training.images[~held_out], validation.images]),
-            np.concatenate([training.labels[~held_out], validation.labels]),
+            np.concatenate([training.images[others], validation.images]),
+            np.concatenate([training.labels[others], validation.labels]),
         ),
-        validation=make_split(training.images[held_out], training.labels[held_out]),
+        validation=make_split(training.images[rows], training.labels[rows]),
     )
-
-
-def part_labels(dataset: Dataset, part: int) -> NDArray[np.uint8]:
-    """Return the labels of the images of ``part``, in the order in which ``leave_out`` has them."""
-    if part == VALIDATION_PART:
-        return dataset.validation.labels
-    found: NDArray[np.uint8] = dataset.train.labels[part_rows(dataset.train, part)]
-    return found

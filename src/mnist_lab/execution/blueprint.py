@@ -17,7 +17,7 @@ class Blueprint:
 
     ``space`` is a reference that ``load_space`` understands, ``sources`` the digest of its file and
     neighbours. ``images`` is the form of the data. ``form`` is a ``ModelForm`` as data; None for raw
-    pixels in and probabilities out.
+    pixels in and probabilities out. ``members``: so many such models, joined by ``models.join``.
     """
 
     space: str
@@ -25,6 +25,7 @@ class Blueprint:
     params: Params
     images: ImageForm = field(default_factory=ImageForm)
     form: Mapping[str, Any] | None = None
+    members: int = 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)

@@ -1,6 +1,7 @@
 """The versions of registered models: loaded safely, used, exported, served."""
 
 from mnist_lab.models.export import export
+from mnist_lab.models.join import LARGEST_ENSEMBLE, join
 from mnist_lab.models.pictures import prepare_images, read_pictures
 from mnist_lab.models.predict import Prediction, encode_request, predict
 from mnist_lab.models.rebuild import SpaceAbsentError, load_trained
@@ -8,6 +9,7 @@ from mnist_lab.models.serving import prepare, prepare_path, server_command
 from mnist_lab.models.versions import (
     CHALLENGER,
     CHAMPION,
+    ENSEMBLE,
     MISSING,
     PREVIOUS,
     ModelFile,
@@ -30,6 +32,8 @@ from mnist_lab.models.versions import (
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "ENSEMBLE",
+    "LARGEST_ENSEMBLE",
     "MISSING",
     "PREVIOUS",
     "ModelFile",
@@ -44,6 +48,7 @@ __all__ = [
     "find_version_model",
     "is_version",
     "is_writable",
+    "join",
     "list_versions",
     "load",
     "load_trained",

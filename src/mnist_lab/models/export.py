@@ -176,7 +176,7 @@ def _as_h5(network: keras.Model, path: Path, probes: Any) -> tuple[list[Path], P
     from keras.src.legacy.saving import legacy_h5_format
 
     file = path.with_name(f"{path.name}.h5")
-    if any(map(_is_replaced, network.layers)):
+    if any(map(_is_replaced, network._flatten_layers())):
         network = _copy(network, _without_normalization)
     # What ``model.save("x.h5")`` calls, without its advice to use another format.
     legacy_h5_format.save_model_to_hdf5(network, str(file), include_optimizer=False)
@@ -230,13 +230,34 @@ def _signature(network: keras.Model) -> list[keras.InputSpec]:
 
 
 def _copy(network: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
-    """The same function, of the layers that ``clone`` makes."""
+    """The same function, of the layers that ``clone`` makes; models in it are copied as well."""
     import keras
 
-    copied = keras.models.clone_model(network, clone_function=clone)
-    kept = [layer for layer in network.layers if not _is_replaced(layer)]
-    copied.set_weights([weight for layer in kept for weight in layer.get_weights()])
-    return keras.Model(copied.inputs[0], copied.outputs[0])  # one tensor in, not a list of one
+    def copy_layer(layer: Any) -> Any:
+        return _copy(layer, clone) if _is_nested(layer) else clone(layer)
+
+    copied = keras.models.clone_model(network, clone_function=copy_layer)
+    copied.set_weights(_kept_weights(network))
+    # One tensor in, not a list of one.
+    return keras.Model(copied.inputs[0], copied.outputs[0], name=network.name)
+
+
+def _kept_weights(network: keras.Model) -> list[Any]:
+    """The weights of a network, in order, but for those of layers that are replaced."""
+    found: list[Any] = []
+    for layer in network.layers:
+        if _is_nested(layer):
+            found += _kept_weights(layer)
+        elif not _is_replaced(layer):
+            found += layer.get_weights()
+    return found
+
+
+def _is_nested(layer: Any) -> bool:
+    """Whether a layer is a model of Keras's own classes, made of layers itself."""
+    import keras
+
+    return isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras.")
 
 
 def _is_replaced(layer: Any) -> bool:

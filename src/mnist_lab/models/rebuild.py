@@ -17,6 +17,7 @@ import numpy as np
 from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError, MnistLabError, first_line
 from mnist_lab.execution import Blueprint
+from mnist_lab.models.join import LARGEST_ENSEMBLE, join
 from mnist_lab.models.safe import check_archive, check_layers, load_model
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import (
@@ -140,6 +141,18 @@ def why_absent(blueprint: Blueprint, settings: Settings) -> str:
 
 
 def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
+    if not 1 <= blueprint.members <= LARGEST_ENSEMBLE:
+        raise ValueError(f"no ensemble has {blueprint.members} members")
+    whole = join([_build(blueprint) for _ in range(blueprint.members)])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.weights.h5"
+        file.write_bytes(weights)
+        with without_optimizer(whole):
+            whole.load_weights(file)
+    return whole
+
+
+def _build(blueprint: Blueprint) -> keras.Model:
     import keras
 
     form = ModelForm.from_dict(blueprint.form) if blueprint.form else PLAIN
@@ -151,13 +164,6 @@ def _rebuild(blueprint: Blueprint, weights: bytes) -> keras.Model:
         space.check(blueprint.params)
     model = space.build(blueprint.params, shape, blueprint.images.classes)
     if form.is_plain and type(model).__module__.startswith("keras."):
-        whole = keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
-    else:
-        model(form.feed(np.zeros((1, *shape), np.uint8)))  # it may have no weights yet
-        whole = around(model, form, shape)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.weights.h5"
-        file.write_bytes(weights)
-        with without_optimizer(whole):
-            whole.load_weights(file)
-    return whole
+        return keras.Model(model.inputs, model.outputs, name=model.name)  # as it was saved
+    model(form.feed(np.zeros((1, *shape), np.uint8)))  # it may have no weights yet
+    return around(model, form, shape)

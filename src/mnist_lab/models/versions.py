@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+ENSEMBLE = f"{TAG}ensemble"  # of a version: how many models it is the mean of, where several
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # how MLflow says so
 
 
@@ -62,7 +63,7 @@ class VersionRow:
     """One version of a registered model.
 
     Accuracies are in [0, 1], the validation's a mean over seeds, the test's None if never opened;
-    ``verdict`` is the gate's last.
+    ``verdict`` is the gate's last. It is the mean of ``members`` trainings of the trial.
     """
 
     name: str
@@ -74,6 +75,7 @@ class VersionRow:
     test_accuracy: float | None
     verdict: str
     run: str
+    members: int = 1
 
 
 def find_trial_model(client: MlflowClient, run: str) -> ModelFile:
@@ -296,4 +298,5 @@ def _row(version: ModelVersion, aliases: dict[str, str]) -> VersionRow:
         test_accuracy=number("test_accuracy"),
         verdict=tags.get(f"{TAG}verdict", ""),
         run=version.run_id or "",
+        members=int(tags.get(ENSEMBLE, 1)),
     )

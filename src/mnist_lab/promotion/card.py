@@ -26,6 +26,7 @@ from mnist_lab.errors import UnknownNameError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import ModelFile, is_writable
 from mnist_lab.promotion.decision import PromotionRecord, describe_judgement
+from mnist_lab.promotion.entries import Entry
 from mnist_lab.settings import Settings
 from mnist_lab.study import Confirmation, Ledger, confirm_name, open_study
 from mnist_lab.tracking import TAG
@@ -95,36 +96,39 @@ def render(facts: dict[str, Any]) -> str:
     }
     objective = facts["confirmation"].get("objective", VAL_ACCURACY)
     environment.filters["value"] = partial(describe_value, objective)
-    # Cards of earlier versions have neither.
-    facts = {"images": asdict(ImageForm()), "objective": objective, **facts}
+    # Cards of earlier versions have none of these.
+    earlier = {"images": asdict(ImageForm()), "objective": objective, "seeds": [facts.get("seed")]}
+    facts = {**earlier, **facts}
     template = (files("mnist_lab.promotion") / "card.md.j2").read_text("utf-8")
     return environment.from_string(template).render(facts) + "\n"
 
 
 def gather(
     version: ModelVersion,
+    entry: Entry,
     model: ModelFile,
     decision: PromotionRecord,
     evaluation: Evaluation,
     confirmation: Confirmation,
     settings: Settings,
 ) -> dict[str, Any]:
-    """Gather the facts of the page, as JSON-able data."""
+    """Gather the facts of the page, as JSON-able data; ``entry`` is what ``model`` was made of."""
     study = open_study(settings, confirmation.study)
     replicas = open_study(settings, confirm_name(confirmation.study))
-    replica, record = replicas.trial(model.trial), study.record
+    trials, record = entry.group.trials, study.record
+    replica = trials[0]
     return {
         "model": version.name,
         "version": int(version.version),
         "study": confirmation.study,
         "trial": confirmation.chosen,
-        "seed": replica.seed,
-        "left_out": replica.left_out,
+        "seeds": [trial.seed for trial in trials],
+        "left_out": entry.group.left_out,
         "space": record.space,
         "space_digest": version.tags[f"{TAG}space_digest"],
         "sha256": model.sha256,
         "params": {name: str(value) for name, value in replica.params.items()},
-        "parameters": confirmation.choice.parameters,
+        "parameters": len(trials) * confirmation.choice.parameters,
         "dataset": {
             "name": record.dataset,
             "sentence": record.data,

@@ -27,13 +27,17 @@ PENDING, FORCED = "", "forced"
 
 @dataclass(frozen=True, kw_only=True)
 class Challenger:
-    """Who challenges, whom, and by which policy: the same three are the same challenge."""
+    """Who challenges, whom, and by which policy: the same is the same challenge.
+
+    ``members`` are those of an ensemble.
+    """
 
     study: str
     study_id: str
     trial: int
     champion: int
     policy: str
+    members: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,10 @@ def _digest(facts: dict[str, Any]) -> str:
 
 
 def _write(client: MlflowClient, name: str, digest: str, challenge: Challenge) -> None:
-    key = f"{_prefix(digest)}{_digest(asdict(challenge.by))}"
+    by = asdict(challenge.by)
+    if challenge.by.members == 1:  # as tags of earlier versions were named
+        del by["members"]
+    key = f"{_prefix(digest)}{_digest(by)}"
     client.set_registered_model_tag(name, key, json.dumps(asdict(challenge)))
 
 

@@ -13,9 +13,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from mnist_lab.data import Dataset
 from mnist_lab.data.sealed import SealedSplit
 from mnist_lab.errors import DataError, MnistLabError, UnknownNameError
-from mnist_lab.models import MISSING, ModelFile, find_version_model, verify_version
+from mnist_lab.models import ENSEMBLE, MISSING, ModelFile, find_version_model, verify_version
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.gate import Costs, GatePolicy
 from mnist_lab.settings import Settings
@@ -72,9 +73,9 @@ class Contest:
     settings: Settings
     candidate: Candidate
     opponent: Opponent | None
+    data: Dataset
     labels: Mapping[int, NDArray[np.uint8]]  # of the public parts
     sealed: SealedSplit
-    source: str  # of the data
     policy: GatePolicy
     train: Train
     lock: StudyLock
@@ -83,7 +84,9 @@ class Contest:
     def purpose(self) -> str:
         """What the sealed images are opened for; a changed policy is no other purpose."""
         against = "first" if self.opponent is None else str(self.opponent.version)
-        return f"{self.candidate.record.id[:16]}.{self.candidate.contender.trial}.{against}"
+        mine = self.candidate.contender
+        ensemble = "" if mine.members == 1 else f".ensemble-{mine.members}"
+        return f"{self.candidate.record.id[:16]}.{mine.trial}.{against}{ensemble}"
 
 
 def model_name(record: StudyRecord) -> str:
@@ -91,8 +94,8 @@ def model_name(record: StudyRecord) -> str:
     return re.sub(r"[/:@'\"`]", "-", f"{record.dataset}-{record.family}")
 
 
-def find_candidate(settings: Settings, name: str, design: Design) -> Candidate:
-    """Find what study ``name`` offers.
+def find_candidate(settings: Settings, name: str, design: Design, members: int) -> Candidate:
+    """Find what study ``name`` offers: one training of its choice, or an ensemble of ``members``.
 
     Raises:
         MnistLabError: it is not confirmed by ``design``.
@@ -108,14 +111,20 @@ def find_candidate(settings: Settings, name: str, design: Design) -> Candidate:
     return Candidate(
         record=study.record,
         confirmation=confirmation,
-        contender=Contender(search=study, trial=confirmation.chosen),
+        contender=Contender(search=study, trial=confirmation.chosen, members=members),
     )
 
 
 def is_of(version: ModelVersion, candidate: Candidate) -> bool:
-    """Return whether a version was made of the candidate's trial."""
+    """Return whether a version was made of the candidate's trial, with as many members."""
+    mine = candidate.contender
     trial = version.tags.get(f"{TAG}trial")
-    return trial == str(candidate.contender.trial) and _is_of_study(version, candidate.record)
+    is_same = trial == str(mine.trial) and _members(version) == mine.members
+    return is_same and _is_of_study(version, candidate.record)
+
+
+def _members(version: ModelVersion) -> int:
+    return int(version.tags.get(ENSEMBLE, 1))
 
 
 def _is_of_study(version: ModelVersion, record: StudyRecord) -> bool:
@@ -188,7 +197,7 @@ def _find_contender(
         return None
     if not _has_page(client, study.record):  # deleted: MLflow cannot take its replicas
         return None
-    return Contender(search=study, trial=int(trial))
+    return Contender(search=study, trial=int(trial), members=_members(version))
 
 
 def _has_page(client: MlflowClient, record: StudyRecord) -> bool:

@@ -140,18 +140,27 @@ def describe_accuracies(decision: PromotionRecord) -> str:
     if mean is None:
         return f"{said}; that of the champion (version {champion}) was not measured."
     who = f"version {champion}" if best == champion else f"version {best}, the best so far"
-    return f"{said}; trainings of the champion ({who}) have {mean:.2%} in the mean."
+    found = decision.judgement.comparison
+    what = "ensembles" if found is not None and found.members[1] > 1 else "trainings"
+    return f"{said}; {what} of the champion ({who}) have {mean:.2%} in the mean."
 
 
 def _images(found: Comparison) -> str:
-    mine, theirs = found.trainings
-    of = f"{mine} trainings of each" if mine == theirs else f"{mine} trainings against {theirs}"
+    mine, theirs = (
+        _trainings(count, members)
+        for count, members in zip(found.trainings, found.members, strict=True)
+    )
+    of = f"{mine} of each" if mine == theirs else f"{mine} against {theirs}"
     if found.public is None:
         return f"{of}, on {found.sealed.images:,} sealed images"
     return (
         f"{of}, on {found.public.images:,} public images left out of training and "
         f"{found.sealed.images:,} sealed ones"
     )
+
+
+def _trainings(count: int, members: int) -> str:
+    return f"{count} trainings" if members == 1 else f"{count} ensembles of {members} trainings"
 
 
 def _points(share: float) -> str:

@@ -21,6 +21,7 @@ POWER = 0.8  # the chance with which the smallest detectable gain would be found
 # A challenge ends early when its z on public images is below, after so many rounds. Simulated: of
 # truly better challengers 3 % are lost so, and half of the others cost three trainings instead of nine.
 FUTILE_BELOW: Mapping[int, float] = {1: 0.0, 2: 0.5}
+LAST_FUTILE = max(FUTILE_BELOW)
 ROUNDS = 3
 NORMAL = NormalDist()
 FEW_IMAGES = 10  # of a class: with less no loss is shown
@@ -32,15 +33,17 @@ class Arm:
     """The mistakes of one configuration's trainings.
 
     ``parts`` has ``(m, N_j) bool`` for each part of the public images: of the ``m`` trainings that left
-    the part out. ``sealed`` is ``(n, N_S) bool``; None before the sealed images were opened.
+    the part out. ``sealed`` is ``(n, N_S) bool``; None before the sealed images were opened. With
+    ``members`` each row is of an ensemble of so many trainings, which left the same part out.
     """
 
     parts: Mapping[int, Wrong]
     sealed: Wrong | None = None
+    members: int = 1
 
     @property
     def trainings(self) -> int:
-        """How many trainings the arm has on whichever images."""
+        """How many trainings, or ensembles, the arm has on whichever images."""
         public = sum(len(each) for each in self.parts.values())
         return max(public, 0 if self.sealed is None else len(self.sealed))
 
@@ -60,7 +63,8 @@ class Comparison:
 
     ``gain`` is the difference of their accuracies, ``error`` its standard error, ``low`` to ``high``
     its 95 % interval. ``p_value`` is one-sided, of a gain of at most ``minimum_gain``. ``public`` is
-    None where no part was left out by both. ``trainings`` are the challenger's and the champion's.
+    None where no part was left out by both. ``trainings`` are the challenger's and the champion's;
+    ensembles of so many ``members``, if they have more than one.
     """
 
     gain: float
@@ -72,6 +76,7 @@ class Comparison:
     public: Difference | None
     sealed: Difference
     trainings: tuple[int, int]
+    members: tuple[int, int] = (1, 1)
 
     @property
     def is_worse(self) -> bool:
@@ -133,6 +138,7 @@ def compare_arms(challenger: Arm, champion: Arm, *, minimum_gain: float = 0.0) -
         public=public,
         sealed=sealed,
         trainings=(challenger.trainings, champion.trainings),
+        members=(challenger.members, champion.members),
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,11 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
 from mnist_lab.config import describe_value
-from mnist_lab.errors import BusyError, InterruptedSweep, MnistLabError
+from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import (
+    ENSEMBLE,
     ModelFile,
-    find_trial_model,
-    find_version_model,
     load,
     versions_named,
 )
@@ -28,7 +26,10 @@ from mnist_lab.promotion.challenge import Challenge
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.contest import Candidate, Contest, Opponent
 from mnist_lab.promotion.decision import PromotionRecord
+from mnist_lab.promotion.ensemble import log_ensemble
+from mnist_lab.promotion.entries import Entry, find_entries, load_entry, predict_parts
 from mnist_lab.promotion.evidence import (
+    LAST_FUTILE,
     ROUNDS,
     Arm,
     Difference,
@@ -41,14 +42,12 @@ from mnist_lab.promotion.evidence import (
 from mnist_lab.promotion.gate import Costs, Judgement, judge, judge_first, judge_unopened
 from mnist_lab.promotion.openings import SEALED_DIGEST
 from mnist_lab.promotion.sealed_test import (
-    Entry,
     Opened,
     measure_costs,
     open_for,
     read_sealed,
     score,
 )
-from mnist_lab.study import Ledger, TrialFacts
 from mnist_lab.tracking import TAG
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def examine(
     is_smaller = _is_smaller(contest)
     margin = contest.policy.margin if is_smaller else 0.0
     public, rounds = _train_rounds(contest, margin)
-    entries = _entries(contest, contest.candidate.contender, rounds, is_mine=True)
+    entries = find_entries(contest, contest.candidate.contender, rounds, is_mine=True)
     blank = PromotionRecord(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         version=0,
@@ -85,38 +84,51 @@ def examine(
     )
     if public is not None and not force:
         assert challenge is not None
-        version = _register(contest, entries[0])
+        shipped = next(each for each in entries if each.models)
+        version = _register(contest, _as_model(contest, shipped, load_entry(contest, shipped)))
         judgement = judge_unopened(public, rounds, challenge.test)
         return Examined(replace(blank, version=int(version.version), judgement=judgement), None)
     return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
 
 
 def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, int]:
-    """Train up to three rounds of both; return how many, and what shows that more are futile, if so.
+    """Train both, and compare them up to three times; return what shows that more is futile, if so.
 
-    Where nobody is to be compared with on the public images, one round is trained.
+    Each look is after one more round. An ensemble needs all of its rounds for the first. Where nobody
+    is to be compared with on the public images, there is no second look. Also returned are the rounds
+    of the challenger.
     """
     mine, opponent = contest.candidate.contender, contest.opponent
     theirs = None if opponent is None else opponent.contender
-    for round_ in range(1, ROUNDS + 1):
-        for each in filter(None, (mine, theirs)):
-            if missing := each.missing(round_):
-                contest.train(each.study, missing, contest.source)
-        arm = mine.arm(round_, contest.labels)
+    for look in range(1 if mine.members == 1 else LAST_FUTILE, ROUNDS + 1):
+        rounds = mine.rounds(look)
+        arm = _train(contest, mine, rounds, is_mine=True)
         if not arm.parts:
             raise MnistLabError(
-                f"No training of trial {mine.trial} of {mine.study} came to its end.",
+                f"No training of trial {mine.trial} of {mine.study} came to its end."
+                if mine.members == 1
+                else f"No {mine.members} trainings of trial {mine.trial} without the same part of "
+                "the images came to their end.",
                 safe="The sealed images were not opened, and no alias was moved.",
                 next_step=f"See why: mnist-lab leaderboard {mine.study}+confirm",
             )
         if theirs is None:
-            return None, round_
-        public = compare_public(arm, theirs.arm(round_, contest.labels))
+            return None, rounds
+        against = _train(contest, theirs, theirs.rounds(look), is_mine=False)
+        public = compare_public(arm, against)
         if public is None:  # the champion could not be trained
-            return None, round_
-        if is_futile(public, round_, margin):
-            return public, round_
-    return None, ROUNDS
+            return None, rounds
+        if is_futile(public, look, margin):
+            return public, rounds
+    return None, rounds
+
+
+def _train(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> Arm:
+    """Train the replicas that are missing; return what all of them predict on the public parts."""
+    if missing := contender.missing(rounds):
+        contest.train(contender.study, missing, contest.data.source)
+    predict_parts(contest, contender, rounds, is_mine=is_mine)
+    return contender.arm(rounds, contest.labels)
 
 
 def _open(
@@ -132,21 +144,25 @@ def _open(
     client, candidate, opponent = contest.client, contest.candidate, contest.opponent
     theirs: list[Entry] = []
     if opponent is not None and opponent.contender is not None:
-        theirs = _entries(contest, opponent.contender, ROUNDS, is_mine=False)
+        theirs = find_entries(
+            contest, opponent.contender, opponent.contender.rounds(ROUNDS), is_mine=False
+        )
     opened = open_for(
         [*entries, *theirs],
         contest.sealed,
         contest.purpose,
         client=client,
         dataset=candidate.record.dataset,
-        champion=None if opponent is None or theirs else _load(contest, opponent.model),
+        champion=None
+        if opponent is None or theirs
+        else load(client, opponent.model, contest.settings),
     )
     wrong = read_sealed(entries, opened.test)
-    shipped = entries[pick_shipped(wrong, [row for row, each in enumerate(entries) if each.model])]
-    assert shipped.model is not None
-    version = _register(contest, shipped)
-    network = shipped.network or _load(contest, shipped.model)
-    evaluation = score(client, shipped.model, network, opened, candidate.record.images.class_names)
+    shipped = entries[pick_shipped(wrong, [row for row, each in enumerate(entries) if each.models])]
+    network = load_entry(contest, shipped)
+    model = _as_model(contest, shipped, network)
+    version = _register(contest, model)
+    evaluation = score(client, model, network, opened, candidate.record.images.class_names)
     arm = candidate.contender.arm(rounds, contest.labels, wrong)
     champion = None if opponent is None else _champion_arm(contest, opponent, theirs, opened)
     decision = replace(
@@ -160,13 +176,13 @@ def _open(
             challenge,
             (arm, champion),
             evaluation,
-            measure_costs(client, shipped.model, network, opened.test),
+            measure_costs(client, model, network, opened.test),
             opened.test.labels,
             is_smaller=is_smaller,
         ),
     )
     facts = gather(
-        version, shipped.model, decision, evaluation, candidate.confirmation, contest.settings
+        version, shipped, model, decision, evaluation, candidate.confirmation, contest.settings
     )
     return Examined(decision, facts)
 
@@ -211,71 +227,8 @@ def _champion_arm(
     if opponent.contender is None or not theirs:  # its file alone
         return Arm(parts={}, sealed=opened.champion)
     against = read_sealed(theirs, opened.test)
-    return opponent.contender.arm(ROUNDS, contest.labels, against)
-
-
-def _entries(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> list[Entry]:
-    """The replicas that predict the sealed images, with the networks of those that have yet to.
-
-    Of an opponent only those whose classes are kept, or whose model can still be loaded.
-    """
-    ledger, trials = contender.ledger(), list(contender.replicas(rounds).values())
-    kept = ledger.sealed_classes(contest.sealed.digest)
-    models = _find_models(contest, ledger, trials)
-    if any(trial.number not in models.keys() | kept.keys() for trial in trials):
-        _publish(contest, contender, is_mine=is_mine)  # interrupted before MLflow had them
-        models = _find_models(contest, ledger, trials)
-    if is_mine and not models:
-        _find_model(contest, ledger, trials[0].number)  # whose error says why
-    found = []
-    for trial in trials:
-        model, network = models.get(trial.number), None
-        if trial.number not in kept:
-            try:
-                model = model or _find_model(contest, ledger, trial.number)
-                network = _load(contest, model)
-            except MnistLabError:
-                if is_mine:
-                    raise
-                continue
-        found.append(Entry(ledger=ledger, trial=trial, model=model, network=network))
-    return found
-
-
-def _publish(contest: Contest, contender: Contender, *, is_mine: bool) -> None:
-    """Have MLflow take what it lacks of a contender's replicas; an opponent's may be gone for good."""
-    try:
-        contest.train(contender.study, (), contest.source)
-    except (InterruptedSweep, BusyError):
-        raise
-    except MnistLabError:
-        if is_mine:
-            raise
-
-
-def _find_models(
-    contest: Contest, ledger: Ledger, trials: Iterable[TrialFacts]
-) -> dict[int, ModelFile]:
-    """The models of replicas, by number, as far as MLflow has them."""
-    found = {}
-    for trial in trials:
-        with suppress(MnistLabError):
-            found[trial.number] = _find_model(contest, ledger, trial.number)
-    return found
-
-
-def _find_model(contest: Contest, replicas: Ledger, replica: int) -> ModelFile:
-    """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
-    client, tracked = contest.client, replicas.tracked().get(replica)
-    for version in versions_named(client, contest.candidate.name):
-        of = version.tags.get(f"{TAG}replica"), version.tags.get(f"{TAG}replicas_id")
-        if of == (str(replica), replicas.record.id) or (tracked and version.run_id == tracked.run):
-            return find_version_model(client, version)
-    return find_trial_model(client, replicas.find_run(replica))
-
-
-def _load(contest: Contest, model: ModelFile) -> keras.Model:
-    return load(contest.client, model, contest.settings)
+    theirs_rounds = opponent.contender.rounds(ROUNDS)
+    return opponent.contender.arm(theirs_rounds, contest.labels, against)
 
 
 def _is_smaller(contest: Contest) -> bool:
@@ -295,10 +248,17 @@ def _ensure_registered_model(client: MlflowClient, candidate: Candidate) -> None
         client.create_registered_model(candidate.name, tags=tags)
 
 
-def _register(contest: Contest, entry: Entry) -> ModelVersion:
-    """Make a version of a replica that was loaded, unless there is one, made before an interruption."""
-    client, candidate, model = contest.client, contest.candidate, entry.model
-    assert model is not None
+def _as_model(contest: Contest, entry: Entry, network: keras.Model) -> ModelFile:
+    """The model of an entry as MLflow has it; that of an ensemble is logged now."""
+    if len(entry.models) == 1:
+        return entry.models[0]
+    return log_ensemble(contest, entry, network)
+
+
+def _register(contest: Contest, model: ModelFile) -> ModelVersion:
+    """Make a version of a model that was loaded, unless there is one, made before an interruption."""
+    client, candidate = contest.client, contest.candidate
+    members = candidate.contender.members
     _ensure_registered_model(client, candidate)
     for version in versions_named(client, candidate.name):
         if (version.tags.get(f"{TAG}sha256"), version.run_id) == (model.sha256, model.run):
@@ -317,8 +277,14 @@ def _register(contest: Contest, entry: Entry) -> ModelVersion:
             f"{TAG}study": confirmation.study,
             f"{TAG}study_id": record.id,
             f"{TAG}trial": str(choice.trial),
-            f"{TAG}replica": str(model.trial),
-            f"{TAG}replicas_id": candidate.contender.ledger().record.id,
+            **(
+                {ENSEMBLE: str(members)}
+                if members > 1
+                else {
+                    f"{TAG}replica": str(model.trial),
+                    f"{TAG}replicas_id": candidate.contender.ledger().record.id,
+                }
+            ),
             f"{TAG}run": model.run,
             f"{TAG}space": record.space,
             f"{TAG}space_digest": record.space_digest,

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from mnist_lab.data import part_labels
+from mnist_lab.data import part_split
 from mnist_lab.data.sealed import find_test_split
+from mnist_lab.errors import MnistLabError
 from mnist_lab.models import CHALLENGER, CHAMPION, PREVIOUS, versions_named
 from mnist_lab.promotion.aliases import find_holder, finish_pending, move
 from mnist_lab.promotion.card import rewrite_card, write_card
@@ -47,7 +48,8 @@ from mnist_lab.tracking import TAG
 class Promotion:
     """The result of ``promote``; ``already`` if the model was champion before, with no decision made.
 
-    ``val_accuracy`` is the mean of the chosen trial's replicas in ``confirm``, in [0, 1].
+    ``val_accuracy`` is the mean of the chosen trial's replicas in ``confirm``, in [0, 1]. The version
+    is an ensemble of ``members`` trainings, if they are several.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Promotion:
     decision: PromotionRecord | None
     promoted: bool
     already: bool
+    members: int = 1
 
 
 def promote(
@@ -68,6 +71,7 @@ def promote(
     design: Design,
     policy: GatePolicy,
     train: Train,
+    members: int = 1,
     force: bool = False,
     dataset: str | None = None,
 ) -> Promotion:
@@ -76,15 +80,17 @@ def promote(
     Replicas of it and of the champion are trained by ``train``. If the gate says ``promote``, the
     choice becomes ``champion`` and the champion ``previous``; else it stays ``challenger``. ``force``
     moves the aliases whatever the gate says, also past a champion whose file cannot be read, and is
-    written down. Nothing is registered before its file was fetched and loaded. ``dataset`` says where
-    the study's data lie now; they are looked for otherwise.
+    written down. Nothing is registered before its file was fetched and loaded. With ``members`` the
+    mean of so many trainings challenges, and is registered as one model. ``dataset`` says where the
+    study's data lie now; they are looked for otherwise.
 
     Raises:
         MnistLabError: the study was not confirmed, or the champion is of other data.
         DataError: a model file or the data are not what they were; no alias is moved.
         BusyError: another promotion is under way.
     """
-    candidate = find_candidate(settings, study_name, design)
+    candidate = find_candidate(settings, study_name, design, members)
+    _require_small(candidate, policy)
     name, record = candidate.name, candidate.record
     with lock_model(settings, name) as lock:
         finish_pending(client, name)
@@ -98,11 +104,11 @@ def promote(
             settings=settings,
             candidate=candidate,
             opponent=find_opponent(client, champion, candidate, settings, force=force),
-            labels={part: part_labels(data, part) for part in PROMOTE_PARTS},
+            data=data,
+            labels={part: part_split(data, part).labels for part in PROMOTE_PARTS},
             sealed=find_test_split(
                 data.source, image_size=record.image_size, data_folder=settings.data_folder
             ),
-            source=data.source,
             policy=policy,
             train=train,
             lock=lock,
@@ -112,6 +118,19 @@ def promote(
             lock.verify()
             _make_champion(client, name, decision)
     return _result(candidate, decision.version, decision)
+
+
+def _require_small(candidate: Candidate, policy: GatePolicy) -> None:
+    """Raise ``MnistLabError`` for an ensemble that is larger than the gate allows."""
+    contender = candidate.contender
+    parameters, most = contender.costs().parameters, policy.maximum_parameters
+    if contender.members > 1 and parameters > most:
+        raise MnistLabError(
+            f"An ensemble of {contender.members} would have {parameters:,} parameters, and the gate "
+            f"allows {most:,}.",
+            safe="Nothing was trained or registered.",
+            next_step=f"Leave out --ensemble: mnist-lab promote {contender.study}",
+        )
 
 
 def _result(candidate: Candidate, version: int, decision: PromotionRecord | None) -> Promotion:
@@ -125,6 +144,7 @@ def _result(candidate: Candidate, version: int, decision: PromotionRecord | None
         decision=decision,
         promoted=decision is not None and decision.promoted,
         already=decision is None,
+        members=candidate.contender.members,
     )
 
 
@@ -182,6 +202,7 @@ def _begin(contest: Contest, champion: int | None) -> Challenge | None:
             trial=candidate.contender.trial,
             champion=champion,
             policy=digest_policy(contest.policy),
+            members=candidate.contender.members,
         ),
         contest.policy,
         dataset_digest=candidate.record.dataset_digest,

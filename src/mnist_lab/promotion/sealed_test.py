@@ -22,10 +22,11 @@ from mnist_lab.errors import DataError
 from mnist_lab.evaluation import Evaluation, evaluate, pack_classes, unpack_classes
 from mnist_lab.evaluation.figures import draw_predictions, save
 from mnist_lab.models import ModelFile, fetch, is_writable, load, versions_of
+from mnist_lab.promotion.entries import Entry, predict_classes
 from mnist_lab.promotion.gate import Costs
 from mnist_lab.promotion.openings import count_opening
 from mnist_lab.settings import Settings
-from mnist_lab.study import Ledger, TrialFacts, load_original_dataset
+from mnist_lab.study import load_original_dataset
 from mnist_lab.tracking import TAG, StudyRecord
 from mnist_lab.training import VALIDATION_BATCH, measure_latency
 
@@ -44,19 +45,6 @@ class TestResult:
     model: ModelFile
     evaluation: Evaluation
     openings: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A replica that predicts the sealed images: ``trial`` of the replicas in ``ledger``.
-
-    ``network`` is None where its classes are kept; then its ``model`` may be gone.
-    """
-
-    ledger: Ledger
-    trial: TrialFacts
-    model: ModelFile | None
-    network: keras.Model | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,7 +132,7 @@ def open_for(
     dataset: str,
     champion: keras.Model | None = None,
 ) -> Opened:
-    """Have every replica of ``entries`` predict the sealed images that it has not predicted yet.
+    """Have each of ``entries`` predict the sealed images that it has not predicted yet.
 
     Their networks were loaded before the first image is seen. The opening is counted once for
     ``purpose``, also when it was interrupted and is done again. A ``champion`` of which only the file
@@ -155,33 +143,29 @@ def open_for(
     for each in entries:
         if each.network is None:
             continue
-        text = pack_classes(_predict(each.network, test))
-        each.ledger.write_sealed_classes(test.digest, each.trial.number, text)
+        text = pack_classes(predict_classes(each.network, test.images))
+        each.ledger.keep_classes(test.digest, each.group.name, text)
     return Opened(
         test=test,
         openings=openings,
-        champion=None if champion is None else (_predict(champion, test) != test.labels)[None],
+        champion=None
+        if champion is None
+        else (predict_classes(champion, test.images) != test.labels)[None],
     )
 
 
 def read_sealed(entries: Sequence[Entry], test: Split) -> NDArray[np.bool_]:
-    """Return the mistakes ``(n, N_S)`` of replicas that have predicted the sealed images."""
+    """Return the mistakes ``(n, N_S)`` of entries that have predicted the sealed images."""
     rows = _read_kept(entries, test.digest)
     return np.stack([row != test.labels for row in rows if row is not None])
 
 
-def _predict(network: keras.Model, test: Split) -> NDArray[np.int64]:
-    found = network.predict(test.images, batch_size=VALIDATION_BATCH, verbose=0)
-    classes: NDArray[np.int64] = found.argmax(axis=1)
-    return classes
-
-
 def _read_kept(entries: Sequence[Entry], digest: str) -> list[NDArray[np.uint8] | None]:
     kept = {
-        ledger.name: ledger.sealed_classes(digest)
+        ledger.name: ledger.kept_classes(digest)
         for ledger in {each.ledger.name: each.ledger for each in entries}.values()
     }
-    texts = [kept[each.ledger.name].get(each.trial.number) for each in entries]
+    texts = [kept[each.ledger.name].get(each.group.name) for each in entries]
     return [None if text is None else unpack_classes(text) for text in texts]
 
 

@@ -24,7 +24,7 @@ from mnist_lab.tracking import State, StudyRecord
 
 _STOPPED, _TRIAL_RUN, _NAMES = "stopped", "run:", "names"
 _WARM_START = "warm_start"
-_SEALED = "sealed:"
+_KEPT = "sealed:"  # public parts came later
 _DIGITS = 16  # of a digest, in the name of an attribute
 
 
@@ -204,17 +204,21 @@ class Ledger:
 
     # What replicas predict of the sealed images. Kept here, so that they need be opened once only.
 
-    def sealed_classes(self, digest: str) -> dict[int, str]:
-        """Return the packed classes that trials gave the sealed images of ``digest``, by number."""
-        prefix = f"{_SEALED}{digest[:_DIGITS]}:"
+    def kept_classes(self, images: str) -> dict[str, str]:
+        """Return the packed classes that trials gave ``images``, by number.
+
+        ``images`` is the digest of the sealed images, or names a public part. Trials that predict
+        together, an ensemble, stand there by their numbers: ``12+15+18``.
+        """
+        prefix = f"{_KEPT}{images[:_DIGITS]}:"
         return {
-            int(key.removeprefix(prefix)): value
+            key.removeprefix(prefix): value
             for key, value in self.study.user_attrs.items()
             if key.startswith(prefix)
         }
 
-    def write_sealed_classes(self, digest: str, trial: int, classes: str) -> None:
-        self.study.set_user_attr(f"{_SEALED}{digest[:_DIGITS]}:{trial}", classes)
+    def keep_classes(self, images: str, trials: str, classes: str) -> None:
+        self.study.set_user_attr(f"{_KEPT}{images[:_DIGITS]}:{trials}", classes)
 
     # What the tracker has. Kept with the study: a finished trial's attributes cannot be written.
 

@@ -24,6 +24,7 @@ from mlflow.entities import (
 )
 
 from mnist_lab.errors import masked
+from mnist_lab.spaces import Params
 from mnist_lab.tracking.inputs import dataset_inputs
 from mnist_lab.tracking.names import (
     LONGEST_PARAM,
@@ -58,6 +59,7 @@ STATUS: Mapping[State, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+ENSEMBLE_LEVEL = "ensemble"  # of its run below a study's page; those of trials have others
 METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits for one request
 NOTE = "mlflow.note.content"
 # The kind tag opens the page on runs and charts; without it MLflow 3 shows its GenAI layout.
@@ -156,6 +158,27 @@ class MlflowTracker:
                 self._client.update_run(run, status="RUNNING")
         self._log_params(run, trial.params)
         self._renamed |= renamed(trial.params)
+        self._client.log_inputs(run, dataset_inputs(study))
+        return run
+
+    def open_ensemble(
+        self, study: StudyRecord, study_run: str, of: int, replicas: str, params: Params
+    ) -> str:
+        """Create the run of an ensemble of trial ``of``, unless it is there; return its id.
+
+        ``replicas`` are the numbers of its members, trials of ``study``: ``12+15+18``.
+        """
+        name = {
+            "mlflow.parentRunId": study_run,
+            f"{TAG}level": ENSEMBLE_LEVEL,
+            f"{TAG}study_id": study.id,
+            f"{TAG}replicas": replicas,
+        }
+        run = self._only(self._find_runs(name))
+        if run is None:
+            facts = {**common_tags(study), **source_tags(), f"{TAG}replica_of": str(of)}
+            run = self._create(f"{ENSEMBLE_LEVEL}-{of:04d}", {**facts, **name})
+        self._log_params(run, params)
         self._client.log_inputs(run, dataset_inputs(study))
         return run
 
