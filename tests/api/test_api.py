@@ -116,6 +116,12 @@ def test_what_was_not_confirmed_is_not_promoted(settings, small_dataset):
         lab.open_study(home=settings.root).promote()
 
 
+def test_an_impossible_ensemble_is_refused_with_the_range(settings, small_dataset):
+    make_study(settings, small_dataset, 12)
+    with pytest.raises(UsageError, match="ensemble is 10; it must be 1 to 9"):
+        lab.open_study(home=settings.root).promote(ensemble=10)
+
+
 def test_a_space_of_this_session_is_refused_with_the_way_to_bring_it(settings):
     def build(trial, input_shape, classes):
         return None

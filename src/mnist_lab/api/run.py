@@ -171,6 +171,8 @@ def promote_again(study: Study, *, ensemble: int, force: bool) -> Promotion:
     from mnist_lab.models import LARGEST_ENSEMBLE
     from mnist_lab.study import first_replicas, read_confirmation, read_replicas
 
+    if not 1 <= ensemble <= LARGEST_ENSEMBLE:
+        raise UsageError(f"ensemble is {ensemble}; it must be 1 to {LARGEST_ENSEMBLE}.")
     if read_confirmation(study.ledger) is None:
         raise UsageError(
             f"{study.name} was not confirmed.",
@@ -179,8 +181,6 @@ def promote_again(study: Study, *, ensemble: int, force: bool) -> Promotion:
         )
     confirmed = first_replicas(read_replicas(study.ledger))
     design = Design(top=max(1, len(confirmed)))
-    if not 1 <= ensemble <= LARGEST_ENSEMBLE:
-        raise UsageError(f"ensemble is {ensemble}; it must be 1 to {LARGEST_ENSEMBLE}.")
     return promote_study(study.name, study.settings, design=design, members=ensemble, force=force)[
         0
     ]

@@ -178,8 +178,6 @@ def promote_command(
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab.api import promote_study
-    from mnist_lab.errors import InterruptedSweep
     from mnist_lab.promotion import GatePolicy, read_policy
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
@@ -198,29 +196,37 @@ def promote_command(
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
-    try:
-        promotion, pages = promote_study(
-            name,
-            settings,
-            design=design,
-            policy=policy,
-            members=ensemble,
-            force=force,
-            dataset=dataset,
-            **typed,
-        )
-    except InterruptedSweep as error:
-        error.safe = "What is trained is kept, and no alias was moved."
-        error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
-        raise
-    if pages.trouble:
-        typer.echo(pages.trouble, err=True)
+    promotion = _promote(
+        name,
+        settings,
+        design=design,
+        policy=policy,
+        members=ensemble,
+        force=force,
+        dataset=dataset,
+        **typed,
+    )
     if as_json:
         print_json(asdict(promotion))
     else:
         _print_promotion(promotion, settings)
     if not promotion.promoted:
         raise typer.Exit(EXIT_NOT_PROMOTED)
+
+
+def _promote(study: str, settings: Settings, **options: Any) -> Promotion:
+    from mnist_lab.api import promote_study
+    from mnist_lab.errors import InterruptedSweep
+
+    try:
+        promotion, pages = promote_study(study, settings, **options)
+    except InterruptedSweep as error:
+        error.safe = "What is trained is kept, and no alias was moved."
+        error.next_step = f"Go on with: {shlex.join(['mnist-lab', *sys.argv[1:]])}"
+        raise
+    if pages.trouble:
+        typer.echo(pages.trouble, err=True)
+    return promotion
 
 
 def _print_plan(
