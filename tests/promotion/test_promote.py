@@ -243,6 +243,14 @@ def test_openings_of_earlier_versions_are_counted(make_study, promote, client):
     assert promote("a").decision.openings == 8
 
 
+def test_openings_of_earlier_versions_are_shown_before_the_next(make_study, client):
+    model = find_trial_model(client, make_study("a")).model
+    client.create_registered_model(NAME, tags={"mnist_lab.test_openings": "2"})
+    tags = {"mnist_lab.sealed_digest": "d"}
+    client.create_model_version(NAME, source=f"models:/{model}", tags=tags)
+    assert count_openings_for(client, NAME) == 2
+
+
 def test_promoting_the_champion_again_does_nothing(make_study, promote, client):
     make_study("a")
     promote("a")

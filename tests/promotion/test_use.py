@@ -281,6 +281,37 @@ def test_an_ensembles_normalisation_is_exported(kind, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+class WithoutConfig(keras.layers.Layer):
+    """Keras cannot describe it: one of its arguments is a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+@pytest.fixture
+def undescribed():
+    pixels = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    x = WithoutConfig(lambda each: 2 * each)(x)
+    return keras.Model(pixels, keras.layers.Dense(10, activation="softmax")(x))
+
+
+def test_a_class_without_get_config_is_exported_to_onnx(undescribed, tmp_path):
+    _, difference = exporting._write(undescribed, "onnx", tmp_path / "m", NAME)
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["keras", "json+weights"])
+def test_a_class_without_get_config_is_named_as_the_cause(undescribed, tmp_path, kind):
+    with pytest.raises(DataError, match="a class in it has no get_config") as caught:
+        exporting._write(undescribed, kind, tmp_path / "m", NAME)
+    assert "saved_model" in caught.value.next_step
+
+
 @pytest.mark.slow
 def test_an_export_that_predicts_otherwise_is_refused(
     champion, client, tmp_path, monkeypatch, settings

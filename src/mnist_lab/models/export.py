@@ -140,8 +140,12 @@ def _write(
     except OSError:
         raise
     except Exception as error:  # whatever Keras, TensorFlow, tf2onnx or a runtime raises
+        why = first_line(error)
+        if isinstance(error, NotImplementedError) and "get_config" in str(error):
+            why = "a class in it has no get_config"
+            advice = f"Add get_config to your class and sweep again. {advice}"
         raise DataError(
-            f"{reference} cannot be written as {kind} and read back ({first_line(error)}).",
+            f"{reference} cannot be written as {kind} and read back ({why}).",
             safe=UNTOUCHED,
             next_step=advice,
         ) from error
@@ -229,28 +233,16 @@ def _signature(network: keras.Model) -> list[keras.InputSpec]:
     return [keras.InputSpec(dtype="uint8", shape=network.input_shape, name="pixels")]
 
 
-def _copy(network: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
-    """The same function, of the layers that ``clone`` makes; models in it are copied as well."""
+def _copy(network: keras.Model, replace: Callable[[Any], Any]) -> keras.Model:
+    """The same function, with some layers replaced; the others are shared, in nested models, too."""
     import keras
 
     def copy_layer(layer: Any) -> Any:
-        return _copy(layer, clone) if _is_nested(layer) else clone(layer)
+        return _copy(layer, replace) if _is_nested(layer) else replace(layer)
 
     copied = keras.models.clone_model(network, clone_function=copy_layer)
-    copied.set_weights(_kept_weights(network))
     # One tensor in, not a list of one.
     return keras.Model(copied.inputs[0], copied.outputs[0], name=network.name)
-
-
-def _kept_weights(network: keras.Model) -> list[Any]:
-    """The weights of a network, in order, but for those of layers that are replaced."""
-    found: list[Any] = []
-    for layer in network.layers:
-        if _is_nested(layer):
-            found += _kept_weights(layer)
-        elif not _is_replaced(layer):
-            found += layer.get_weights()
-    return found
 
 
 def _is_nested(layer: Any) -> bool:
@@ -271,7 +263,7 @@ def _is_replaced(layer: Any) -> bool:
 
 
 def _without_normalization(layer: Any) -> Any:
-    return _as_rescaling(layer) if _is_replaced(layer) else _again(layer)
+    return _as_rescaling(layer) if _is_replaced(layer) else layer
 
 
 def _for_onnx(layer: Any) -> Any:
@@ -287,10 +279,6 @@ def _for_onnx(layer: Any) -> Any:
     if isinstance(layer, keras.layers.Activation) and layer.activation.__name__ == "gelu":
         return keras.layers.Activation(gelu, name=layer.name)
     return _without_normalization(layer)
-
-
-def _again(layer: Any) -> Any:
-    return layer.__class__.from_config(layer.get_config())
 
 
 def _as_rescaling(layer: Any) -> Any:

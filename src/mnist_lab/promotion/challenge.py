@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,22 +70,29 @@ def digest_policy(policy: GatePolicy) -> str:
 
 def read_challenges(client: MlflowClient, name: str, digest: str) -> list[Challenge]:
     """Read the challenges of a registered model on the sealed images of ``digest``, oldest first."""
-    return _read(client, name, _prefix(digest))
+    found = _read(client, name, _prefix(digest)).values()
+    return sorted(found, key=lambda each: each.number)
 
 
 def read_all_challenges(client: MlflowClient, name: str) -> list[Challenge]:
     """Read all challenges of a registered model, on whichever sealed images, by number."""
-    return sorted(_read(client, name, _CHALLENGE), key=lambda each: (each.when, each.number))
+    found = _read(client, name, _CHALLENGE).values()
+    return sorted(found, key=lambda each: (each.when, each.number))
 
 
-def _read(client: MlflowClient, name: str, prefix: str) -> list[Challenge]:
-    found = []
-    for key, value in sorted(read_tags(client, name).items()):
+def _read(client: MlflowClient, name: str, prefix: str) -> dict[str, Challenge]:
+    """Read the challenges by their tags, which begin with ``prefix``.
+
+    Facts of other versions are left out.
+    """
+    known = {each.name for each in fields(Challenger)}
+    found = {}
+    for key, value in read_tags(client, name).items():
         if key.startswith(prefix):
             facts = json.loads(value)
-            by = Challenger(**facts.pop("by"))
-            found.append(Challenge(by=by, **facts))
-    return sorted(found, key=lambda each: each.number)
+            by = {name: fact for name, fact in facts.pop("by").items() if name in known}
+            found[key] = Challenge(by=Challenger(**by), **facts)
+    return found
 
 
 def begin_challenge(
@@ -135,10 +142,11 @@ def _digest(facts: dict[str, Any]) -> str:
 
 
 def _write(client: MlflowClient, name: str, digest: str, challenge: Challenge) -> None:
-    by = asdict(challenge.by)
-    if challenge.by.members == 1:  # as tags of earlier versions were named
-        del by["members"]
-    key = f"{_prefix(digest)}{_digest(by)}"
+    """Write a challenge into its tag, which earlier versions named otherwise."""
+    prefix = _prefix(digest)
+    there = _read(client, name, prefix)
+    own = [key for key, each in there.items() if each.by == challenge.by]
+    key = own[0] if own else f"{prefix}{_digest(asdict(challenge.by))}"
     client.set_registered_model_tag(name, key, json.dumps(asdict(challenge)))
 
 

@@ -36,12 +36,11 @@ def count_openings(client: MlflowClient, digest: str) -> int:
 def count_openings_for(client: MlflowClient, name: str) -> int:
     """Count the openings of the images that the versions of a registered model have met.
 
-    Of versions that do not name their images, by the count of earlier versions.
+    Before the first opening that is counted by images, by the count of earlier versions.
     """
     found = {version.tags.get(SEALED_DIGEST, "") for version in versions_named(client, name)} - {""}
-    if not found:
-        return int(read_tags(client, name).get(_FORMER, 0))
-    return sum(count_openings(client, digest) for digest in found)
+    counted = sum(count_openings(client, digest) for digest in found)
+    return counted or int(read_tags(client, name).get(_FORMER, 0))
 
 
 def count_opening(client: MlflowClient, digest: str, purpose: str, *, dataset: str) -> int:
