@@ -198,22 +198,28 @@ def test_an_ensembles_promotion_that_was_killed_anywhere_converges(
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-# As two commits before this one wrote them; the first had a place for ensembles, always 0.
-EARLIER = [{"ensemble": 0}, {}]
+# As earlier commits wrote them: the facts of the challenger, those of the challenge, the tag's end.
+EARLIER = {
+    "0c3da79": ({"ensemble": 0}, {}, "0001"),
+    "d38b1d2": ({"ensemble": 0}, {"number": 1}, "e" * 16),
+    "53e668d": ({}, {"number": 1}, "e" * 16),
+}
 
 
-@pytest.mark.parametrize("facts", EARLIER, ids=["d38b1d2", "53e668d"])
+@pytest.mark.parametrize("commit", EARLIER)
 def test_a_challenge_of_earlier_versions_is_finished_in_its_own_tag(
-    make_study, promote, client, facts
+    make_study, promote, client, commit
 ):
     make_study("a")
     promote("a")
-    by = {"study": "b", "study_id": "b", "trial": 0, "champion": 1, "policy": "p", **facts}
-    earlier = {"number": 1, "when": "2026-11-28T02:54:01+00:00", "by": by, "significance": 0.05,
-               "promotions": 0, "verdict": ""}  # fmt: skip
-    key = f"mnist_lab.challenge.{'d' * 16}.{'e' * 16}"
+    own, more, end = EARLIER[commit]
+    by = {"study": "b", "study_id": "b", "trial": 0, "champion": 1, "policy": "p", **own}
+    earlier = {"when": "2026-11-28T02:54:01+00:00", "by": by, "significance": 0.05,
+               "promotions": 0, "verdict": "", **more}  # fmt: skip
+    key = f"mnist_lab.challenge.{'d' * 16}.{end}"
     client.set_registered_model_tag(NAME, key, json.dumps(earlier))
     challenger = Challenger(study="b", study_id="b", trial=0, champion=1, policy="p")
     again = begin_challenge(client, NAME, "d" * 16, challenger, GatePolicy(), dataset_digest="")
     finish_challenge(client, NAME, "d" * 16, again, "tie")
-    assert [each.verdict for each in read_all_challenges(client, NAME)] == ["tie"]
+    (found,) = read_all_challenges(client, NAME)
+    assert (found.number, found.verdict) == (1, "tie")

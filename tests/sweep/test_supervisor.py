@@ -434,6 +434,22 @@ def test_a_trial_that_takes_too_long_is_killed_and_fails(lab):
     assert "longer than 0.5 s" in study.trial(1).detail
 
 
+def test_a_wait_for_a_free_worker_is_reported_once(lab, monkeypatch):
+    monkeypatch.setattr("mnist_lab.sweep.progress.WAITING_SECONDS", 0.0)
+
+    class Busy(FakeExecutor):
+        turns = 0
+
+        def next_event(self, timeout):
+            self.turns += 1
+            return super().next_event(timeout) if self.turns > 3 else None
+
+    seen = []
+    lab(Busy(), trials=1, listener=lambda progress: seen.append(progress.news))
+    waits = [str(news) for news in seen if news and news.kind is NewsKind.WAITING]
+    assert waits == ["1 trial waits for a free worker"]
+
+
 @pytest.mark.parametrize("value", [math.inf, math.nan, 1.7, -0.1])
 def test_an_impossible_epoch_is_refused_and_its_trial_fails(lab, value):
     class Impossible(FakeExecutor):

@@ -25,6 +25,7 @@ from mnist_lab.sweep import NewsKind, Progress
 
 BAR_WIDTH = 24
 DECODED_SHOWN = 100
+LASTING = (NewsKind.FAILED, NewsKind.TRACKING, NewsKind.WAITING)  # lines that outlive the live view
 NOTEBOOK_SECONDS = 0.5  # a display is sent to the browser whole
 
 
@@ -57,9 +58,10 @@ def watch() -> Iterator[Watcher]:
     with Live(waiting, console=console, refresh_per_second=4, transient=True) as live:
 
         def tell(progress: Progress) -> None:
-            if progress.news is not None and progress.news.kind is NewsKind.FAILED:
-                # The reason must outlive the live view.
-                live.console.print(progress.news.text, style="red", markup=False)
+            news = progress.news
+            if news is not None and news.kind in LASTING:
+                style = "red" if news.kind is NewsKind.FAILED else "yellow"
+                live.console.print(news.text, style=style, markup=False)
             live.update(render(progress))
 
         def decoding(done: int, total: int) -> None:
@@ -92,7 +94,7 @@ def _watch_in_notebook() -> Iterator[Watcher]:
 
     def tell(progress: Progress) -> None:
         news = progress.news
-        if news is not None and news.kind in (NewsKind.FAILED, NewsKind.TRACKING):
+        if news is not None and news.kind in LASTING:
             said.append(news.text)
         now = time.monotonic()
         if news is not None or now - shown[0] > NOTEBOOK_SECONDS:

@@ -91,7 +91,8 @@ def _read(client: MlflowClient, name: str, prefix: str) -> dict[str, Challenge]:
         if key.startswith(prefix):
             facts = json.loads(value)
             by = {name: fact for name, fact in facts.pop("by").items() if name in known}
-            found[key] = Challenge(by=Challenger(**by), **facts)
+            facts.setdefault("number", key.rpartition(".")[2])  # the tag was named by it at first
+            found[key] = Challenge(by=Challenger(**by), number=int(facts.pop("number")), **facts)
     return found
 
 

@@ -29,6 +29,7 @@ class NewsKind(Enum):
     REFUSED = "refused"
     INTERRUPTED = "interrupted"
     TRACKING = "tracking"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class Progress:
         return self.complete + self.pruned + self.failed
 
 
+WAITING_SECONDS = 20.0  # workers of this machine have imported TensorFlow by then
+
 Listener = Callable[[Progress], None]
 
 
@@ -79,6 +81,8 @@ class ProgressReporter:
     listener: Listener
     _began: float = field(default_factory=time.monotonic, init=False)
     _trouble: str = field(default="", init=False)
+    _waits_since: float | None = field(default=None, init=False)
+    _said_waiting: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._finished_before = self.state.finished
@@ -120,3 +124,21 @@ class ProgressReporter:
             said = "tracking fails, training goes on, the study keeps everything"
             return News(NewsKind.TRACKING, f"{said}: {trouble}")
         return News(NewsKind.TRACKING, "tracking works again") if before and not trouble else None
+
+    def on_wait(self) -> News | None:
+        """Return news of trials that wait for a worker while none trains; once for each wait."""
+        trials = self.state.running.values()
+        if not trials or any(each.started for each in trials):
+            self._waits_since, self._said_waiting = None, False
+            return None
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        if self._said_waiting or now - self._waits_since < WAITING_SECONDS:
+            return None
+        self._said_waiting = True
+        executor = self.state.config.executor
+        more = (
+            "" if executor == "local" else f"; what is free: mnist-lab doctor --executor {executor}"
+        )
+        count = "1 trial waits" if len(trials) == 1 else f"{len(trials)} trials wait"
+        return News(NewsKind.WAITING, f"{count} for a free worker{more}")

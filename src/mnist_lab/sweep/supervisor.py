@@ -172,9 +172,9 @@ class Supervisor:
         self._note_tracked()
         if event is None:
             self._report()
-        trouble = self._reporter.on_trouble(self.writer.trouble)
-        if trouble is not None:
-            self._report(trouble)
+        for news in (self._reporter.on_trouble(self.writer.trouble), self._reporter.on_wait()):
+            if news is not None:
+                self._report(news)
 
     def _handle(self, event: SweepEvent) -> None:
         """Carry out the state's actions; the event of an action is handled right after it."""
