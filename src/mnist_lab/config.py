@@ -28,6 +28,8 @@ OBJECTIVES = {
 # What the gate lets a model cost at most, unless a policy says otherwise: a count, bytes, milliseconds.
 MAXIMUM_PARAMETERS, MAXIMUM_FILE_SIZE, MAXIMUM_LATENCY = 10_000_000, 100_000_000, 100.0
 
+LARGEST_ENSEMBLE = 9  # trainings whose mean may be promoted as one model
+
 # What a search may limit, and the units of its values, by how much of the first they are.
 LIMITS: Mapping[str, Mapping[str, float]] = {
     "parameters": {"": 1, "k": 1e3, "M": 1e6},

@@ -735,7 +735,7 @@ def test_the_whole_story_with_real_keras_in_a_fresh_folder(
     planned = type_in("promote", "first", "--dry-run", *again)
     assert "would be trained three times, or up to nine" in planned
     planned = type_in("promote", "first", "--dry-run", *again, "--ensemble", "3")
-    assert "would be trained 9 times" in planned
+    assert "would be an ensemble of 3: 9 trainings, less those it has" in planned
     promoted = type_in("promote", "first", *again, "--gate", str(gate))
     assert "tiny-cnn@champion is now version 1" in promoted
     assert "(opening 1 of these images)" in promoted

@@ -12,9 +12,12 @@ import keras
 import numpy as np
 import pytest
 
+from mnist_lab.config import LARGEST_ENSEMBLE
 from mnist_lab.errors import DataError
+from mnist_lab.models.join import join
 from mnist_lab.models.safe import check_file, load_model
 from mnist_lab.spaces import get_space
+from mnist_lab.training import save_model
 
 
 def sha256(file):
@@ -376,3 +379,13 @@ def test_a_link_in_the_place_of_the_file_is_refused(good, tmp_path):
     link.symlink_to(good)
     with pytest.raises(DataError, match="no such file"):
         load_model(link, sha256(good))
+
+
+@pytest.mark.parametrize("name", ["fnn", "cnn"])
+def test_the_largest_ensemble_of_a_shipped_space_is_loaded(tmp_path, name):
+    space = get_space(name)
+    networks = [space.build(space.point({}), (28, 28), 10) for _ in range(LARGEST_ENSEMBLE)]
+    whole, file = join(networks), tmp_path / "model.keras"
+    save_model(whole, file)
+    loaded = load_model(file, sha256(file))
+    assert loaded.count_params() == LARGEST_ENSEMBLE * networks[0].count_params()

@@ -16,6 +16,7 @@ from mnist_lab import promotion as promotions
 from mnist_lab.config import SweepConfig
 from mnist_lab.data import leave_out
 from mnist_lab.evaluation import pack_classes
+from mnist_lab.models.join import join
 from mnist_lab.models.versions import fetch
 from mnist_lab.models.versions import load as load_for_real
 from mnist_lab.promotion.contender import Contender
@@ -85,6 +86,16 @@ def loaded_once(monkeypatch):
             LOADED[model.sha256] = load_for_real(client, model, settings)
         return LOADED[model.sha256]
 
+    def join_copies(networks):
+        """Members must be networks of their own, as they are when each is loaded."""
+        return join(networks if len(networks) == 1 else [copy(each) for each in networks])
+
+    def copy(network):
+        copied = keras.models.clone_model(network)
+        copied.set_weights(network.get_weights())
+        return copied
+
+    monkeypatch.setattr("mnist_lab.promotion.entries.join", join_copies)
     for module in ("sealed_test", "entries", "examine"):
         monkeypatch.setattr(f"mnist_lab.promotion.{module}.load", load)
 
@@ -116,7 +127,7 @@ class Stage:
         self.record, self.predicted = record, predicted
         self.tracker = MlflowTracker(client, artifact_location(settings, "e"))
         self.pruner = make_pruner("none", epochs=1)
-        self.skills, self.trained = {}, []
+        self.skills, self.trained, self.failing = {}, [], set()
 
     def make(self, name, skill="good", value=0.9, *, confirmed=True, model=True):
         """Make a study of one trial, its two replicas of ``confirm`` and its first of ``promote``.
@@ -143,7 +154,10 @@ class Stage:
         """Train replicas: what ``promote`` is given."""
         for replica in replicas:
             self.trained.append((name, replica))
-            self.train_one(name, replica, 0.9)
+            if (name, replica) in self.failing:
+                self.fail_one(name, replica)
+            else:
+                self.train_one(name, replica, 0.9)
 
     def train_all(self, *names):
         """Train all rounds of studies: a promotion has nothing to train then."""
@@ -173,16 +187,24 @@ class Stage:
         skill = self.skills[name]
         return skill if isinstance(skill, str) else skill[replica.round - 1]
 
+    def fail_one(self, name, replica):
+        ledger, number = self._ask(name, replica)
+        ledger.write(number).failure("diverged", "")
+        ledger.finish(number, TrialState.FAIL)
+
     def _queue(self, name, replica, value):
+        ledger, number = self._ask(name, replica)
+        return number, self._finish(
+            ledger, number, value, self.predicted(self._skill(name, replica), replica.left_out)
+        )
+
+    def _ask(self, name, replica):
         ledger = open_study(self.settings, confirm_name(name))
         ledger.queue_replica(
             open_study(self.settings, name).trial(0).params, of=replica.of,
             seed=replica.seed(0), left_out=replica.left_out, round_=replica.round,
         )  # fmt: skip
-        number = ledger.study.ask().number
-        return number, self._finish(
-            ledger, number, value, self.predicted(self._skill(name, replica), replica.left_out)
-        )
+        return ledger, ledger.study.ask().number
 
     def _finish(self, study, number, value, predicted=""):
         parent = self.tracker.open_study(study.record)

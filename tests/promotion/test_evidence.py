@@ -248,3 +248,14 @@ def test_seeds_of_one_configuration_differ_by_as_much_as_their_error_says():
         found = compare_public(Arm(parts={0: wrong[list(half)]}), Arm(parts={0: wrong[rest]}))
         z.append(standardise(found.gain, found.variance**0.5))
     assert 0.8 <= np.sqrt(np.mean(np.square(z))) <= 1.25
+
+
+def test_a_lone_file_is_given_the_effect_of_a_seed_that_an_ensemble_shows_a_part_of():
+    random = np.random.default_rng(0)
+    share = np.clip(random.normal(0.05, 0.005, (9, 1)), 0, 1)
+    several = random.random((9, 10_000)) < share
+    alone = random.random((1, 10_000)) < 0.05
+    files = [compare_arms(Arm(parts={}, sealed=several, members=members),
+                          Arm(parts={}, sealed=alone)) for members in (1, 4)]  # fmt: skip
+    seed = estimate_seed_variance(several)
+    assert files[1].error ** 2 - files[0].error ** 2 == pytest.approx(3 * seed)

@@ -281,6 +281,20 @@ def test_an_ensembles_normalisation_is_exported(kind, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 2), (2, 1)])
+def test_a_nested_model_of_several_tensors_is_exported_to_onnx(inputs, outputs, tmp_path):
+    entries = [keras.Input((784,)) for _ in range(inputs)]
+    middle = keras.layers.Dense(8)(keras.layers.Average()([*entries, *entries]))
+    nested = keras.Model(entries, [keras.layers.Dense(10)(middle) for _ in range(outputs)])
+    pixels = keras.Input((28, 28), dtype="uint8")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    found = nested([flat] * inputs)
+    x = keras.layers.Add()(found) if outputs > 1 else found[0]
+    network = keras.Model(pixels, keras.layers.Softmax()(x))
+    _, difference = exporting._write(network, "onnx", tmp_path / "m", NAME)
+    assert difference < 1e-5
+
+
 class WithoutConfig(keras.layers.Layer):
     """Keras cannot describe it: one of its arguments is a function."""
 

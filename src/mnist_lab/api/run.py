@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_lab.api.pages import Pages, write_pages
 from mnist_lab.api.study import Study
 from mnist_lab.api.watch import watch
-from mnist_lab.config import parse_config
+from mnist_lab.config import LARGEST_ENSEMBLE, parse_config
 from mnist_lab.errors import InterruptedSweep, MnistLabError, UsageError
 from mnist_lab.settings import Settings
 from mnist_lab.study import Design
@@ -168,7 +168,6 @@ def confirm_again(study: Study, *, top: int, **options: Any) -> None:
 
 def promote_again(study: Study, *, ensemble: int, force: bool) -> Promotion:
     """Put the choice of a confirmed study before its gate; see ``Study.promote``."""
-    from mnist_lab.models import LARGEST_ENSEMBLE
     from mnist_lab.study import first_replicas, read_confirmation, read_replicas
 
     if not 1 <= ensemble <= LARGEST_ENSEMBLE:

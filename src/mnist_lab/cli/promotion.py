@@ -14,6 +14,7 @@ import typer
 from mnist_lab.cli.options import DatasetPlace, StudyName, add, sweep_options
 from mnist_lab.cli.output import JSON_OPTION, percent, print_json, print_table
 from mnist_lab.cli.sweep import exit_as, print_trouble
+from mnist_lab.config import LARGEST_ENSEMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,7 +156,10 @@ def promote_command(
     ensemble: Annotated[
         int,
         typer.Option(
-            min=1, max=9, metavar="N", help="The mean of N trainings challenges, as one model."
+            min=1,
+            max=LARGEST_ENSEMBLE,
+            metavar="N",
+            help=f"Promote the mean of N trainings as one model, at most {LARGEST_ENSEMBLE}.",
         ),
     ] = 1,
     force: Annotated[
@@ -174,7 +178,7 @@ def promote_command(
     choice that is not behind meets the sealed test images. If it is shown to be better and keeps every
     limit, it becomes champion, and the champion previous. Exit code 1 when nothing was promoted.
 
-    With --ensemble 3 the mean of three trainings challenges; it is registered as one Keras model.
+    With --ensemble 3 the mean of three trainings is compared, and registered as one Keras model.
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
@@ -251,9 +255,13 @@ def _print_plan(
     if as_json:
         print_json(plan)
         return
-    times = "three times, or up to nine" if members == 1 else f"{3 * members} times"
+    more = (
+        "would be trained three times, or up to nine"
+        if members == 1
+        else f"would be an ensemble of {members}: {3 * members} trainings, less those it has"
+    )
     first = (
-        f"It is confirmed: trial {plan['trial']} would be trained {times}."
+        f"It is confirmed: trial {plan['trial']} {more}."
         if fresh
         else f"Its {design.top} best trials would be trained again, and one chosen."
     )
@@ -288,6 +296,8 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     from mnist_lab.promotion import describe_accuracies, describe_judgement
 
     which = f"trial {promotion.trial} of {promotion.study}"
+    if promotion.members > 1:
+        which += f", the mean of {promotion.members} trainings"
     version = f"{promotion.name}, version {promotion.version}"
     if promotion.already:
         typer.echo(f"Nothing to do: {which} is champion already ({version}).")
@@ -296,9 +306,10 @@ def _print_promotion(promotion: Promotion, settings: Settings) -> None:
     assert decision is not None
     judgement = decision.judgement
     validation = percent(promotion.val_accuracy)
-    as_one = "" if promotion.members == 1 else f"{promotion.members} trainings as one model, "
     typer.echo(
-        f"{version}: {which}, {as_one}validation accuracy {validation} (mean of fresh trainings)."
+        f"{version}: {which}, validation accuracy {validation} (mean of fresh trainings)."
+        if promotion.members == 1
+        else f"{version}: {which}; one training has a validation accuracy of {validation} on average."
     )
     if said := describe_accuracies(decision):
         typer.echo(said)

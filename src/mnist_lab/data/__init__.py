@@ -5,7 +5,7 @@ from mnist_lab.data.dataset import DIGIT, PICTURE, Dataset, DatasetFacts, ImageF
 from mnist_lab.data.decoded import Progress
 from mnist_lab.data.load import load_dataset
 from mnist_lab.data.named import NAMES
-from mnist_lab.data.parts import PARTS, VALIDATION_PART, leave_out, part_split
+from mnist_lab.data.parts import PARTS, VALIDATION_PART, leave_out, part_labels, part_split
 from mnist_lab.data.pictures import UnreadablePicture, decode, fit
 from mnist_lab.data.readers import read_images
 from mnist_lab.data.shared import map_dataset, shared
@@ -29,6 +29,7 @@ __all__ = [
     "leave_out",
     "load_dataset",
     "map_dataset",
+    "part_labels",
     "part_split",
     "read_images",
     "shared",

@@ -39,6 +39,14 @@ def part_split(dataset: Dataset, part: int) -> Split:
     return make_split(training.images[rows], training.labels[rows])
 
 
+def part_labels(dataset: Dataset, part: int) -> NDArray[np.uint8]:
+    """Return the labels of the images of ``part``, in the order of ``part_split``."""
+    if part == VALIDATION_PART:
+        return dataset.validation.labels
+    found: NDArray[np.uint8] = dataset.train.labels[part_rows(dataset.train, part)]
+    return found
+
+
 def leave_out(dataset: Dataset, part: int) -> Dataset:
     """Return ``dataset`` divided anew: ``part`` validates, and all other public images train."""
     if part == VALIDATION_PART:

@@ -1,10 +1,10 @@
 """The versions of registered models: loaded safely, used, exported, served."""
 
 from mnist_lab.models.export import export
-from mnist_lab.models.join import LARGEST_ENSEMBLE, join
+from mnist_lab.models.join import join
 from mnist_lab.models.pictures import prepare_images, read_pictures
 from mnist_lab.models.predict import Prediction, encode_request, predict
-from mnist_lab.models.rebuild import SpaceAbsentError, load_trained
+from mnist_lab.models.rebuild import SpaceAbsentError, check_trained, load_trained
 from mnist_lab.models.serving import prepare, prepare_path, server_command
 from mnist_lab.models.versions import (
     CHALLENGER,
@@ -33,13 +33,13 @@ __all__ = [
     "CHALLENGER",
     "CHAMPION",
     "ENSEMBLE",
-    "LARGEST_ENSEMBLE",
     "MISSING",
     "PREVIOUS",
     "ModelFile",
     "Prediction",
     "SpaceAbsentError",
     "VersionRow",
+    "check_trained",
     "encode_request",
     "export",
     "fetch",

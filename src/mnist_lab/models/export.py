@@ -234,7 +234,7 @@ def _signature(network: keras.Model) -> list[keras.InputSpec]:
 
 
 def _copy(network: keras.Model, replace: Callable[[Any], Any]) -> keras.Model:
-    """The same function, with some layers replaced; the others are shared, in nested models, too."""
+    """The same function, with some layers replaced, also in nested models; the others are shared."""
     import keras
 
     def copy_layer(layer: Any) -> Any:
@@ -246,10 +246,11 @@ def _copy(network: keras.Model, replace: Callable[[Any], Any]) -> keras.Model:
 
 
 def _is_nested(layer: Any) -> bool:
-    """Whether a layer is a model of Keras's own classes, made of layers itself."""
+    """Whether a layer is a model of Keras's own classes, of one tensor in and one out."""
     import keras
 
-    return isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras.")
+    is_own = isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras.")
+    return is_own and len(layer.inputs) == len(layer.outputs) == 1
 
 
 def _is_replaced(layer: Any) -> bool:

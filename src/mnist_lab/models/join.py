@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
-LARGEST_ENSEMBLE = 9
-
 
 def join(networks: Sequence[keras.Model]) -> keras.Model:
     """Return one plain Keras model whose probabilities are the mean of those of ``networks``.

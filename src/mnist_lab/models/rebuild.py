@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_lab.config import LARGEST_ENSEMBLE
 from mnist_lab.data import ImageForm
 from mnist_lab.errors import DataError, MnistLabError, first_line
 from mnist_lab.execution import Blueprint
-from mnist_lab.models.join import LARGEST_ENSEMBLE, join
+from mnist_lab.models.join import join
 from mnist_lab.models.safe import check_archive, check_layers, load_model
 from mnist_lab.settings import Settings
 from mnist_lab.spaces import (

@@ -224,12 +224,15 @@ def _check_sizes(file: Path, objects: Sequence[dict[str, Any]]) -> None:
             if each.get(key, usual) != usual:
                 raise _refused(file, f"{key} is {each[key]!r}")
         for key in (_SHAPES | _SIDES) & set(each):
-            sizes = _numbers(each[key])
-            product = math.prod(size for size in sizes if size)
-            if any(not 0 <= size <= _LARGEST_SIZE for size in sizes) or product > _LARGEST_ARRAY:
-                raise _refused(file, f"{key} is {each[key]!r}")
-            channels += sizes if key in _SHAPES else []
-            inputs += [product] if key in _SHAPES else []
+            for sizes in _shapes(each[key]):
+                product = math.prod(size for size in sizes if size)
+                if (
+                    any(not 0 <= size <= _LARGEST_SIZE for size in sizes)
+                    or product > _LARGEST_ARRAY
+                ):
+                    raise _refused(file, f"{key} is {each[key]!r}")
+                channels += sizes if key in _SHAPES else []
+                inputs += [product] if key in _SHAPES else []
         units += _numbers(each.get("units"))
         filters += _numbers(each.get("filters"))
         area = max(area, math.prod(_numbers(each.get("kernel_size"))))
@@ -238,6 +241,15 @@ def _check_sizes(file: Path, objects: Sequence[dict[str, Any]]) -> None:
     convolutions = sum(filters) * max(*filters, *channels) * area
     if dense + convolutions > MOST_PARAMETERS:
         raise _refused(file, f"it may have {dense + convolutions:,} parameters")
+
+
+def _shapes(value: Any) -> Iterator[list[int]]:
+    """The shape in ``value``, or the shapes of a layer with several inputs."""
+    if isinstance(value, list) and any(isinstance(each, list) for each in value):
+        for each in value:
+            yield from _shapes(each)
+    else:
+        yield _numbers(value)
 
 
 def _numbers(value: Any) -> list[int]:

@@ -63,7 +63,7 @@ class VersionRow:
     """One version of a registered model.
 
     Accuracies are in [0, 1], the validation's a mean over seeds, the test's None if never opened;
-    ``verdict`` is the gate's last. It is the mean of ``members`` trainings of the trial.
+    ``verdict`` is the gate's last. The model is the mean of ``members`` trainings of the trial.
     """
 
     name: str

@@ -29,7 +29,7 @@ PENDING, FORCED = "", "forced"
 class Challenger:
     """Who challenges, whom, and by which policy: the same is the same challenge.
 
-    ``members`` are those of an ensemble.
+    ``members`` is how many trainings an ensemble has, 1 for a single one.
     """
 
     study: str
@@ -83,7 +83,7 @@ def read_all_challenges(client: MlflowClient, name: str) -> list[Challenge]:
 def _read(client: MlflowClient, name: str, prefix: str) -> dict[str, Challenge]:
     """Read the challenges by their tags, which begin with ``prefix``.
 
-    Facts of other versions are left out.
+    Facts of a challenger that other versions wrote are left out.
     """
     known = {each.name for each in fields(Challenger)}
     found = {}

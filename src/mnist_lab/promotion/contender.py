@@ -33,8 +33,12 @@ class Group:
     trials: tuple[TrialFacts, ...]
 
     @property
+    def is_ensemble(self) -> bool:
+        return len(self.trials) > 1
+
+    @property
     def name(self) -> str:
-        """By which its predicted classes are kept."""
+        """The name by which its predicted classes are kept."""
         return "+".join(str(trial.number) for trial in self.trials)
 
 
@@ -54,7 +58,7 @@ class Contender:
         return self.search.name
 
     def rounds(self, look: int) -> int:
-        """How many rounds of replicas are compared at a ``look``, from 1: of an ensemble all of its."""
+        """Return how many rounds are compared at a ``look``, from 1; an ensemble needs all at each."""
         return look if self.members == 1 else self.members
 
     def missing(self, rounds: int) -> list[Replica]:
@@ -106,12 +110,16 @@ class Contender:
         return [Group(left_out=each.left_out, trials=(found[each],)) for each in (*wanted, *others)]
 
     def costs(self) -> Costs:
-        """Return what the search measured of its model; a latency that is not known is infinite."""
+        """Return what the search measured of its model; a latency that is not known is infinite.
+
+        So is that of an ensemble, whose members are computed at once.
+        """
         scalars = self.search.trial(self.trial).scalars
+        latency = math.inf if self.members > 1 else float(scalars.get("latency_ms", math.inf))
         return Costs(
             parameters=self.members * int(scalars["parameters"]),
             file_size=0,
-            latency=self.members * float(scalars.get("latency_ms", math.inf)),
+            latency=latency,
         )
 
     def arm(

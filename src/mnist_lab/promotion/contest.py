@@ -55,13 +55,14 @@ class Opponent:
     """The version that a challenger is compared with: the best champion so far.
 
     ``contender`` is None where its study is gone or cannot be trained again: then its ``model`` file
-    alone is compared, on the sealed images. ``costs`` are those of the champion in use, which may be a
-    smaller one; None if they are not known.
+    alone is compared, on the sealed images. ``members`` are how many trainings that is the mean of.
+    ``costs`` are those of the champion in use, which may be a smaller one; None if not known.
     """
 
     version: int
     model: ModelFile
     contender: Contender | None
+    members: int
     costs: Costs | None
 
 
@@ -164,6 +165,7 @@ def find_opponent(
         version=int(version.version),
         model=find_version_model(client, version),
         contender=best,
+        members=_members(version),
         costs=None if in_use is None else in_use.costs(),
     )
 
@@ -195,12 +197,13 @@ def _find_contender(
         load_original_space(study.record)
     except MnistLabError:  # changed, or gone: it cannot be trained again
         return None
-    if not _has_page(client, study.record):  # deleted: MLflow cannot take its replicas
+    if not has_page(client, study.record):  # deleted: MLflow cannot take its replicas
         return None
     return Contender(search=study, trial=int(trial), members=_members(version))
 
 
-def _has_page(client: MlflowClient, record: StudyRecord) -> bool:
+def has_page(client: MlflowClient, record: StudyRecord) -> bool:
+    """Return whether the page of a study is there; MLflow cannot take its runs without."""
     experiment = client.get_experiment_by_name(experiment_name(record.dataset, record.family))
     if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         return False

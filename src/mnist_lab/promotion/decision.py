@@ -160,7 +160,9 @@ def _images(found: Comparison) -> str:
 
 
 def _trainings(count: int, members: int) -> str:
-    return f"{count} trainings" if members == 1 else f"{count} ensembles of {members} trainings"
+    what = "training" if members == 1 else "ensemble"
+    of = "" if members == 1 else f" of {members} trainings"
+    return f"{count} {what}{'' if count == 1 else 's'}{of}"
 
 
 def _points(share: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,24 +50,28 @@ def find_entries(
 ) -> list[Entry]:
     """Return what predicts the sealed images, with the networks of those that have yet to.
 
-    Of an opponent only those whose classes are kept, or whose models can still be loaded.
+    Of an opponent only those whose classes are kept, or whose models can still be loaded; so of an
+    ensemble.
+
+    Raises:
+        MnistLabError: a replica of the challenger has no model.
     """
     ledger, groups = contender.ledger(), contender.groups(rounds)
     kept = ledger.kept_classes(contest.sealed.digest)
     lacking = [group for group in groups if group.name not in kept]
     models = _ensure_models(contest, contender, groups, lacking, is_mine=is_mine)
-    found = []
+    is_strict, found = is_mine and contender.members == 1, []
     for group in groups:
-        network = None
-        if group.name not in kept:
-            network = _load_group(contest, ledger, group, is_mine=is_mine)
-            if network is None:
-                continue
         files = tuple(models[each.number] for each in group.trials if each.number in models)
         whole = files if len(files) == len(group.trials) else ()
+        network = None
+        if group.name not in kept:
+            network = _load_group(contest, ledger, group, models, is_strict=is_strict)
+            if network is None:
+                continue
         found.append(Entry(ledger=ledger, group=group, models=whole, network=network))
     if is_mine and not any(entry.models for entry in found):
-        _load_group(contest, ledger, groups[0], is_mine=True)  # whose error says why
+        _load_group(contest, ledger, groups[0], models, is_strict=True)  # whose error says why
     return found
 
 
@@ -81,19 +85,25 @@ def load_entry(contest: Contest, entry: Entry) -> keras.Model:
 def predict_parts(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> None:
     """Have each ensemble predict the part that its members left out; the classes are kept.
 
-    What a single replica predicts was kept when it was trained.
+    What a single replica predicts was kept when it was trained. An ensemble that lacks a model is
+    passed over.
+
+    Raises:
+        MnistLabError: all ensembles of the challenger lack one.
     """
     if contender.members == 1:
         return
-    ledger = contender.ledger()
-    groups = [each for each in contender.groups(rounds) if not contender.predicted(each)]
-    _ensure_models(contest, contender, groups, groups, is_mine=is_mine)
-    for group in groups:
-        network = _load_group(contest, ledger, group, is_mine=is_mine)
+    ledger, groups = contender.ledger(), contender.groups(rounds)
+    lacking = [each for each in groups if not contender.predicted(each)]
+    models = _ensure_models(contest, contender, lacking, lacking, is_mine=is_mine)
+    for group in lacking:
+        network = _load_group(contest, ledger, group, models, is_strict=False)
         if network is not None:
             images = part_split(contest.data, group.left_out).images
             classes = pack_classes(predict_classes(network, images))
             ledger.keep_classes(part_name(group.left_out), group.name, classes)
+    if is_mine and lacking and not any(contender.predicted(each) for each in groups):
+        _load_group(contest, ledger, lacking[0], models, is_strict=True)  # whose error says why
 
 
 def predict_classes(network: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -123,22 +133,6 @@ def _ensure_models(
     return models
 
 
-def _load_group(
-    contest: Contest, ledger: Ledger, group: Group, *, is_mine: bool
-) -> keras.Model | None:
-    """Load the network of a group; None if an opponent's cannot be loaded."""
-    try:
-        return _join(contest, [_find_model(contest, ledger, each.number) for each in group.trials])
-    except MnistLabError:
-        if is_mine:
-            raise
-        return None
-
-
-def _join(contest: Contest, models: Sequence[ModelFile]) -> keras.Model:
-    return join([load(contest.client, model, contest.settings) for model in models])
-
-
 def _publish(contest: Contest, contender: Contender, *, is_mine: bool) -> None:
     """Have MLflow take what it lacks of a contender's replicas; an opponent's may be gone for good."""
     try:
@@ -151,19 +145,50 @@ def _publish(contest: Contest, contender: Contender, *, is_mine: bool) -> None:
 
 
 def _find_models(contest: Contest, ledger: Ledger, groups: Sequence[Group]) -> dict[int, ModelFile]:
-    """The models of trials in ``groups``, by number, as far as MLflow has them."""
+    """The models of trials in ``groups``, by number, as far as MLflow has them.
+
+    That of a version made of a replica comes first, for the replica's run may be gone.
+    """
+    client, runs = contest.client, ledger.tracked()
+    versions = versions_named(client, contest.candidate.name)
     found = {}
     for trial in (each for group in groups for each in group.trials):
+        run = runs[trial.number].run if trial.number in runs else None
+        own = str(trial.number), ledger.record.id
         with suppress(MnistLabError):
-            found[trial.number] = _find_model(contest, ledger, trial.number)
+            for version in versions:
+                of = version.tags.get(f"{TAG}replica"), version.tags.get(f"{TAG}replicas_id")
+                if of == own or (run is not None and version.run_id == run):
+                    found[trial.number] = find_version_model(client, version)
+                    break
+            else:
+                found[trial.number] = find_trial_model(client, ledger.find_run(trial.number))
     return found
 
 
-def _find_model(contest: Contest, replicas: Ledger, replica: int) -> ModelFile:
-    """A replica's model: that of the version made of it, if there is one, for its run may be gone."""
-    client, tracked = contest.client, replicas.tracked().get(replica)
-    for version in versions_named(client, contest.candidate.name):
-        of = version.tags.get(f"{TAG}replica"), version.tags.get(f"{TAG}replicas_id")
-        if of == (str(replica), replicas.record.id) or (tracked and version.run_id == tracked.run):
-            return find_version_model(client, version)
-    return find_trial_model(client, replicas.find_run(replica))
+def _load_group(
+    contest: Contest,
+    ledger: Ledger,
+    group: Group,
+    models: Mapping[int, ModelFile],
+    *,
+    is_strict: bool,
+) -> keras.Model | None:
+    """Load the network of a group; None if it cannot be loaded, unless ``is_strict``."""
+    try:
+        return _join(
+            contest,
+            [
+                models.get(each.number)
+                or find_trial_model(contest.client, ledger.find_run(each.number))
+                for each in group.trials
+            ],
+        )
+    except MnistLabError:
+        if is_strict:
+            raise
+        return None
+
+
+def _join(contest: Contest, models: Sequence[ModelFile]) -> keras.Model:
+    return join([load(contest.client, model, contest.settings) for model in models])

@@ -266,13 +266,16 @@ def _compare(challenger: Wrong, champion: Wrong) -> Difference:
 def _seed_variance(arm: Arm, other: Arm) -> float:
     """What the trainings of ``arm`` add to the variance of a difference.
 
-    An arm of a single training says nothing of it, and takes the other's.
+    An arm of a single training says nothing of it, and takes the other's. The mean of several
+    trainings varies less than one of them: that is made up for.
     """
     assert arm.sealed is not None
     assert other.sealed is not None
-    wrong = arm.sealed if len(arm.sealed) > 1 else other.sealed
     public = sum(len(each) for each in arm.parts.values())
-    return estimate_seed_variance(wrong) / max(1, public or len(arm.sealed))
+    count = max(1, public or len(arm.sealed))
+    if len(arm.sealed) > 1:
+        return estimate_seed_variance(arm.sealed) / count
+    return estimate_seed_variance(other.sealed) * max(1, other.members / arm.members) / count
 
 
 def _both_ways(first: Arm, second: Arm) -> tuple[tuple[Arm, Arm], tuple[Arm, Arm]]:

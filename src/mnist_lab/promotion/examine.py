@@ -16,7 +16,6 @@ from mnist_lab.config import describe_value
 from mnist_lab.errors import MnistLabError
 from mnist_lab.evaluation import Evaluation
 from mnist_lab.models import (
-    ENSEMBLE,
     ModelFile,
     load,
     versions_named,
@@ -26,7 +25,7 @@ from mnist_lab.promotion.challenge import Challenge
 from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.contest import Candidate, Contest, Opponent
 from mnist_lab.promotion.decision import PromotionRecord
-from mnist_lab.promotion.ensemble import log_ensemble
+from mnist_lab.promotion.ensemble import ensemble_tags, log_ensemble, require_loadable
 from mnist_lab.promotion.entries import Entry, find_entries, load_entry, predict_parts
 from mnist_lab.promotion.evidence import (
     LAST_FUTILE,
@@ -48,10 +47,11 @@ from mnist_lab.promotion.sealed_test import (
     read_sealed,
     score,
 )
+from mnist_lab.study import Replica
 from mnist_lab.tracking import TAG
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def examine(
     )
     if public is not None and not force:
         assert challenge is not None
-        shipped = next(each for each in entries if each.models)
-        version = _register(contest, _as_model(contest, shipped, load_entry(contest, shipped)))
+        version = _register(contest, *_ship(contest, _first_whole(entries)))
         judgement = judge_unopened(public, rounds, challenge.test)
         return Examined(replace(blank, version=int(version.version), judgement=judgement), None)
     return _open(contest, entries, rounds, blank, challenge, is_smaller=is_smaller)
@@ -100,9 +99,10 @@ def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, i
     """
     mine, opponent = contest.candidate.contender, contest.opponent
     theirs = None if opponent is None else opponent.contender
+    tried: set[tuple[str, Replica]] = set()
     for look in range(1 if mine.members == 1 else LAST_FUTILE, ROUNDS + 1):
         rounds = mine.rounds(look)
-        arm = _train(contest, mine, rounds, is_mine=True)
+        arm = _train(contest, mine, rounds, tried, is_mine=True)
         if not arm.parts:
             raise MnistLabError(
                 f"No training of trial {mine.trial} of {mine.study} came to its end."
@@ -114,7 +114,7 @@ def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, i
             )
         if theirs is None:
             return None, rounds
-        against = _train(contest, theirs, theirs.rounds(look), is_mine=False)
+        against = _train(contest, theirs, theirs.rounds(look), tried, is_mine=False)
         public = compare_public(arm, against)
         if public is None:  # the champion could not be trained
             return None, rounds
@@ -123,10 +123,23 @@ def _train_rounds(contest: Contest, margin: float) -> tuple[Difference | None, i
     return None, rounds
 
 
-def _train(contest: Contest, contender: Contender, rounds: int, *, is_mine: bool) -> Arm:
-    """Train the replicas that are missing; return what all of them predict on the public parts."""
-    if missing := contender.missing(rounds):
-        contest.train(contender.study, missing, contest.data.source)
+def _train(
+    contest: Contest,
+    contender: Contender,
+    rounds: int,
+    tried: set[tuple[str, Replica]],
+    *,
+    is_mine: bool,
+) -> Arm:
+    """Train the replicas that are missing; return what all of them predict on the public parts.
+
+    Those that were ``tried`` before in this promotion are not trained once more.
+    """
+    study = contender.study
+    missing = [each for each in contender.missing(rounds) if (study, each) not in tried]
+    if missing:
+        tried.update((study, each) for each in missing)
+        contest.train(study, missing, contest.data.source)
     predict_parts(contest, contender, rounds, is_mine=is_mine)
     return contender.arm(rounds, contest.labels)
 
@@ -142,6 +155,8 @@ def _open(
 ) -> Examined:
     """Open the sealed images, register the replica that ships, and judge the challenger by all."""
     client, candidate, opponent = contest.client, contest.candidate, contest.opponent
+    if candidate.contender.members > 1:  # what could not be loaded opens nothing
+        require_loadable(contest, _first_whole(entries))
     theirs: list[Entry] = []
     if opponent is not None and opponent.contender is not None:
         theirs = find_entries(
@@ -159,9 +174,9 @@ def _open(
     )
     wrong = read_sealed(entries, opened.test)
     shipped = entries[pick_shipped(wrong, [row for row, each in enumerate(entries) if each.models])]
+    shipped, model = _ship(contest, shipped)
     network = load_entry(contest, shipped)
-    model = _as_model(contest, shipped, network)
-    version = _register(contest, model)
+    version = _register(contest, shipped, model)
     evaluation = score(client, model, network, opened, candidate.record.images.class_names)
     arm = candidate.contender.arm(rounds, contest.labels, wrong)
     champion = None if opponent is None else _champion_arm(contest, opponent, theirs, opened)
@@ -225,7 +240,7 @@ def _champion_arm(
     contest: Contest, opponent: Opponent, theirs: Sequence[Entry], opened: Opened
 ) -> Arm:
     if opponent.contender is None or not theirs:  # its file alone
-        return Arm(parts={}, sealed=opened.champion)
+        return Arm(parts={}, sealed=opened.champion, members=opponent.members)
     against = read_sealed(theirs, opened.test)
     theirs_rounds = opponent.contender.rounds(ROUNDS)
     return opponent.contender.arm(theirs_rounds, contest.labels, against)
@@ -248,21 +263,28 @@ def _ensure_registered_model(client: MlflowClient, candidate: Candidate) -> None
         client.create_registered_model(candidate.name, tags=tags)
 
 
-def _as_model(contest: Contest, entry: Entry, network: keras.Model) -> ModelFile:
-    """The model of an entry as MLflow has it; that of an ensemble is logged now."""
-    if len(entry.models) == 1:
-        return entry.models[0]
-    return log_ensemble(contest, entry, network)
+def _first_whole(entries: Sequence[Entry]) -> Entry:
+    """The first entry whose models are there."""
+    return next(each for each in entries if each.models)
 
 
-def _register(contest: Contest, model: ModelFile) -> ModelVersion:
-    """Make a version of a model that was loaded, unless there is one, made before an interruption."""
+def _ship(contest: Contest, entry: Entry) -> tuple[Entry, ModelFile]:
+    """The model of an entry as MLflow has it; that of an ensemble is logged now, and loaded again."""
+    if not entry.group.is_ensemble:
+        return entry, entry.models[0]
+    model = log_ensemble(contest, entry)
+    return replace(entry, network=load(contest.client, model, contest.settings)), model
+
+
+def _register(contest: Contest, entry: Entry, model: ModelFile) -> ModelVersion:
+    """Make a version of an entry's model, unless there is one, made before an interruption."""
     client, candidate = contest.client, contest.candidate
-    members = candidate.contender.members
     _ensure_registered_model(client, candidate)
     for version in versions_named(client, candidate.name):
         if (version.tags.get(f"{TAG}sha256"), version.run_id) == (model.sha256, model.run):
             return version
+    members = len(entry.models)
+    as_one = f", the mean of {members} trainings as one model" if members > 1 else ""
     confirmation, choice, record = (
         candidate.confirmation,
         candidate.confirmation.choice,
@@ -278,11 +300,11 @@ def _register(contest: Contest, model: ModelFile) -> ModelVersion:
             f"{TAG}study_id": record.id,
             f"{TAG}trial": str(choice.trial),
             **(
-                {ENSEMBLE: str(members)}
-                if members > 1
+                ensemble_tags(entry)
+                if entry.group.is_ensemble
                 else {
                     f"{TAG}replica": str(model.trial),
-                    f"{TAG}replicas_id": candidate.contender.ledger().record.id,
+                    f"{TAG}replicas_id": entry.ledger.record.id,
                 }
             ),
             f"{TAG}run": model.run,
@@ -298,7 +320,7 @@ def _register(contest: Contest, model: ModelFile) -> ModelVersion:
             f"{TAG}{confirmation.objective}_low": repr(choice.low),
             f"{TAG}{confirmation.objective}_high": repr(choice.high),
         },
-        description=f"Trial {choice.trial} of study {confirmation.study}: {confirmation.objective} "
-        f"{describe_value(confirmation.objective, choice.mean)}, the mean of "
+        description=f"Trial {choice.trial} of study {confirmation.study}{as_one}: "
+        f"{confirmation.objective} {describe_value(confirmation.objective, choice.mean)}, the mean of "
         f"{confirmation.seeds} trainings with fresh seeds.",
     )

@@ -1,9 +1,10 @@
 """``promote``: make a study's confirmed choice champion, if it passes the gate.
 
 The choice and the champion are compared by replicas: trainings of the same configuration, each without
-one part of the public images. Up to three rounds are trained. Who is behind on the public images after
-a round is turned away; only who is not meets the sealed images, once. What was trained, predicted or
-counted is kept at once, so an interrupted promotion goes on where it was.
+one part of the public images. Up to three rounds are trained; an ensemble needs all of its own at
+once. Who is behind on the public images is turned away; only who is not meets the sealed images, once.
+What was trained, predicted or counted is kept at once, so an interrupted promotion goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from mnist_lab.data import part_split
+from mnist_lab.data import part_labels
 from mnist_lab.data.sealed import find_test_split
 from mnist_lab.errors import MnistLabError
 from mnist_lab.models import CHALLENGER, CHAMPION, PREVIOUS, versions_named
@@ -33,6 +34,7 @@ from mnist_lab.promotion.contest import (
     Train,
     find_candidate,
     find_opponent,
+    has_page,
     is_of,
     require_same_data,
 )
@@ -90,13 +92,14 @@ def promote(
         BusyError: another promotion is under way.
     """
     candidate = find_candidate(settings, study_name, design, members)
-    _require_small(candidate, policy)
     name, record = candidate.name, candidate.record
     with lock_model(settings, name) as lock:
         finish_pending(client, name)
         champion = find_holder(client, name, CHAMPION)
         if champion is not None and is_of(champion, candidate):
             return _result(candidate, int(champion.version), None)
+        if members > 1:
+            _require_possible(client, candidate, policy, force=force)
         require_same_data(champion, record, force=force)
         data = load_original_dataset(record, settings, dataset)
         contest = Contest(
@@ -105,7 +108,7 @@ def promote(
             candidate=candidate,
             opponent=find_opponent(client, champion, candidate, settings, force=force),
             data=data,
-            labels={part: part_split(data, part).labels for part in PROMOTE_PARTS},
+            labels={part: part_labels(data, part) for part in PROMOTE_PARTS},
             sealed=find_test_split(
                 data.source, image_size=record.image_size, data_folder=settings.data_folder
             ),
@@ -120,16 +123,24 @@ def promote(
     return _result(candidate, decision.version, decision)
 
 
-def _require_small(candidate: Candidate, policy: GatePolicy) -> None:
-    """Raise ``MnistLabError`` for an ensemble that is larger than the gate allows."""
+def _require_possible(
+    client: MlflowClient, candidate: Candidate, policy: GatePolicy, *, force: bool
+) -> None:
+    """Raise ``MnistLabError`` for an ensemble that the gate or MLflow would not take in the end."""
     contender = candidate.contender
     parameters, most = contender.costs().parameters, policy.maximum_parameters
-    if contender.members > 1 and parameters > most:
+    if parameters > most and not force:
         raise MnistLabError(
             f"An ensemble of {contender.members} would have {parameters:,} parameters, and the gate "
             f"allows {most:,}.",
-            safe="Nothing was trained or registered.",
-            next_step=f"Leave out --ensemble: mnist-lab promote {contender.study}",
+            safe="No ensemble was trained or registered.",
+            next_step="Give --ensemble fewer members, or leave it out.",
+        )
+    if not has_page(client, candidate.record):
+        raise MnistLabError(
+            f"The page of study {contender.study!r} in MLflow is gone, and an ensemble stands on it.",
+            safe="No ensemble was trained or registered.",
+            next_step=f"Type: mnist-lab sync {contender.study}",
         )
 
 

@@ -24,7 +24,7 @@ from mnist_lab.tracking import State, StudyRecord
 
 _STOPPED, _TRIAL_RUN, _NAMES = "stopped", "run:", "names"
 _WARM_START = "warm_start"
-_KEPT = "sealed:"  # public parts came later
+_KEPT = "sealed:"  # earlier versions kept no other classes
 _DIGITS = 16  # of a digest, in the name of an attribute
 
 
@@ -205,10 +205,10 @@ class Ledger:
     # What replicas predict of the sealed images. Kept here, so that they need be opened once only.
 
     def kept_classes(self, images: str) -> dict[str, str]:
-        """Return the packed classes that trials gave ``images``, by number.
+        """Return the packed classes that trials gave ``images``.
 
-        ``images`` is the digest of the sealed images, or names a public part. Trials that predict
-        together, an ensemble, stand there by their numbers: ``12+15+18``.
+        They are kept by the trial's number, and those of an ensemble by its members' (``12+15+18``).
+        ``images`` is the digest of the sealed images, or names a public part.
         """
         prefix = f"{_KEPT}{images[:_DIGITS]}:"
         return {
