@@ -226,7 +226,7 @@ WRITES = ("create_run", "set_terminated", "create_logged_model", "log_model_arti
           "set_experiment_tag", "log_artifacts", "update_model_version",
           "delete_registered_model_alias")  # fmt: skip
 POINTS = [
-    pytest.param(each, marks=() if each in (8, 20) else pytest.mark.slow) for each in range(40)
+    pytest.param(each, marks=() if each in (8, 20) else pytest.mark.slow) for each in range(41)
 ]
 
 
