@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.gate import GatePolicy
 from mnist_lab.search.pruners import make_pruner
 from mnist_lab.spaces import get_space
-from mnist_lab.study.ledger import Tracked
+from mnist_lab.study.ledger import Ledger, Tracked
 from mnist_lab.study.names import confirm_name
 from mnist_lab.study.open import create_study, open_study
 from mnist_lab.study.record import make_record
@@ -240,6 +241,44 @@ def promote(client, settings, stage, monkeypatch):
         return promotions.promote(client, study, settings, **given)
 
     return promote
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+WRITES = ("create_model_version", "create_run", "create_logged_model", "delete_registered_model_alias",
+          "finalize_logged_model", "log_artifacts", "log_batch", "log_inputs", "log_model_artifacts",
+          "log_outputs", "set_experiment_tag", "set_model_version_tag", "set_registered_model_alias",
+          "set_registered_model_tag", "set_tag", "set_terminated", "update_model_version")  # fmt: skip
+
+
+@pytest.fixture
+def kill_after(client, monkeypatch):
+    """Let what is in its block make so many writes to MLflow and of predicted classes, and die."""
+
+    @contextmanager
+    def kill(writes):
+        left = [writes]
+
+        def dying(method):
+            def call(*args, **options):
+                if left[0] == 0:
+                    raise Killed
+                left[0] -= 1
+                return method(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "keep_classes", dying(Ledger.keep_classes))
+            for name in WRITES:
+                patch.setattr(client, name, dying(getattr(client, name)))
+            with suppress(Killed):
+                yield
+                pytest.fail(f"there are {writes - left[0]} writes only")
+
+    return kill
 
 
 @pytest.fixture

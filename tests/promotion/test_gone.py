@@ -307,7 +307,7 @@ def test_a_file_that_keras_cannot_load_is_not_registered(make_study, promote, cl
     def fail(*_, **__):
         raise ValueError("an unknown word")
 
-    monkeypatch.setattr("mnist_lab.promotion.examine.load", load)  # not one that was loaded before
+    monkeypatch.setattr("mnist_lab.promotion.entries.load", load)  # not one that was loaded before
     monkeypatch.setattr("keras.saving.load_model", fail)
     with pytest.raises(DataError, match="an unknown word"):
         promote("a")

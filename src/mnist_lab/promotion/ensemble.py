@@ -75,6 +75,7 @@ def log_ensemble(contest: Contest, entry: Entry) -> ModelFile:
                 params=params,
                 blueprint="" if blueprint is None else blueprint.to_json(),
                 images=record.images,
+                kind="ensemble",
             ),
         )
     client.set_terminated(run)

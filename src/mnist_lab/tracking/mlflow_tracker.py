@@ -338,7 +338,7 @@ class MlflowTracker:
         digest = hashlib.sha256(model.file.read_bytes()).hexdigest()
         logged = self._client.create_logged_model(
             self._experiment,
-            name=logged_model_name(f"{model.study}-trial-{model.trial:04d}"),
+            name=logged_model_name(f"{model.study}-{model.kind}-{model.trial:04d}"),
             source_run_id=run,
             tags={
                 f"{TAG}study": model.study,

@@ -117,7 +117,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """A trial's ``.keras`` file to be logged as a model of its run.
+    """A trial's ``.keras`` file to be logged as a model of its run; or an ensemble's, by ``kind``.
 
     ``blueprint`` is what it can be built of again, as JSON; empty if that is not known.
     """
@@ -131,6 +131,7 @@ class ModelRecord:
     params: Params
     blueprint: str = ""
     images: ImageForm = field(default_factory=ImageForm)
+    kind: Literal["trial", "ensemble"] = "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
