@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mnist_lab.config import SweepConfig
 from mnist_lab.errors import UnknownNameError, UsageError
+from mnist_lab.report import describe_warm_points
 from mnist_lab.spaces import SearchSpace, get_space
 from mnist_lab.study import open_study, study_names
 from mnist_lab.sweep import launch
@@ -62,6 +63,14 @@ def test_no_point_is_queued_beyond_the_total(sweep):
     study = sweep(study="second", trials=2, warm_start="first")
     assert study.count() == 2
     assert len(study.warm_points) == 1
+
+
+def test_a_warm_start_that_finds_no_point_says_so(sweep):
+    sweep(study="first", trials=1)  # its baseline, which is tried anyway
+    points = sweep(study="second", trials=2, warm_start="first").warm_points
+    assert points == ()
+    assert "no point far enough" in describe_warm_points(points)
+    assert describe_warm_points(None) == ""
 
 
 def test_without_a_warm_start_nothing_is_taken(sweep):

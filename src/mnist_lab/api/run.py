@@ -30,6 +30,8 @@ IMPORT_AFTER_SECONDS = 5.0  # workers import TensorFlow until then
 
 def run_sweep(config: SweepConfig, settings: Settings) -> tuple[SweepResult, Pages]:
     """Run or resume a sweep, watched, and write its pages; also return where they are."""
+    from mnist_lab.report import describe_warm_points
+    from mnist_lab.study import open_study
     from mnist_lab.sweep import launch
 
     loaded: list[Dataset] = []  # the report is written of them
@@ -47,6 +49,8 @@ def run_sweep(config: SweepConfig, settings: Settings) -> tuple[SweepResult, Pag
             loaded=announce,
             progress=watcher.decoding,
         )
+        if open_study(settings, result.study).warm_points == ():
+            watcher.announce(describe_warm_points(()))
     if result.best is None or result.signal:
         return result, Pages()
     tracked = not result.lag.items

@@ -22,7 +22,12 @@ from mnist_lab.report.summary import (
     report_pruning,
     summarise,
 )
-from mnist_lab.report.wording import describe_difference, describe_duration, describe_ties
+from mnist_lab.report.wording import (
+    describe_difference,
+    describe_duration,
+    describe_ties,
+    describe_warm_points,
+)
 
 __all__ = [
     "FIGURES",
@@ -45,6 +50,7 @@ __all__ = [
     "describe_reproduction",
     "describe_study",
     "describe_ties",
+    "describe_warm_points",
     "differing_parameters",
     "explain",
     "interrupted_summary",

@@ -27,13 +27,14 @@ def _searched(report: StudyReport) -> list[str]:
     record = report.record
     counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     sampler, pruner = (record.settings.get(name, "?") for name in ("sampler", "pruner"))
+    warm = describe_warm_points(report.warm_points)
     limits = ", ".join(f"{name} at most {most}" for name, most in limits_of(report).items())
     lines = [
         f"- Space {record.space}; {record.objective} after at most {record.epochs} epochs.",
         f"- Sampler {sampler}, pruner {pruner}.",
         f"- Data: {record.data or record.dataset}",
         *([f"- Limits: {limits}."] if limits else []),
-        *([f"- {describe_warm_points(report.warm_points)}"] if report.warm_points else []),
+        *([f"- {warm}"] if warm else []),
         f"- Trials: {counts or 'none'}; {report.cost.epochs:,} epochs.",
     ]
     if report.state == "running":

@@ -77,7 +77,8 @@ class StudyReport:
         confusions: how often the best trial and the baseline take one class for another, ``(C, C)``
             each; None without predictions.
         dataset: for the pictures; None if the data are gone.
-        warm_points: what came from earlier studies, and was tried behind the baseline.
+        warm_points: what came from earlier studies, and was tried behind the baseline; None if
+            nothing was looked for.
         champion: the version that is the champion and comes of this study, as MODEL/VERSION.
     """
 
@@ -100,7 +101,7 @@ class StudyReport:
     confusions: tuple[tuple[int, list[list[int]]], ...] = ()
     dataset: Dataset | None = field(default=None, repr=False)
     champion: str = ""
-    warm_points: tuple[WarmPoint, ...] = ()
+    warm_points: tuple[WarmPoint, ...] | None = None
 
     @property
     def best(self) -> LeaderboardRow | None:
@@ -162,7 +163,7 @@ def report_study(
         confusions=() if dataset is None else _confusions(ranked, kept, dataset),
         dataset=dataset,
         champion=champion,
-        warm_points=study.warm_points or (),
+        warm_points=study.warm_points,
     )
 
 

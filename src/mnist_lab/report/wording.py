@@ -57,10 +57,14 @@ def _confirmed(confirmation: Confirmation) -> str:
     return said
 
 
-def describe_warm_points(points: Sequence[WarmPoint]) -> str:
-    """Say where the points of a warm start came from; empty without any."""
+def describe_warm_points(points: Sequence[WarmPoint] | None) -> str:
+    """Say where the points of a warm start came from; empty if none were looked for."""
+    if points is None:
+        return ""
     named = ", ".join(f"trial {each.trial} of {each.study}" for each in points)
-    return f"Behind the baseline it tried {named}." if points else ""
+    if not points:
+        return "The warm start found no point far enough from those that are tried anyway."
+    return f"Behind the baseline it tried {named}."
 
 
 def describe_duration(seconds: float) -> str:
