@@ -58,10 +58,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--donor-trials", type=int, default=16)
     parser.add_argument("--donor-epochs", type=int, default=5)
+    parser.add_argument("--donor-pruner", default="halving", help="none: more trials to offer")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        length = ("--trials", str(options.donor_trials), "--epochs", str(options.donor_epochs))
-        process = type_in(home, "sweep", options.space, "--study", "donor", *length)
+        words = (
+            "sweep", options.space, "--study", "donor", "--pruner", options.donor_pruner,
+            "--trials", str(options.donor_trials), "--epochs", str(options.donor_epochs),
+        )  # fmt: skip
+        process = type_in(home, *words)
         process.communicate()
         for seed in range(options.seeds):
             row: dict[str, object] = {"space": options.space, "seed": seed}

@@ -103,6 +103,41 @@ def test_twenty_equal_challengers_in_a_row_promote_as_rarely_as_said():
     assert np.mean([each > 0 for each in found]) <= 0.05 + three_sd(0.05, 100)
 
 
+def promotes_an_equal(random, *, counts_futile):
+    """Whether any of twenty equal challengers is promoted; each has evidence of its own.
+
+    Gains are in standard deviations of what configurations differ by on the public images; that of
+    trainings is as large, and there are a quarter as many sealed images.
+    """
+    tries = 0
+    for _ in range(20):
+        level = level_of(0.05, tries + 1, 0)
+        on_images, luck = random.normal(), random.normal(size=simulation.ROUNDS)
+        public = [
+            Difference(gain=on_images + luck[:done].mean(), variance=1 + 1 / done, images=30_000)
+            for done in range(1, simulation.ROUNDS + 1)
+        ]
+        if any(is_futile(each, done) for done, each in enumerate(public, start=1)):
+            tries += counts_futile
+            continue
+        tries += 1
+        precisions = np.array([1 / public[-1].variance, 1 / 4])
+        gains = np.array([public[-1].gain, random.normal(scale=2)])
+        if 1 - NORMAL.cdf(precisions @ gains / precisions.sum() ** 0.5) < level:
+            return True
+    return False
+
+
+def test_challenges_that_ended_early_count_or_equals_were_promoted_too_often():
+    random, count = np.random.default_rng(0), 1000
+    counted, uncounted = (
+        np.mean([promotes_an_equal(random, counts_futile=counts) for _ in range(count)])
+        for counts in (True, False)
+    )
+    assert counted <= 0.05 + three_sd(0.05, count)
+    assert uncounted > 0.05 + three_sd(0.05, count)
+
+
 def test_challenges_that_were_all_held_at_one_level_would_promote_more_often():
     fooled = simulation.simulate_peeking(CNN, 60, 40, 4)
     assert fooled > 0.05 + three_sd(0.05, 60)

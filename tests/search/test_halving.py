@@ -197,7 +197,8 @@ def test_a_sampler_sees_a_measured_trial_as_pruned_and_the_study_does_not():
 
 
 def test_tpe_learns_from_paused_trials():
-    study = optuna.create_study(direction="maximize")
+    random = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=random)
     for number in range(30):
         trial = study.ask()
         x = trial.suggest_float("x", 0, 1)
