@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.decision import describe_judgement, read_decision
 from mnist_lab.promotion.gate import GatePolicy
 from mnist_lab.promotion.openings import count_openings_for
-from mnist_lab.study import PROMOTE_PARTS, Replica, open_study
+from mnist_lab.study import PROMOTE_PARTS, Design, Replica, open_study
 
 NAME = "tiny-fnn"
 MIXED = ("some", "good", "twin")  # of the trainings of each round
@@ -146,10 +147,20 @@ def test_an_ensemble_beyond_the_gates_parameters_trains_nothing(make_study, prom
     make_study("a")
     stage.trained.clear()
     policy = GatePolicy(maximum_parameters=200)
-    with pytest.raises(MnistLabError, match="would have 300 parameters") as caught:
+    with pytest.raises(MnistLabError, match="trial 0 would have 300 parameters") as caught:
         promote("a", members=3, policy=policy)
     assert "fewer members" in caught.value.next_step
     assert stage.trained == []
+
+
+def test_an_ensemble_beyond_the_gates_parameters_is_refused_before_a_confirmation(
+    make_study, client, settings
+):
+    make_study("a", confirmed=False)
+    ask = partial(promotions.require_promotable, client, "a", settings, design=Design(top=1))
+    ask(policy=GatePolicy(maximum_parameters=300), members=3)
+    with pytest.raises(MnistLabError, match="trial 0 would have 300 parameters"):
+        ask(policy=GatePolicy(maximum_parameters=299), members=3)
 
 
 def test_an_ensemble_beyond_the_gates_parameters_is_promoted_by_force(make_study, promote, lenient):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from mnist_lab.promotion.decision import read_decision
 from mnist_lab.promotion.evidence import level_of
 from mnist_lab.promotion.gate import Costs
 from mnist_lab.promotion.openings import count_openings_for
-from mnist_lab.study import PROMOTE_PARTS, Replica, open_study
+from mnist_lab.study import PROMOTE_PARTS, Design, Replica, open_study
 
 NAME = "tiny-fnn"
 # Nothing can be better by so much.
@@ -368,6 +369,21 @@ def test_a_champion_of_other_images_is_no_measure(make_study, promote, client):
     client.set_model_version_tag(NAME, "1", "mnist_lab.dataset_digest", "0" * 64)
     with pytest.raises(MnistLabError, match="validated on other images"):
         promote("b")
+
+
+def test_a_champion_of_other_images_is_refused_before_a_confirmation(
+    make_study, promote, client, settings
+):
+    make_study("a", "none")
+    make_study("b", confirmed=False)
+    promote("a")
+    ask = partial(
+        promotions.require_promotable, client, "b", settings, design=Design(top=1), policy=STRICT
+    )
+    ask()
+    client.set_model_version_tag(NAME, "1", "mnist_lab.dataset_digest", "0" * 64)
+    with pytest.raises(MnistLabError, match="validated on other images"):
+        ask()
 
 
 @pytest.mark.parametrize(

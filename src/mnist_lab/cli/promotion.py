@@ -182,10 +182,11 @@ def promote_command(
 
     Example: mnist-lab promote mnist-cnn-v2-10ep
     """
-    from mnist_lab.promotion import GatePolicy, read_policy
+    from mnist_lab.promotion import GatePolicy, read_policy, require_promotable
     from mnist_lab.report import latest_study
     from mnist_lab.settings import Settings
     from mnist_lab.study import Design, open_study, read_confirmation
+    from mnist_lab.tracking.store import open_client
 
     _note_seeds(seeds)
     settings, design = Settings(), Design(top=top)
@@ -195,21 +196,19 @@ def promote_command(
     if dry_run:
         _print_plan(name, settings, design, ensemble, fresh=fresh, as_json=as_json)
         return
+    asked: dict[str, Any] = {
+        "design": design,
+        "policy": policy,
+        "members": ensemble,
+        "force": force,
+    }
     if not fresh:
+        require_promotable(open_client(settings), name, settings, **asked)
         confirmation = _confirm(settings, name, design, {**typed, "dataset": dataset})
         if not as_json:
             _print_confirmation(confirmation)
             typer.echo("")
-    promotion = _promote(
-        name,
-        settings,
-        design=design,
-        policy=policy,
-        members=ensemble,
-        force=force,
-        dataset=dataset,
-        **typed,
-    )
+    promotion = _promote(name, settings, **asked, dataset=dataset, **typed)
     if as_json:
         print_json(asdict(promotion))
     else:

@@ -11,7 +11,7 @@ from mnist_lab.promotion.decision import (
 )
 from mnist_lab.promotion.gate import GatePolicy, read_policy
 from mnist_lab.promotion.openings import count_openings_for
-from mnist_lab.promotion.promote import Promotion, promote
+from mnist_lab.promotion.promote import Promotion, promote, require_promotable
 from mnist_lab.promotion.sealed_test import evaluate_model, evaluate_on
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "read_card",
     "read_history",
     "read_policy",
+    "require_promotable",
     "rollback",
 ]

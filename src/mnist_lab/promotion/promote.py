@@ -28,6 +28,7 @@ from mnist_lab.promotion.challenge import (
     digest_policy,
     finish_challenge,
 )
+from mnist_lab.promotion.contender import Contender
 from mnist_lab.promotion.contest import (
     Candidate,
     Contest,
@@ -36,13 +37,14 @@ from mnist_lab.promotion.contest import (
     find_opponent,
     has_page,
     is_of,
+    model_name,
     require_same_data,
 )
 from mnist_lab.promotion.decision import PromotionRecord, read_decision, write_decision
 from mnist_lab.promotion.examine import examine
 from mnist_lab.promotion.gate import GatePolicy
 from mnist_lab.settings import Settings
-from mnist_lab.study import PROMOTE_PARTS, Design, load_original_dataset, lock_model
+from mnist_lab.study import PROMOTE_PARTS, Design, load_original_dataset, lock_model, open_study
 from mnist_lab.tracking import TAG
 
 
@@ -99,7 +101,7 @@ def promote(
         if champion is not None and is_of(champion, candidate):
             return _result(candidate, int(champion.version), None)
         if members > 1:
-            _require_possible(client, candidate, policy, force=force)
+            _require_possible(client, candidate.contender, policy, force=force)
         require_same_data(champion, record, force=force)
         data = load_original_dataset(record, settings, dataset)
         contest = Contest(
@@ -123,20 +125,43 @@ def promote(
     return _result(candidate, decision.version, decision)
 
 
+def require_promotable(
+    client: MlflowClient,
+    study_name: str,
+    settings: Settings,
+    *,
+    design: Design,
+    policy: GatePolicy,
+    members: int = 1,
+    force: bool = False,
+) -> None:
+    """Raise before ``confirm`` what ``promote`` would refuse whichever trial ``confirm`` chooses.
+
+    Raises:
+        MnistLabError: the champion is of other data, or no such ensemble of the best can be promoted.
+    """
+    study = open_study(settings, study_name)
+    champion = find_holder(client, model_name(study.record), CHAMPION)
+    require_same_data(champion, study.record, force=force)
+    best = [Contender(search=study, trial=each.of, members=members) for each in design.first(study)]
+    if best and members > 1:
+        smallest = min(best, key=lambda each: each.costs().parameters)
+        _require_possible(client, smallest, policy, force=force)
+
+
 def _require_possible(
-    client: MlflowClient, candidate: Candidate, policy: GatePolicy, *, force: bool
+    client: MlflowClient, contender: Contender, policy: GatePolicy, *, force: bool
 ) -> None:
     """Raise ``MnistLabError`` for an ensemble that the gate or MLflow would not take in the end."""
-    contender = candidate.contender
     parameters, most = contender.costs().parameters, policy.maximum_parameters
     if parameters > most and not force:
         raise MnistLabError(
-            f"An ensemble of {contender.members} would have {parameters:,} parameters, and the gate "
-            f"allows {most:,}.",
+            f"An ensemble of {contender.members} trainings of trial {contender.trial} would have "
+            f"{parameters:,} parameters, and the gate allows {most:,}.",
             safe="No ensemble was trained or registered.",
             next_step="Give --ensemble fewer members, or leave it out.",
         )
-    if not has_page(client, candidate.record):
+    if not has_page(client, contender.search.record):
         raise MnistLabError(
             f"The page of study {contender.study!r} in MLflow is gone, and an ensemble stands on it.",
             safe="No ensemble was trained or registered.",
