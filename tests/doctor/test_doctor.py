@@ -24,6 +24,7 @@ from mnist_lab.errors import ConfigurationError
 from mnist_lab.publish import sync
 from mnist_lab.settings import Settings
 from mnist_lab.study.open import open_study
+from mnist_lab.study.storage import OtherOptunaError, connect
 from mnist_lab.sweep import launch
 from mnist_lab.tracking.mlflow_tracker import MlflowTracker
 from mnist_lab.tracking.store import open_client
@@ -281,6 +282,36 @@ def test_an_upgrade_copies_the_file_first(settings, monkeypatch):
     assert called == [settings.tracking_uri]
     assert len(list(settings.root.glob("mlflow.db.before-*"))) == 1
     assert examine(settings) == []
+
+
+def set_optunas_schema(settings, revision):
+    with closing(sqlite3.connect(settings.root / "optuna.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_a_study_storage_of_an_older_optuna_is_copied_and_upgraded(settings):
+    optuna.create_study(storage=settings.storage, study_name="theirs")
+    with closing(sqlite3.connect(settings.root / "optuna.db")) as database, database:
+        for (index,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'trials'"
+        ).fetchall():
+            database.execute(f"DROP INDEX {index}")  # all that Optuna 3.2 has changed
+    set_optunas_schema(settings, "v3.0.0.d")
+    with pytest.raises(OtherOptunaError, match="An older Optuna") as caught:
+        connect(settings)
+    assert caught.value.next_step.endswith("mnist-lab doctor --repair")
+    assert repair(examine(settings)) == []
+    assert len(list(settings.root.glob("optuna.db.before-*"))) == 1
+    assert examine(settings) == []
+    assert optuna.get_all_study_names(connect(settings)) == ["theirs"]
+
+
+def test_a_study_storage_of_a_newer_optuna_is_refused_and_cannot_be_repaired(settings):
+    set_optunas_schema(settings, "v9.9.9.a")
+    with pytest.raises(OtherOptunaError, match="A newer Optuna"):
+        connect(settings)
+    (finding,) = examine(settings)
+    assert finding.repair is None
 
 
 def test_packages_of_another_version_are_named(monkeypatch):

@@ -9,10 +9,11 @@ from mnist_lab.doctor.finding import Finding
 from mnist_lab.doctor.machine import check_disk, check_folders, check_versions
 from mnist_lab.doctor.models import check_models
 from mnist_lab.doctor.runs import check_runs
-from mnist_lab.doctor.store import check_locations, check_schema
+from mnist_lab.doctor.store import check_locations, check_schema, describe_other_optuna
 from mnist_lab.doctor.studies import check_studies
 from mnist_lab.errors import MnistLabError, first_line
 from mnist_lab.settings import Settings
+from mnist_lab.study import OtherOptunaError
 from mnist_lab.tracking.store import open_client
 
 
@@ -47,6 +48,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield from check_studies(settings)
         yield from check_runs(client, settings)
         yield from check_models(client, settings)
+    except OtherOptunaError as error:
+        yield describe_other_optuna(error, settings)
     except MnistLabError as error:
         yield Finding(subject="storage", problem=error.problem, advice=error.next_step)
     except Exception as error:  # whatever a database or a server answers

@@ -1,4 +1,4 @@
-"""Checks of MLflow's SQLite file: its schema, and absolute paths into a folder that was moved."""
+"""Checks of databases: their schemas, and absolute paths into a folder that was moved."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from pathlib import Path
 from mnist_lab.doctor.finding import Finding
 from mnist_lab.errors import ServiceError, first_line
 from mnist_lab.settings import Settings
+from mnist_lab.study import OtherOptunaError
 from mnist_lab.tracking.locations import LOCATIONS, former_artifact_roots, sqlite_file
 from mnist_lab.tracking.store import schema_problem
+
+_MLFLOW = ("-m", "mlflow", "db", "upgrade")
+_OPTUNA = ("-c", "import optuna.cli; exit(optuna.cli.main())", "storage", "upgrade", "--storage")
 
 
 def check_schema(settings: Settings) -> Iterator[Finding]:
@@ -28,10 +32,23 @@ def check_schema(settings: Settings) -> Iterator[Finding]:
             subject=str(file),
             problem=problem.text,
             advice="Copies the file, then upgrades it (mlflow db upgrade).",
-            repair=lambda: _upgrade(file, settings.tracking_uri),
+            repair=lambda: _upgrade(file, *_MLFLOW, settings.tracking_uri),
         )
     else:
         yield Finding(subject=str(file), problem=problem.text, advice=problem.advice)
+
+
+def describe_other_optuna(error: OtherOptunaError, settings: Settings) -> Finding:
+    """Return the finding that another version of Optuna made the study storage."""
+    file = error.file
+    if file is None:
+        return Finding(subject="storage", problem=error.problem, advice=error.next_step)
+    return Finding(
+        subject=str(file),
+        problem=error.problem,
+        advice="Copies the file, then upgrades it (optuna storage upgrade).",
+        repair=lambda: _upgrade(file, *_OPTUNA, settings.storage),
+    )
 
 
 def check_locations(settings: Settings) -> Iterator[Finding]:
@@ -60,15 +77,15 @@ def _move(file: Path, old: Path, new: Path) -> None:
                 )
 
 
-def _upgrade(file: Path, uri: str) -> None:
+def _upgrade(file: Path, *words: str) -> None:
+    """Copy a database, then upgrade it by a command of Python, whose output is not shown."""
     back_up(file)
-    words = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
     try:
-        subprocess.run(words, check=True, capture_output=True, text=True)
+        subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         raise ServiceError(
-            f"mlflow db upgrade failed: {first_line(Exception(error.stderr[-300:]))}.",
-            safe=f"The copy beside {file} is whole.",
+            f"Upgrading {file} failed: {first_line(Exception(error.stderr[-300:]))}.",
+            safe="The copy beside it is whole.",
         ) from error
 
 

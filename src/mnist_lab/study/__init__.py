@@ -30,7 +30,12 @@ from mnist_lab.study.replicas import (
 )
 from mnist_lab.study.seeds import draw_seed, trial_seed
 from mnist_lab.study.stopped import INTERRUPTED, Stopped, StopReason
-from mnist_lab.study.storage import connect, require_writable, translate_storage_errors
+from mnist_lab.study.storage import (
+    OtherOptunaError,
+    connect,
+    require_writable,
+    translate_storage_errors,
+)
 from mnist_lab.study.trials import FINISHED, STATES, TrialFacts
 
 __all__ = [
@@ -41,6 +46,7 @@ __all__ = [
     "Confirmation",
     "Design",
     "Ledger",
+    "OtherOptunaError",
     "ReadableStorage",
     "Replica",
     "SingleWriterStorage",

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -32,6 +33,11 @@ SCHEMA_TIMEOUT_SECONDS = 120
 SQLITE_PATIENCE_SECONDS = 60  # another process may hold the file: wait so long before giving up
 SERVER_PATIENCE_SECONDS = 60  # a database server that is restarted is back within seconds
 SERVER_PAUSE_SECONDS = 0.5
+
+# Storages whose schema was found to be this Optuna's. To look again costs most of the time of opening,
+# and a promotion opens its studies some thirty times.
+_compatible: set[str] = set()
+_INCOMPATIBLE, _UPGRADE = "no longer compatible with the table schema", "optuna storage upgrade"
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
@@ -132,10 +138,35 @@ def _free_bytes(settings: Settings) -> str:
     return f"{shutil.disk_usage(settings.root).free:,} bytes free"
 
 
+class OtherOptunaError(ConfigurationError):
+    """The study storage has the schema of another version of Optuna.
+
+    ``file`` is that of an older one, which Optuna can upgrade; None if there is none.
+    """
+
+    def __init__(self, settings: Settings, *, is_older: bool) -> None:
+        url = sqlalchemy.make_url(settings.storage)
+        name = url.database if is_older and url.get_backend_name() == "sqlite" else None
+        self.file = Path(name) if name else None
+        next_step = "Install that one, or type the command in another folder."
+        if is_older:
+            command = 'optuna storage upgrade --storage "$MNIST_LAB_STORAGE"'
+            next_step = f"Copy the database, then type: {command}"
+        if self.file:
+            next_step = "To copy its file and upgrade it, type: mnist-lab doctor --repair"
+        super().__init__(
+            f"{'An older' if is_older else 'A newer'} Optuna than {optuna.__version__} made the study "
+            f"storage {url.render_as_string()}.",
+            safe="Nothing was changed.",
+            next_step=next_step,
+        )
+
+
 def connect(settings: Settings, kind: type[Storage] = Storage) -> RDBStorage:
     """Open the study storage as a ``kind`` of it, creating its schema if it is new.
 
     Raises:
+        OtherOptunaError: another version of Optuna made it.
         ServiceError: it cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -143,15 +174,14 @@ def connect(settings: Settings, kind: type[Storage] = Storage) -> RDBStorage:
     try:
         if not storage.startswith("sqlite"):
             # A server that was restarted closed its connections: each is tried before it is used.
-            server = kind(storage, engine_kwargs={"pool_pre_ping": True})
+            server = _open(kind, storage, {"pool_pre_ping": True})
             sqlalchemy.event.listen(server.engine, "do_connect", _connect_patiently)
             return server
         # Two processes that create one schema at once would fail each other. No study has a name
         # that begins with a dot, and so none has this lock.
         settings.work.mkdir(parents=True, exist_ok=True)
         with FileLock(settings.work / ".optuna.lock", timeout=SCHEMA_TIMEOUT_SECONDS):
-            options = {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}}
-            opened = kind(storage, engine_kwargs=options)
+            opened = _open(kind, storage, {"connect_args": {"timeout": SQLITE_PATIENCE_SECONDS}})
             sqlalchemy.event.listen(opened.engine, "connect", _write_ahead)
             opened.engine.dispose()  # the connection that made the schema was opened without it
             return opened
@@ -164,8 +194,16 @@ def connect(settings: Settings, kind: type[Storage] = Storage) -> RDBStorage:
                 safe="Nothing was written.",
                 next_step="End it, then type the same command again.",
             ) from error
+        if _INCOMPATIBLE in str(error):
+            raise OtherOptunaError(settings, is_older=_UPGRADE in str(error)) from error
         driver = "Install its driver; for postgresql+psycopg://: pip install 'mnist-lab[postgres]'"
         raise ServiceError(
             f"The study storage cannot be opened: {masked(first_line(error)).rstrip('.')}.",
             next_step=driver if isinstance(error, ImportError) else "Check MNIST_LAB_STORAGE.",
         ) from error
+
+
+def _open(kind: type[Storage], url: str, options: dict[str, Any]) -> Storage:
+    opened = kind(url, engine_kwargs=options, skip_compatibility_check=url in _compatible)
+    _compatible.add(url)
+    return opened
