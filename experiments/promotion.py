@@ -103,9 +103,9 @@ class Configuration:
     seen: float = 0.0  # the search's accuracy on part 5
     own: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
-    def train(self) -> Training:
-        shift = self.world.random.normal(0, self.world.spec.seeds_apart)
-        return Training(self, min(0.9999, self.truth + shift))
+    def train(self, members: int = 1) -> Training:
+        shift = self.world.random.normal(0, self.world.spec.seeds_apart / members**0.5)
+        return Training(self, min(0.9999, self.truth + shift), members)
 
     def score(self, part: int) -> NDArray[np.float64]:
         """The images' difficulty to this configuration."""
@@ -119,15 +119,21 @@ class Configuration:
 
 @dataclass
 class Training:
-    """One training of a configuration."""
+    """One training of a configuration, or an ensemble of so many ``members``.
+
+    The mean of an ensemble has the mean of its members' ``e``, which is smaller: so it is more often right
+    than each of them. ``truth`` is the accuracy of a member.
+    """
 
     of: Configuration
     truth: float
+    members: int = 1
 
     def wrong(self, part: int) -> NDArray[np.bool_]:
         """The mistakes on a part, ``(10000,)``, each drawn anew; skipped images are right."""
         spec, score = self.of.world.spec, self.of.score(part)
-        noise = (1 - spec.within) ** 0.5 * self.of.world.random.standard_normal(len(score))
+        scale = ((1 - spec.within) / self.members) ** 0.5
+        noise = scale * self.of.world.random.standard_normal(len(score))
         found = np.zeros(PART_IMAGES, bool)
         found[: len(score)] = score + noise > stats.norm.ppf(self.truth)
         return found
@@ -146,21 +152,23 @@ def search(world: World, trials: int = TRIALS, truth: float | None = None) -> li
 
 @dataclass
 class Side:
-    """A configuration's trainings, made when they are needed and kept."""
+    """A configuration's trainings, made when they are needed and kept; an ensemble has all at once."""
 
     configuration: Configuration
+    members: int = 1
     first: list[Training] = field(default_factory=list)  # of confirm, without parts 0 and 1
     rounds: list[dict[int, Training]] = field(default_factory=list)
     parts: dict[int, list[NDArray[np.bool_]]] = field(default_factory=dict)
     sealed: NDArray[np.bool_] | None = None
 
     def train_round(self) -> None:
-        made = {part: self.configuration.train() for part in LEFT_OUT}
+        made = {part: self.configuration.train(self.members) for part in LEFT_OUT}
         self.rounds.append(made)
         for part, training in made.items():
             self.parts.setdefault(part, []).append(training.wrong(part))
 
     def arm(self, rounds: int, *, opened: bool = False) -> Arm:
+        rounds = rounds if self.members == 1 else 1
         while len(self.rounds) < rounds:
             self.train_round()
         if opened and self.sealed is None:
@@ -169,6 +177,7 @@ class Side:
         return Arm(
             parts={part: np.stack(rows[:rounds]) for part, rows in self.parts.items()},
             sealed=self.sealed,
+            members=self.members,
         )
 
 
@@ -310,6 +319,33 @@ def simulate_peeking(spec: WorldSpec, repeats: int, looks: int, seed: int) -> fl
     return fooled / repeats
 
 
+def simulate_ensembles(
+    spec: WorldSpec, repeats: int, seed: int, *, members: int = 3
+) -> dict[str, dict[str, float]]:
+    """Challenge by ensembles: how many of them are promoted, by what they meet.
+
+    The first two are truly equal to what they meet. The third is of the champion's own configuration, and
+    truly better than its single trainings by ``gain``, in [0, 1].
+    """
+    # How much less the mean's score varies than a member's, which has a variance of 1.
+    scale = (1 - (1 - spec.within) * (1 - 1 / members)) ** 0.5
+    threshold = stats.norm.ppf(MEAN)
+    as_good = float(stats.norm.cdf(threshold * scale))  # a member's, of an ensemble of accuracy MEAN
+    counts = Counter[str]()
+    for child in track(np.random.SeedSequence(seed).spawn(repeats), transient=True):
+        world = World(spec, np.random.default_rng(child))
+        own = world.configuration(MEAN)
+        single, ensemble = Side(own), Side(own, members)
+        another, weaker = world.configuration(MEAN), world.configuration(as_good)
+        level = level_of(SIGNIFICANCE, 1, 0)
+        counts["an equal ensemble"] += challenge(Side(another, members), ensemble, level).promoted
+        counts["equal single trainings"] += challenge(Side(weaker, members), single, level).promoted
+        counts["its own single trainings"] += challenge(ensemble, single, level).promoted
+    gain = float(stats.norm.cdf(threshold / scale)) - MEAN
+    return {name: share(count, repeats) | {"gain": gain * name.startswith("its")}
+            for name, count in counts.items()}  # fmt: skip
+
+
 def share(count: int, of: int) -> dict[str, float]:
     """A share with Wilson's 95 % interval."""
     if not of:
@@ -367,6 +403,9 @@ def main() -> None:
         )
         result["any promotion in 20 challenges at one level"] = simulate_peeking(
             spec, chains, 20, options.seed
+        )
+        result["ensembles of 3 that were promoted, by what they met"] = simulate_ensembles(
+            spec, chains, options.seed
         )
     if options.json:
         print(json.dumps(result))

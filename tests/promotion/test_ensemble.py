@@ -256,21 +256,22 @@ def test_an_ensembles_promotion_that_was_killed_anywhere_converges(
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-# As earlier commits wrote them: the facts of the challenger, those of the challenge, the tag's end.
-EARLIER = {
+# As other commits wrote them: the facts of the challenger, those of the challenge, the tag's end.
+OTHERS = {
     "0c3da79": ({"ensemble": 0}, {}, "0001"),
     "d38b1d2": ({"ensemble": 0}, {"number": 1}, "e" * 16),
     "53e668d": ({}, {"number": 1}, "e" * 16),
+    "a later one": ({"device": "gpu"}, {"number": 1, "rounds": 2}, "e" * 16),
 }
 
 
-@pytest.mark.parametrize("commit", EARLIER)
-def test_a_challenge_of_earlier_versions_is_finished_in_its_own_tag(
+@pytest.mark.parametrize("commit", OTHERS)
+def test_a_challenge_of_other_versions_is_finished_in_its_own_tag(
     make_study, promote, client, commit
 ):
     make_study("a")
     promote("a")
-    own, more, end = EARLIER[commit]
+    own, more, end = OTHERS[commit]
     by = {"study": "b", "study_id": "b", "trial": 0, "champion": 1, "policy": "p", **own}
     earlier = {"when": "2026-11-28T02:54:01+00:00", "by": by, "significance": 0.05,
                "promotions": 0, "verdict": "", **more}  # fmt: skip

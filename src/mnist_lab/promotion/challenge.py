@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from mlflow import MlflowClient
+from pydantic import TypeAdapter
 
 from mnist_lab.models import read_tags, versions_named
 from mnist_lab.promotion.evidence import level_of
@@ -83,16 +84,13 @@ def read_all_challenges(client: MlflowClient, name: str) -> list[Challenge]:
 def _read(client: MlflowClient, name: str, prefix: str) -> dict[str, Challenge]:
     """Read the challenges by their tags, which begin with ``prefix``.
 
-    Facts of a challenger that other versions wrote are left out.
+    Facts that later versions have added are left out.
     """
-    known = {each.name for each in fields(Challenger)}
-    found = {}
+    adapter, found = TypeAdapter(Challenge), {}
     for key, value in read_tags(client, name).items():
         if key.startswith(prefix):
-            facts = json.loads(value)
-            by = {name: fact for name, fact in facts.pop("by").items() if name in known}
-            facts.setdefault("number", key.rpartition(".")[2])  # the tag was named by it at first
-            found[key] = Challenge(by=Challenger(**by), number=int(facts.pop("number")), **facts)
+            named = key.rpartition(".")[2]  # the first tags were named by their number
+            found[key] = adapter.validate_python({"number": named, **json.loads(value)})
     return found
 
 
