@@ -330,7 +330,9 @@ def simulate_ensembles(
     # How much less the mean's score varies than a member's, which has a variance of 1.
     scale = (1 - (1 - spec.within) * (1 - 1 / members)) ** 0.5
     threshold = stats.norm.ppf(MEAN)
-    as_good = float(stats.norm.cdf(threshold * scale))  # a member's, of an ensemble of accuracy MEAN
+    as_good = float(
+        stats.norm.cdf(threshold * scale)
+    )  # a member's, of an ensemble of accuracy MEAN
     counts = Counter[str]()
     for child in track(np.random.SeedSequence(seed).spawn(repeats), transient=True):
         world = World(spec, np.random.default_rng(child))

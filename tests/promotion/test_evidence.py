@@ -103,6 +103,15 @@ def test_twenty_equal_challengers_in_a_row_promote_as_rarely_as_said():
     assert np.mean([each > 0 for each in found]) <= 0.05 + three_sd(0.05, 100)
 
 
+def test_ensembles_are_promoted_over_equals_as_rarely_as_said_and_over_their_members():
+    count, level = 100, level_of(0.05, 1, 0)
+    found = simulation.simulate_ensembles(CNN, count, 5)
+    most = level + three_sd(level, count)
+    assert found["an equal ensemble"]["share"] <= most
+    assert found["equal single trainings"]["share"] <= most
+    assert found["its own single trainings"]["share"] >= 0.9
+
+
 def promotes_an_equal(random, *, counts_futile):
     """Whether any of twenty equal challengers is promoted; each has evidence of its own.
 
