@@ -121,8 +121,8 @@ class Configuration:
 class Training:
     """One training of a configuration, or an ensemble of so many ``members``.
 
-    The mean of an ensemble has the mean of its members' ``e``, which is smaller: so it is more often right
-    than each of them. ``truth`` is the accuracy of a member.
+    The mean of an ensemble has the mean of its members' ``e``, which is smaller: so it is more often
+    right than each of them. ``truth`` is the accuracy of a member.
     """
 
     of: Configuration
@@ -324,8 +324,8 @@ def simulate_ensembles(
 ) -> dict[str, dict[str, float]]:
     """Challenge by ensembles: how many of them are promoted, by what they meet.
 
-    The first two are truly equal to what they meet. The third is of the champion's own configuration, and
-    truly better than its single trainings by ``gain``, in [0, 1].
+    The first two are truly equal to what they meet. The third is of the champion's own configuration,
+    and truly better than its single trainings by ``gain``, in [0, 1].
     """
     # How much less the mean's score varies than a member's, which has a variance of 1.
     scale = (1 - (1 - spec.within) * (1 - 1 / members)) ** 0.5

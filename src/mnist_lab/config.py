@@ -125,7 +125,7 @@ class SweepConfig:
     keep_models: int = _setting(3, "How many of the best trials log a model.")
     warm_start: str = _setting(
         "none",
-        "Try the best points of an earlier study of the space behind the baseline: its name, or auto.",
+        "Try the best points of an earlier study of the space, behind its own: its name, or auto.",
         metavar="STUDY|auto|none",
     )
     seed: int = _setting(0, "Of sampling and training.")

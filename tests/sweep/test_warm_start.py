@@ -34,15 +34,18 @@ def sweep(settings, small_file, monkeypatch):
     return sweep
 
 
-def test_a_new_study_begins_with_its_baseline_and_then_the_best_of_the_earlier_one(sweep):
+STARTS = 1 + len(get_space("fnn").starts)
+
+
+def test_a_new_study_begins_with_its_own_points_and_then_the_best_of_the_earlier_one(sweep):
     first = sweep(study="first", trials=10)
-    second = sweep(study="second", trials=4, seed=9, warm_start="first")
+    second = sweep(study="second", trials=STARTS + 3, seed=9, warm_start="first")
     assert second.trials()[0].baseline
     warm = second.warm_points
     assert {each.study for each in warm} == {"first"}
-    assert [dict(trial.params) for trial in second.trials()][1:] == [
+    assert [dict(trial.params) for trial in second.trials()][STARTS:] == [
         dict(each.point) for each in warm
-    ][:3]
+    ]
     ranks = [trial.number for trial in first.ranked()]
     places = [ranks.index(each.trial) for each in warm]
     assert places == sorted(places)  # the best first, but for what is tried anyway
@@ -51,7 +54,7 @@ def test_a_new_study_begins_with_its_baseline_and_then_the_best_of_the_earlier_o
 
 def test_the_same_command_again_looks_for_no_more_points(sweep):
     sweep(study="first", trials=6)
-    before = sweep(study="second", trials=3, warm_start="auto").warm_points
+    before = sweep(study="second", trials=4, warm_start="auto").warm_points
     sweep(study="third", trials=8, seed=5)
     again = sweep(study="second", trials=6, warm_start="auto")
     assert again.warm_points == before
@@ -60,8 +63,8 @@ def test_the_same_command_again_looks_for_no_more_points(sweep):
 
 def test_no_point_is_queued_beyond_the_total(sweep):
     sweep(study="first", trials=10)
-    study = sweep(study="second", trials=2, warm_start="first")
-    assert study.count() == 2
+    study = sweep(study="second", trials=STARTS + 1, warm_start="first")
+    assert study.count() == STARTS + 1
     assert len(study.warm_points) == 1
 
 

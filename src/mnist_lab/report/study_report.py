@@ -77,7 +77,7 @@ class StudyReport:
         confusions: how often the best trial and the baseline take one class for another, ``(C, C)``
             each; None without predictions.
         dataset: for the pictures; None if the data are gone.
-        warm_points: what came from earlier studies, and was tried behind the baseline; None if
+        warm_points: what came from earlier studies, and was tried behind the space's own; None if
             nothing was looked for.
         champion: the version that is the champion and comes of this study, as MODEL/VERSION.
     """

@@ -63,8 +63,10 @@ def describe_warm_points(points: Sequence[WarmPoint] | None) -> str:
         return ""
     named = ", ".join(f"trial {each.trial} of {each.study}" for each in points)
     if not points:
-        return "The warm start found no point far enough from those that are tried anyway."
-    return f"Behind the baseline it tried {named}."
+        return (
+            "The warm start found no room, or no point far enough from those that are tried anyway."
+        )
+    return f"From earlier studies it tried {named}."
 
 
 def describe_duration(seconds: float) -> str:

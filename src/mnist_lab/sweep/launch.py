@@ -161,13 +161,12 @@ def _open(
     study = create_study(storage, record, pruner=make_pruner(config.pruner, epochs=config.epochs))
     files = TrialFiles(settings.work / study.name)
     files.adopt(study.record.id)
-    _queue(study, points[:1], space)
+    _queue(study, points, space)
     if config.warm_start != NONE and study.warm_points is None:
-        warm = (find_warm() if warm is None else warm)[: config.trials - 1]
+        # Behind the space's own starts, which reached a target sooner (experiments/LOG.md).
+        warm = (find_warm() if warm is None else warm)[: max(0, config.trials - len(points))]
         _queue(study, [each.point for each in warm], space)
         study.write_warm_points(warm)
-        points = points[: config.trials - len(warm)]
-    _queue(study, points, space)
     return study, files, is_new
 
 

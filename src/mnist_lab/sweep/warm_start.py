@@ -1,4 +1,4 @@
-"""Warm start: the best points of earlier studies of a space, tried behind a new study's baseline."""
+"""Warm start: the best points of earlier studies of a space, tried behind a new study's own."""
 
 from __future__ import annotations
 
