@@ -14,6 +14,7 @@ import warnings
 from contextlib import ExitStack
 
 import pytest
+import sqlalchemy
 
 from mnist_lab.config import SweepConfig
 from mnist_lab.errors import BusyError, ServiceError
@@ -175,6 +176,19 @@ def test_a_supervisor_whose_study_was_taken_while_the_server_was_away_stops(
             run(config, there, once("trial 1 epoch 1/", lose_it))
         assert states(open_study(there, "s"))[1] == "RUNNING"  # the other's to end
     assert run(config, elsewhere).finished == 4
+
+
+def test_studies_that_are_opened_often_leave_few_connections_open(there, config, faults):
+    run(config, there)
+    for _ in range(30):
+        assert open_study(there, "s").count() == 4
+    gc.collect()
+    watching = sqlalchemy.create_engine(there.storage)
+    with watching.connect() as connection:
+        found = connection.execute(sqlalchemy.text("SELECT count(*) FROM pg_stat_activity"))
+        background = 6  # PostgreSQL's own processes, with a margin
+        assert found.scalar_one() <= background + 3
+    watching.dispose()
 
 
 def test_a_process_that_is_killed_holds_no_lock(there, elsewhere):

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -206,4 +207,6 @@ def connect(settings: Settings, kind: type[Storage] = Storage) -> RDBStorage:
 def _open(kind: type[Storage], url: str, options: dict[str, Any]) -> Storage:
     opened = kind(url, engine_kwargs=options, skip_compatibility_check=url in _compatible)
     _compatible.add(url)
+    # Optuna leaves its connections to the garbage collector, and a server has a limited number.
+    weakref.finalize(opened, opened.engine.dispose).atexit = False
     return opened
