@@ -314,6 +314,14 @@ def test_a_study_storage_of_a_newer_optuna_is_refused_and_cannot_be_repaired(set
     assert finding.repair is None
 
 
+def test_a_server_of_an_older_optuna_is_upgraded_by_hand_and_its_password_is_not_shown(tmp_path):
+    url = "postgresql://me:secret@host/studies"
+    error = OtherOptunaError(Settings(home=tmp_path, storage_override=url), is_older=True)
+    assert error.file is None
+    assert 'optuna storage upgrade --storage "$MNIST_LAB_STORAGE"' in error.next_step
+    assert "secret" not in str(error)
+
+
 def test_packages_of_another_version_are_named(monkeypatch):
     monkeypatch.setattr(machine, "version", lambda name: "0.1" if name == "optuna" else "99999")
     monkeypatch.setattr(machine, "requires", lambda _: ["optuna>=5", "x>=1; extra == 'gp'"])

@@ -244,7 +244,7 @@ def promote(client, settings, stage, monkeypatch):
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """As a kill -9: nothing catches it."""
 
 
 WRITES = ("create_model_version", "create_run", "create_logged_model", "delete_registered_model_alias",

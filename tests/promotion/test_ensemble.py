@@ -243,7 +243,7 @@ def test_an_ensembles_promotion_that_was_killed_anywhere_converges(
     stage.train_all("a", "b")
     with kill_after(point):
         promote("b", members=3)
-    assert client.get_registered_model(NAME).aliases["champion"] in ("1", "2", 1, 2)
+    assert client.get_registered_model(NAME).aliases["champion"] in (1, 2)
     promote("b", members=3)
     assert client.get_registered_model(NAME).aliases == {"champion": 2, "previous": 1}
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 2

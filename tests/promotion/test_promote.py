@@ -38,6 +38,8 @@ from mnist_lab.promotion.gate import Costs
 from mnist_lab.promotion.openings import count_openings_for
 from mnist_lab.study import PROMOTE_PARTS, Design, Replica, open_study
 
+from .conftest import Killed
+
 NAME = "tiny-fnn"
 # Nothing can be better by so much.
 STRICT = promotions.GatePolicy(
@@ -421,10 +423,6 @@ def test_a_second_promotion_at_the_same_time_is_refused(make_study, promote, set
     make_study("a")
     with FileLock(settings.work / f"model-{NAME}.lock"), pytest.raises(BusyError, match="just now"):
         promote("a")
-
-
-class Killed(BaseException):
-    """As a kill -9: nothing catches it."""
 
 
 # Its writes, and what follows the last; those between decision and aliases always.

@@ -38,6 +38,7 @@ SERVER_PAUSE_SECONDS = 0.5
 # Storages whose schema was found to be this Optuna's. To look again costs most of the time of opening,
 # and a promotion opens its studies some thirty times.
 _compatible: set[str] = set()
+# Words of Optuna's error about a schema; the latter if it can be upgraded.
 _INCOMPATIBLE, _UPGRADE = "no longer compatible with the table schema", "optuna storage upgrade"
 
 
@@ -157,7 +158,7 @@ class OtherOptunaError(ConfigurationError):
             next_step = "To copy its file and upgrade it, type: mnist-lab doctor --repair"
         super().__init__(
             f"{'An older' if is_older else 'A newer'} Optuna than {optuna.__version__} made the study "
-            f"storage {url.render_as_string()}.",
+            f"storage {masked(settings.storage)}.",
             safe="Nothing was changed.",
             next_step=next_step,
         )
